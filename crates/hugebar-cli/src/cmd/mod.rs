@@ -1,0 +1,5 @@
+//! One module for each command.
+
+pub(crate) mod doctor;
+pub(crate) mod inspect;
+pub(crate) mod map;

@@ -1,0 +1,296 @@
+//! Which device, region and offset a mapping in another process is of.
+
+use std::path::Path;
+
+use hugebar::facts::KernelVersion;
+use hugebar::leaf::KIB;
+use hugebar::pci::{self, Address, Bar, Function};
+
+use super::maps::{self, Vma};
+use super::proc::{self, Descriptor};
+
+/// Bits of a file offset below the number of the region (`VFIO_PCI_OFFSET_SHIFT`).
+const REGION_SHIFT: u32 = 40;
+
+/// The devices that a process has open.
+#[derive(Debug, Default)]
+pub(crate) struct Devices {
+    /// Its device files: inode, and which device that is where it can be told.
+    open: Vec<(u64, Option<Device>)>,
+    /// The devices of its open IOMMU groups.
+    in_groups: Vec<Device>,
+}
+
+/// A device that could be mapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Device {
+    /// Its PCI address, or the name that a mediated device has in sysfs.
+    pub(crate) name: String,
+    /// BARs of the function; none of a mediated device, whose regions are not its parent's.
+    bars: [Option<Bar>; 6],
+}
+
+/// What a mapping is of, as far as it can be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    /// Exactly one, where that is certain.
+    pub(crate) devices: Vec<Device>,
+    pub(crate) place: Option<Place>,
+}
+
+/// Where in a device a mapping begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) region: u32,
+    pub(crate) offset: u64,
+    /// Physical address; `None` of a region that is no BAR in sysfs.
+    pub(crate) physical: Option<u64>,
+}
+
+impl Devices {
+    /// Looks at what a process has open.
+    pub(crate) fn of(pid: u32) -> std::io::Result<Self> {
+        let mut devices = Self::default();
+        for Descriptor { number, target } in proc::descriptors(pid)? {
+            if maps::is_device(&target) {
+                let info = proc::read(pid, &format!("fdinfo/{number}")).unwrap_or_default();
+                let inode = maps::field(&info, "ino").and_then(|inode| inode.parse().ok());
+                let path = maps::field(&info, "vfio-device-syspath");
+                let device = path
+                    .and_then(Device::at)
+                    .or_else(|| Device::by_node(&target));
+                devices.open.push((inode.unwrap_or(0), device));
+            } else if let Some(group) = maps::group(&target) {
+                let members = Function::in_group(group).unwrap_or_default();
+                let members = members.iter().filter(|member| by_vfio(member));
+                devices.in_groups.extend(members.map(Device::from));
+            }
+        }
+        Ok(devices)
+    }
+
+    /// Whose mapping this is.
+    pub(crate) fn owner(&self, vma: &Vma, kernel: Option<KernelVersion>) -> Owner {
+        let mut candidates = self.candidates(vma);
+        let fitting = |device: &Device| device.fits(vma, kernel);
+        if candidates.len() > 1 {
+            // On old kernels the physical address decides, on others often the size.
+            candidates.retain(fitting);
+        }
+        let place = match candidates.as_slice() {
+            [only] => only.place(vma, kernel),
+            _ => None,
+        };
+        Owner {
+            place: place.or_else(|| Place::encoded(vma, kernel)),
+            devices: candidates,
+        }
+    }
+
+    fn candidates(&self, vma: &Vma) -> Vec<Device> {
+        if let Some(device) = Device::by_node(&vma.path) {
+            return vec![device];
+        }
+        // Old kernels have one inode for all devices, so several files can have the mapping's.
+        let same = self.open.iter().filter(|(inode, _)| *inode == vma.inode);
+        let same: Vec<_> = same.map(|(_, device)| device.clone()).collect();
+        let unnamed = same.is_empty() || same.contains(&None);
+        let mut candidates: Vec<_> = same.into_iter().flatten().collect();
+        if unnamed {
+            candidates.extend(self.in_groups.iter().cloned());
+        }
+        candidates.sort_by(|one, other| one.name.cmp(&other.name));
+        candidates.dedup();
+        candidates
+    }
+}
+
+/// Whether VFIO has a function: a group can have bridges and idle functions too.
+fn by_vfio(function: &Function) -> bool {
+    let driver = function.driver().ok().flatten();
+    driver.is_some_and(|driver| driver.contains("vfio"))
+}
+
+impl From<&Function> for Device {
+    fn from(function: &Function) -> Self {
+        Self {
+            name: function.address().to_string(),
+            bars: function.bars().unwrap_or_default(),
+        }
+    }
+}
+
+impl Device {
+    /// The device of a path in sysfs.
+    fn at(path: &str) -> Option<Self> {
+        let name = Path::new(path).file_name()?.to_str()?;
+        let function = name.parse::<Address>().ok().map(Function::at);
+        Some(match function {
+            Some(Ok(function)) => Self::from(&function),
+            _ => Self {
+                name: name.to_owned(),
+                bars: [None; 6],
+            },
+        })
+    }
+
+    /// The device of a node such as `/dev/vfio/devices/vfio0`.
+    fn by_node(path: &str) -> Option<Self> {
+        let node = path.starts_with("/dev/vfio/devices/").then_some(path)?;
+        pci::locate(node).ok().as_ref().map(Self::from)
+    }
+
+    /// Whether a mapping could be of this device, by where it would lie.
+    pub(crate) fn fits(&self, vma: &Vma, kernel: Option<KernelVersion>) -> bool {
+        self.place(vma, kernel).is_some()
+    }
+
+    /// Where in this device a mapping would lie; `None` where it fits in no BAR.
+    fn place(&self, vma: &Vma, kernel: Option<KernelVersion>) -> Option<Place> {
+        let (region, physical) = (self.by_region(vma), self.by_physical(vma));
+        if offset_is_physical(kernel) {
+            physical.or(region)
+        } else {
+            region.or(physical)
+        }
+    }
+
+    fn by_region(&self, vma: &Vma) -> Option<Place> {
+        let (region, offset) = split(vma.offset);
+        let bar = (*self.bars.get(region as usize)?)?;
+        let place = Place {
+            region,
+            offset,
+            physical: bar.start.checked_add(offset),
+        };
+        fits(bar, offset, vma.size).then_some(place)
+    }
+
+    fn by_physical(&self, vma: &Vma) -> Option<Place> {
+        (0..).zip(self.bars).find_map(|(region, bar)| {
+            let bar = bar?;
+            let offset = vma.offset.checked_sub(bar.start)?;
+            let place = Place {
+                region,
+                offset,
+                physical: Some(vma.offset),
+            };
+            fits(bar, offset, vma.size).then_some(place)
+        })
+    }
+}
+
+impl Place {
+    /// What the offset says by itself, where it is known to be one.
+    fn encoded(vma: &Vma, kernel: Option<KernelVersion>) -> Option<Self> {
+        let (region, offset) = split(vma.offset);
+        let place = Self {
+            region,
+            offset,
+            physical: None,
+        };
+        (!offset_is_physical(kernel)).then_some(place)
+    }
+}
+
+fn split(offset: u64) -> (u32, u64) {
+    let region = u32::try_from(offset >> REGION_SHIFT).unwrap_or(u32::MAX);
+    (region, offset & ((1 << REGION_SHIFT) - 1))
+}
+
+/// A BAR below a page is mapped as a page.
+fn fits(bar: Bar, offset: u64, size: u64) -> bool {
+    let end = offset.checked_add(size);
+    end.is_some_and(|end| end <= bar.size.next_multiple_of(4 * KIB))
+}
+
+/// Linux 6.1 shows physical addresses in `maps`, 6.12 and later show offsets. Both are looked for
+/// where the device is known; this says which one is likelier.
+fn offset_is_physical(kernel: Option<KernelVersion>) -> bool {
+    kernel.is_some_and(|kernel| kernel < KernelVersion::new(6, 12, 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hugebar::leaf::GIB;
+
+    const NEW: Option<KernelVersion> = Some(KernelVersion::new(7, 3, 4));
+    const OLD: Option<KernelVersion> = Some(KernelVersion::new(6, 1, 0));
+
+    fn device(name: &str, start: u64, size: u64) -> Device {
+        let mut bars = [None; 6];
+        bars[2] = Some(Bar { start, size });
+        let name = name.to_owned();
+        Device { name, bars }
+    }
+
+    fn mapped(offset: u64, size: u64, inode: u64) -> Vma {
+        Vma {
+            start: 0x7f00_0000_0000,
+            size,
+            offset,
+            inode,
+            path: "anon_inode:[vfio-device]".into(),
+        }
+    }
+
+    fn names(owner: &Owner) -> Vec<&str> {
+        owner
+            .devices
+            .iter()
+            .map(|device| device.name.as_str())
+            .collect()
+    }
+
+    #[test]
+    fn the_inode_names_the_device() {
+        let (one, other) = (device("one", GIB, GIB), device("other", 4 * GIB, GIB));
+        let devices = Devices {
+            open: vec![(7, Some(one)), (8, Some(other))],
+            in_groups: Vec::new(),
+        };
+        let owner = devices.owner(&mapped((2 << 40) + 0x7000, 0x1000, 8), NEW);
+        assert_eq!(names(&owner), ["other"]);
+        let place = Place {
+            region: 2,
+            offset: 0x7000,
+            physical: Some(4 * GIB + 0x7000),
+        };
+        assert_eq!(owner.place, Some(place));
+    }
+
+    #[test]
+    fn one_inode_for_all_is_told_apart_by_the_physical_address() {
+        let (one, other) = (device("one", GIB, GIB), device("other", 4 * GIB, GIB));
+        let devices = Devices {
+            open: vec![(7, None), (7, None)],
+            in_groups: vec![one, other],
+        };
+        let owner = devices.owner(&mapped(4 * GIB + 0x3000, 0x1000, 7), OLD);
+        assert_eq!(names(&owner), ["other"]);
+        assert_eq!(
+            owner.place.map(|place| (place.region, place.offset)),
+            Some((2, 0x3000))
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_not_guessed() {
+        let (one, other) = (device("one", GIB, GIB), device("other", 4 * GIB, GIB));
+        let devices = Devices {
+            open: vec![(7, None)],
+            in_groups: vec![one, other],
+        };
+        let owner = devices.owner(&mapped(2 << 40, GIB, 7), NEW);
+        assert_eq!(names(&owner), ["one", "other"]);
+        let place = Place {
+            region: 2,
+            offset: 0,
+            physical: None,
+        };
+        assert_eq!(owner.place, Some(place));
+        let nobody = Devices::default().owner(&mapped(GIB, GIB, 7), OLD);
+        assert_eq!((names(&nobody).len(), nobody.place), (0, None));
+    }
+}

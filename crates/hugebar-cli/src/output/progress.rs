@@ -1,0 +1,46 @@
+//! The progress bar: on a terminal, for work of more than a second.
+
+use std::time::{Duration, Instant};
+
+use hugebar::census::Progress;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How long work goes on before a bar is worth it.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Shows how far a census has come.
+pub(crate) struct Bar {
+    bar: ProgressBar,
+    begin: Instant,
+}
+
+impl Bar {
+    pub(crate) fn new(name: &str) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        let template = "{prefix} {bar:32} {binary_bytes} of {binary_total_bytes}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_prefix(name.to_owned());
+        let begin = Instant::now();
+        Self { bar, begin }
+    }
+
+    pub(crate) fn show(&self, progress: &Progress) {
+        if self.begin.elapsed() < QUIET {
+            return;
+        }
+        if self.bar.is_hidden() {
+            // Stays hidden where stderr is no terminal.
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        self.bar.set_length(progress.total);
+        self.bar.set_position(progress.done);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,145 @@
+//! What this machine and process are: leaf sizes, kernel, THP policy, prctl. Observations, no
+//! opinions.
+
+mod kernel;
+mod thp;
+
+use std::fs;
+
+#[cfg(target_arch = "x86_64")]
+use crate::leaf::GIB;
+use crate::leaf::{KIB, LeafSizes};
+use crate::sys::process;
+
+pub use kernel::KernelVersion;
+pub use thp::{ThpDisabled, ThpPolicy};
+
+/// What was observed, once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Facts {
+    /// The leaf sizes of this machine's page tables.
+    pub leaf_sizes: LeafSizes,
+    /// `uname -r`.
+    pub release: String,
+    /// The release's numbers, where it starts with some.
+    pub kernel: Option<KernelVersion>,
+    /// The system's policy for transparent huge pages; `None` where THP is not built in.
+    pub thp: Option<ThpPolicy>,
+    /// Whether THP is off for this process (`PR_SET_THP_DISABLE`, inherited over fork and exec).
+    pub thp_disabled: ThpDisabled,
+}
+
+impl Facts {
+    /// Observes (`uname`, `prctl(PR_GET_THP_DISABLE)`, `/sys/kernel/mm/transparent_hugepage`, CPUID).
+    pub fn observe() -> Self {
+        let release = process::kernel_release();
+        Self {
+            leaf_sizes: leaf_sizes(),
+            kernel: KernelVersion::parse(&release),
+            release,
+            thp: ThpPolicy::observe(),
+            thp_disabled: ThpDisabled::observe(),
+        }
+    }
+
+    /// The leaf sizes that this kernel has for device memory: all of the machine's since Linux 6.12,
+    /// the page alone before.
+    ///
+    /// By the version number alone. Distributions take changes back to older versions, so
+    /// [`crate::census`] does not rely on it.
+    pub fn device_leaf_sizes(&self) -> LeafSizes {
+        if self.has_huge_device_leaves() {
+            self.leaf_sizes
+        } else {
+            self.leaf_sizes.only_base()
+        }
+    }
+
+    /// Whether this kernel, as released, asks the THP policy before it installs large leaves of device
+    /// memory ([`KernelVersion::asks_thp_policy`]); `None` for a release without numbers.
+    pub fn asks_thp_policy(&self) -> Option<bool> {
+        self.kernel.map(KernelVersion::asks_thp_policy)
+    }
+
+    pub(crate) fn has_huge_device_leaves(&self) -> bool {
+        const FIRST: KernelVersion = KernelVersion::new(6, 12, 0);
+        self.kernel.is_none_or(|kernel| kernel >= FIRST)
+    }
+}
+
+/// The sizes that this machine's page tables have, as far as Linux uses them for device memory.
+#[cfg(target_arch = "x86_64")]
+fn leaf_sizes() -> LeafSizes {
+    // Without the CPU's 1 GiB pages there is no PUD leaf (`has_transparent_pud_hugepage`).
+    if process::has_gib_pages() {
+        LeafSizes::X86_64
+    } else {
+        LeafSizes::X86_64.below(GIB).unwrap_or(LeafSizes::X86_64)
+    }
+}
+
+/// The sizes that this machine's page tables have, as far as Linux uses them for device memory.
+#[cfg(not(target_arch = "x86_64"))]
+fn leaf_sizes() -> LeafSizes {
+    let page = process::page_size();
+    let known = [
+        LeafSizes::ARM64_4K,
+        LeafSizes::ARM64_16K,
+        LeafSizes::ARM64_64K,
+    ];
+    let sizes = if cfg!(target_arch = "aarch64") {
+        known.into_iter().find(|sizes| sizes.base() == page)
+    } else {
+        pmd_size().and_then(|pmd| LeafSizes::new(&[page, pmd]))
+    };
+    sizes
+        .or_else(|| LeafSizes::new(&[page]))
+        .unwrap_or(LeafSizes::ARM64_4K.only_base())
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn pmd_size() -> Option<u64> {
+    let text = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size").ok()?;
+    text.trim().parse().ok()
+}
+
+/// Memory of all page tables of this process in bytes (`VmPTE` of `/proc/self/status`, which is
+/// harmless to read).
+pub(crate) fn page_table_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmPTE:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(KIB)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_has_pages_and_a_kernel() {
+        let facts = Facts::observe();
+        assert_eq!(facts.leaf_sizes.base(), process::page_size());
+        assert!(facts.kernel.is_some(), "{}", facts.release);
+        assert!(page_table_bytes().is_some_and(|bytes| bytes > 0));
+    }
+
+    #[test]
+    fn device_leaves_came_with_6_12() {
+        let mut facts = Facts::observe();
+        facts.leaf_sizes = LeafSizes::X86_64;
+        for (release, largest) in [
+            ("6.1.0-56-cloud-amd64", 4 * KIB),
+            ("6.11.9", 4 * KIB),
+            ("6.12.0-rc1", GIB),
+            ("7.3.4+deb13-cloud-amd64", GIB),
+            ("mystery", GIB),
+        ] {
+            facts.kernel = KernelVersion::parse(release);
+            assert_eq!(facts.device_leaf_sizes().largest(), largest, "{release}");
+        }
+    }
+}

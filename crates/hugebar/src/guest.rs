@@ -1,0 +1,166 @@
+//! Guest addresses: the leaves that a hypervisor and an IOMMU can have for a mapped region, and where
+//! they need the fewest.
+//!
+//! A virtual machine monitor gives a region to its guest in memory slots ([`Slot`]), at a guest address
+//! (GPA) of its choice. KVM then maps a block by a leaf of size `S` exactly when GPA ≡ HVA (mod `S`), the
+//! block lies whole in one slot, and the process has it by a leaf of at least `S` itself, for which
+//! HVA ≡ HPA (`arch/x86/kvm`: `kvm_alloc_memslot_metadata`, `host_pfn_mapping_level`). The IOMMU does
+//! not ask for the HVA: it takes the largest page that I/O address and HPA share. So a guest address
+//! that is congruent with the HPA suits both, and none is better.
+
+use alloc::vec::Vec;
+
+use crate::layout::Area;
+use crate::leaf::{self, LeafSizes, Leaves};
+use crate::plan::Phys;
+
+/// A part of a region at contiguous addresses: what is registered as one memory slot of a guest, or
+/// mapped for DMA at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// The part of the region, in whole pages.
+    pub area: Area,
+    /// The address of its first byte in this process (HVA).
+    pub address: u64,
+}
+
+/// Who maps slots by leaves of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// The second stage of a guest's address translation (KVM), by guest address.
+    SecondStage,
+    /// The IOMMU, by I/O address.
+    Iommu,
+}
+
+/// The slots of one region, to try guest and I/O addresses on.
+///
+/// Addresses are those of region offset 0, whether it is mapped or not; a slot lies at its offset from
+/// there.
+///
+/// ```
+/// use hugebar::{guest::{Fit, Slot, Table}, layout::Area, leaf::{LeafSizes, GIB, MIB}, plan::Phys};
+/// let slot = Slot { area: Area::new(0, 4 * GIB), address: 0x7f00_4000_0000 };
+/// let fit = Fit::new(&[slot], Phys::Natural, &LeafSizes::X86_64);
+/// assert_eq!(fit.leaves(Table::SecondStage, 64 * GIB).total(), 4);
+/// assert_eq!(fit.leaves(Table::SecondStage, 64 * GIB + 2 * MIB).total(), 2048);
+/// let better = fit.better(Table::SecondStage, 64 * GIB + 2 * MIB).unwrap();
+/// assert_eq!((better.below, better.above), (Some(64 * GIB), Some(65 * GIB)));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Fit {
+    slots: Vec<Slot>,
+    phys: Phys,
+    sizes: LeafSizes,
+}
+
+/// Which addresses have the fewest leaves: those that are `residue` modulo `alignment`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Congruence {
+    /// A leaf size in bytes.
+    pub alignment: u64,
+    /// Less than `alignment`.
+    pub residue: u64,
+}
+
+impl Congruence {
+    /// The nearest such address at or below `address`, or `None` where there is none.
+    pub fn below(self, address: u64) -> Option<u64> {
+        address.checked_sub(address.wrapping_sub(self.residue) & (self.alignment - 1))
+    }
+
+    /// The nearest such address at or above `address`, or `None` where there is none below 2^64.
+    pub fn above(self, address: u64) -> Option<u64> {
+        address.checked_add(self.residue.wrapping_sub(address) & (self.alignment - 1))
+    }
+}
+
+/// The nearest addresses that have the fewest leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Better {
+    /// The nearest lower one, if there is one.
+    pub below: Option<u64>,
+    /// The nearest higher one, if there is one.
+    pub above: Option<u64>,
+}
+
+impl Fit {
+    /// Slots of one region ([`crate::mem::Mapping::slots`]), with what is known of the addresses behind
+    /// it, and the leaf sizes that process and guest, or the IOMMU, have.
+    pub fn new(slots: &[Slot], phys: Phys, sizes: &LeafSizes) -> Self {
+        Self {
+            slots: slots.to_vec(),
+            phys,
+            sizes: *sizes,
+        }
+    }
+
+    /// The leaves that all slots get, fully populated, with region offset 0 at `address`.
+    ///
+    /// An address inside a page is taken for the page's: a slot can only start at one. Process and KVM
+    /// are taken to be willing: see [`crate::census`] for what the process has got.
+    pub fn leaves(&self, table: Table, address: u64) -> Leaves {
+        let page = self.sizes.base();
+        let address = address / page * page;
+        let mut leaves = Leaves::none(&self.sizes);
+        for slot in &self.slots {
+            // Wraps around at 64 bits, which keeps the congruence.
+            let start = address.wrapping_add(slot.area.offset);
+            let sizes = match table {
+                Table::SecondStage => self.shared(start, slot.address),
+                Table::Iommu => self.sizes,
+            };
+            let hpa = self.phys.behind(slot.area.offset);
+            leaves.add_all(&leaf::leaves(start, hpa, slot.area.size, &sizes));
+        }
+        leaves
+    }
+
+    /// The sizes modulo which two addresses are congruent.
+    fn shared(&self, one: u64, other: u64) -> LeafSizes {
+        let common = (one ^ other).trailing_zeros().min(63);
+        let sizes = self.sizes.below((1 << common) + 1);
+        sizes.unwrap_or(self.sizes.only_base())
+    }
+
+    /// The fewest leaves that any address gives.
+    pub fn best(&self, table: Table) -> Leaves {
+        self.leaves(table, self.phys.behind(0))
+    }
+
+    /// Which addresses of region offset 0 give the fewest leaves: what an allocator of guest addresses
+    /// has to heed.
+    ///
+    /// It asks for no more than is of use: a region without room for a 1 GiB leaf need not be aligned
+    /// to 1 GiB. What is best for the IOMMU is best for the second stage as well.
+    pub fn wanted(&self, table: Table) -> Congruence {
+        let hpa = self.phys.behind(0);
+        let best = self.leaves(table, hpa).total();
+        // The leaves depend on nothing but the largest size modulo which the address is congruent with
+        // the HPA: what is congruent neither with HVA nor with HPA gets no leaf of that size.
+        let enough = |size: &u64| {
+            // Congruent modulo this size, and no larger one.
+            let address = hpa.wrapping_add(*size);
+            *size == self.sizes.largest() || self.leaves(table, address).total() == best
+        };
+        let size = self.sizes.as_slice().iter().copied().find(enough);
+        let alignment = size.unwrap_or(self.sizes.largest());
+        Congruence {
+            alignment,
+            residue: hpa % alignment,
+        }
+    }
+
+    /// The nearest addresses that need fewer leaves than `address`, or `None` where it is as good as
+    /// any.
+    pub fn better(&self, table: Table, address: u64) -> Option<Better> {
+        let wanted = self.wanted(table);
+        let (below, above) = (wanted.below(address), wanted.above(address));
+        (below != Some(address)).then_some(Better { below, above })
+    }
+
+    /// The slots.
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+}

@@ -1,0 +1,169 @@
+//! A virtual machine that never runs.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::guest::Slot;
+use crate::layout::Area;
+use crate::leaf::{GIB, Leaves};
+use crate::mem::{GuestMemory, Mapping, Span};
+use crate::sys::kvm::{self, PreFault};
+use crate::sys::{file, process};
+
+use super::populate::{fill, prefault};
+use super::second_stage;
+
+const NODE: &str = "/dev/kvm";
+
+/// Where [`super::Prefault`] has its spans in the guest: clear of what x86 has below 4 GiB, and within
+/// the 36 bits that a vCPU has unless told otherwise.
+const SCRATCH: u64 = 4 * GIB;
+
+/// `/dev/kvm`, of the one version that there is, able to pre-fault.
+#[derive(Debug)]
+pub(super) struct Kvm(OwnedFd);
+
+impl Kvm {
+    /// Opens `/dev/kvm`.
+    pub(super) fn open() -> Result<Self> {
+        let fd = file::open_read_write(Path::new(NODE)).map_err(|errno| {
+            let error = Error::call("open", errno).on(NODE);
+            match errno {
+                Errno::NOENT | Errno::NODEV | Errno::NXIO => {
+                    error.remedy("load the module kvm_intel or kvm_amd")
+                }
+                Errno::ACCESS | Errno::PERM => error.remedy("this process may not use KVM"),
+                _ => error,
+            }
+        })?;
+        Self::check(fd)
+    }
+
+    /// Takes over a descriptor of `/dev/kvm`, which becomes close-on-exec.
+    pub(super) fn from_fd(fd: OwnedFd) -> Result<Self> {
+        process::close_on_exec(fd.as_fd()).map_err(|errno| Error::call("fcntl", errno).on(NODE))?;
+        Self::check(fd)
+    }
+
+    fn check(fd: OwnedFd) -> Result<Self> {
+        let refused = |name| move |errno| Error::call(name, errno).on(NODE);
+        let version =
+            kvm::get_api_version(fd.as_fd()).map_err(refused(kvm::GET_API_VERSION.name))?;
+        if version != kvm::API_VERSION {
+            let operation = format!("KVM API version {version} is unknown");
+            return Err(Error::new(ErrorKind::Unsupported, operation).on(NODE));
+        }
+        let able = kvm::check_extension(fd.as_fd(), kvm::CAP_PRE_FAULT_MEMORY)
+            .map_err(refused(kvm::CHECK_EXTENSION.name))?;
+        if !able {
+            let operation = "this KVM cannot populate (KVM_CAP_PRE_FAULT_MEMORY)";
+            return Err(Error::new(ErrorKind::Unsupported, operation)
+                .on(NODE)
+                .remedy("it takes Linux 6.11 on x86 with nested paging, or a later one on s390"));
+        }
+        Ok(Self(fd))
+    }
+
+    /// A new virtual machine with one vCPU.
+    pub(super) fn guest(&self) -> Result<Guest> {
+        let refused = |name| move |errno| Error::call(name, errno).on(NODE);
+        let vm = loop {
+            match kvm::create_vm(self.0.as_fd()) {
+                Err(Errno::INTR) => {}
+                other => break other.map_err(refused(kvm::CREATE_VM.name))?,
+            }
+        };
+        let vcpu = kvm::create_vcpu(vm.as_fd(), 0).map_err(refused(kvm::CREATE_VCPU.name))?;
+        let memory = GuestMemory::new(vm);
+        Ok(Guest { vcpu, memory })
+    }
+}
+
+/// A virtual machine that has memory but never runs: shows which leaves KVM makes of mappings.
+///
+/// Belongs to the process that made it: in a child after `fork` KVM refuses it (EIO).
+#[derive(Debug)]
+pub struct Guest {
+    // Closed first: it keeps the machine.
+    vcpu: OwnedFd,
+    memory: GuestMemory,
+}
+
+impl Guest {
+    /// Makes one (`/dev/kvm`, `KVM_CREATE_VM`, `KVM_CREATE_VCPU`).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] without KVM, [`ErrorKind::PermissionDenied`],
+    /// [`ErrorKind::Unsupported`] where KVM cannot pre-fault.
+    pub fn new() -> Result<Self> {
+        Kvm::open()?.guest()
+    }
+
+    /// The same by a descriptor of `/dev/kvm` that somebody else has opened.
+    ///
+    /// # Errors
+    ///
+    /// As [`Guest::new`], and whatever the ioctls of another file say.
+    pub fn from_fd(kvm: OwnedFd) -> Result<Self> {
+        Kvm::from_fd(kvm)?.guest()
+    }
+
+    /// Gives a mapping to the guest, with region offset 0 at guest address `address`
+    /// (`KVM_SET_USER_MEMORY_REGION` for each of its slots, which are returned), and keeps it.
+    ///
+    /// `exclude` is as for [`Mapping::slots`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Busy`] where something else lies there already, [`ErrorKind::InvalidInput`] for an
+    /// address that is not page-aligned or has too little room above it. No slot is left then.
+    pub fn add(
+        &mut self,
+        mapping: &Arc<Mapping>,
+        exclude: &[Area],
+        address: u64,
+    ) -> Result<Vec<Slot>> {
+        self.memory.add(mapping, exclude, address)
+    }
+
+    /// Populates the second stage for `len` bytes at a guest address, as [`prefault`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`prefault`].
+    pub fn prefault(&self, address: u64, len: u64) -> Result<()> {
+        prefault(&self.vcpu, address, len)
+    }
+
+    /// The leaves in the second stage, as [`second_stage`] counts them.
+    ///
+    /// # Errors
+    ///
+    /// As [`second_stage`].
+    pub fn leaves(&self) -> Result<Leaves> {
+        second_stage(&self.memory)
+    }
+
+    /// Populates a span for a moment, and tells how long that took; without an error in removing its
+    /// slot, nothing of it is left.
+    pub(super) fn pass_through(&self, span: &Span<'_>) -> Result<Duration> {
+        // Congruent with the process's address, so that KVM needs no more steps than there are leaves.
+        let address = SCRATCH + span.start().addr().get() as u64 % GIB;
+        self.memory.lend(span, address, || {
+            let mut range = PreFault {
+                gpa: address,
+                size: span.bytes(),
+                ..PreFault::default()
+            };
+            let begin = Instant::now();
+            fill(self.vcpu.as_fd(), &mut range)?;
+            Ok(begin.elapsed())
+        })
+    }
+}

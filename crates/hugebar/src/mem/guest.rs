@@ -1,0 +1,148 @@
+//! Memory slots of a virtual machine of ours, over mappings that live as long.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::guest::Slot;
+use crate::layout::Area;
+use crate::sys::kvm::{self, MemoryRegion};
+
+use super::{Mapping, Span};
+
+/// A virtual machine and what it has for memory.
+///
+/// # Invariants
+///
+/// Nobody else has the machine's descriptor, and its vCPUs never run. Fields drop in order: the
+/// machine goes before the mappings.
+pub(crate) struct GuestMemory {
+    vm: OwnedFd,
+    /// The number of the next slot.
+    next: u32,
+    mappings: Vec<Arc<Mapping>>,
+}
+
+impl GuestMemory {
+    /// Takes over a virtual machine that was just made.
+    pub(crate) fn new(vm: OwnedFd) -> Self {
+        Self {
+            vm,
+            next: 0,
+            mappings: Vec::new(),
+        }
+    }
+
+    /// Adds the slots of a mapping, with region offset 0 at guest address `address`
+    /// (`KVM_SET_USER_MEMORY_REGION` for each), and keeps the mapping. All of them, or none.
+    pub(crate) fn add(
+        &mut self,
+        mapping: &Arc<Mapping>,
+        exclude: &[Area],
+        address: u64,
+    ) -> Result<Vec<Slot>> {
+        let slots = mapping.slots(exclude)?;
+        let flags = if mapping.options().write {
+            0
+        } else {
+            kvm::MEM_READONLY
+        };
+        // Kept before the first slot: one that cannot be removed again refers to it.
+        self.mappings.push(mapping.clone());
+        let first = self.next;
+        for slot in &slots {
+            let added = address
+                .checked_add(slot.area.offset)
+                .ok_or(Errno::INVAL)
+                .and_then(|address| self.set(self.next, flags, address, slot));
+            if let Err(errno) = added {
+                // What cannot be removed keeps its number and its mapping, and does no harm.
+                if (first..self.next).all(|number| self.remove(number).is_ok()) {
+                    self.next = first;
+                    self.mappings.pop();
+                }
+                let at = format!("{} at guest address {address:#x}", slot.area);
+                return Err(refused(errno).on(at));
+            }
+            self.next += 1;
+        }
+        Ok(slots)
+    }
+
+    /// Runs `body` while the span lies at guest address `address`.
+    ///
+    /// When the slot cannot be removed afterwards, the error says so by [`ErrorKind::Malformed`]: the
+    /// machine is of no use then, and must be dropped before the span's mapping is.
+    pub(crate) fn lend<T>(
+        &self,
+        span: &Span<'_>,
+        address: u64,
+        body: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let slot = Slot {
+            area: Area::new(0, span.bytes()),
+            address: span.start().addr().get() as u64,
+        };
+        self.set(self.next, 0, address, &slot).map_err(refused)?;
+        let result = body();
+        self.remove(self.next).map_err(|errno| {
+            let operation = "removing a slot by KVM_SET_USER_MEMORY_REGION";
+            Error::call(operation, errno).of_kind(ErrorKind::Malformed)
+        })?;
+        result
+    }
+
+    fn set(&self, number: u32, flags: u32, address: u64, slot: &Slot) -> Result<(), Errno> {
+        let region = MemoryRegion {
+            slot: number,
+            flags,
+            guest_phys_addr: address,
+            memory_size: slot.area.size,
+            userspace_addr: slot.address,
+        };
+        // SAFETY: the addresses are part of a mapping, which holds shared file or device memory: no
+        // Rust object, never borrowed. It stays as long as the machine (`add`), or is borrowed until
+        // the slot is removed (`lend`). And no vCPU of the machine ever runs: KVM makes no access of
+        // its own to what a slot has, and when it is unmapped the MMU notifiers make KVM forget it, be
+        // it at once or later.
+        unsafe { kvm::set_user_memory_region(self.vm.as_fd(), region) }
+    }
+
+    fn remove(&self, number: u32) -> Result<(), Errno> {
+        let region = MemoryRegion {
+            slot: number,
+            ..MemoryRegion::default()
+        };
+        // SAFETY: a slot of no bytes is one that is taken away.
+        unsafe { kvm::set_user_memory_region(self.vm.as_fd(), region) }
+    }
+}
+
+fn refused(errno: Errno) -> Error {
+    let error = Error::call(kvm::SET_USER_MEMORY_REGION.name, errno);
+    match errno {
+        Errno::EXIST => error.remedy("another slot of the guest overlaps"),
+        Errno::INVAL => error
+            .of_kind(ErrorKind::InvalidInput)
+            .remedy("a slot must start at a page, and end where guest addresses do"),
+        _ => error,
+    }
+}
+
+impl AsFd for GuestMemory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.vm.as_fd()
+    }
+}
+
+impl fmt::Debug for GuestMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuestMemory")
+            .field("vm", &self.vm)
+            .field("slots", &self.next)
+            .finish_non_exhaustive()
+    }
+}

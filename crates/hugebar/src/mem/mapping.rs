@@ -1,0 +1,316 @@
+//! Mappings: the areas of a region at real addresses.
+
+use std::fmt;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+
+use rustix::io::Errno;
+use rustix::mm::ProtFlags;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::Area;
+use crate::leaf::{LeafSizes, Leaves};
+use crate::plan::{Placement, Plan};
+use crate::sys::mm::{self, Source};
+
+use super::{Window, to_usize};
+
+/// What areas are advised with before anything can touch them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hint {
+    /// `MADV_HUGEPAGE` for [`Placement::Congruent`], nothing for the others: they stand for programs
+    /// that give no hint.
+    #[default]
+    Auto,
+    /// `MADV_HUGEPAGE`.
+    On,
+    /// Nothing.
+    Off,
+    /// `MADV_NOHUGEPAGE`: pages only, on every kernel. For comparing with them.
+    Refuse,
+}
+
+/// How a region is mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapOptions {
+    /// `PROT_READ`.
+    pub read: bool,
+    /// `PROT_WRITE`.
+    pub write: bool,
+    /// The hint for huge pages.
+    pub hint: Hint,
+}
+
+/// Readable, writable, hinted where the placement is congruent.
+impl Default for MapOptions {
+    fn default() -> Self {
+        Self {
+            read: true,
+            write: true,
+            hint: Hint::Auto,
+        }
+    }
+}
+
+/// An area and where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MappedArea {
+    /// The part of the region.
+    pub area: Area,
+    pub(super) start: NonNull<u8>,
+}
+
+impl MappedArea {
+    /// The address of the area's first byte (HVA).
+    pub fn address(&self) -> u64 {
+        self.start.addr().get() as u64
+    }
+}
+
+/// The mappable areas of a region in this process's address space.
+///
+/// Owns its addresses: dropping it unmaps whole areas, and no function splits one, because the
+/// kernel (6.12 to 7.3) oopses over a split 1 GiB leaf. It keeps no descriptor, for a mapping keeps
+/// its file open. Holes stay reserved (`PROT_NONE`) as long as it lives; in an arena they stay as the
+/// caller has them. Children do not inherit it: in a child after `fork` its addresses are free, and it
+/// must not be used there.
+///
+/// ```
+/// use hugebar::{layout::Layout, leaf::LeafSizes, mem::{MapOptions, Mapping, Window}};
+/// use hugebar::plan::{Phys, Placement, Plan};
+/// # let size = 1 << 20;
+/// # let file = rustix::fs::memfd_create("bar", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+/// # rustix::fs::ftruncate(&file, size).unwrap();
+/// let layout = Layout::whole(size, 4096)?;
+/// let plan = Plan::new(&layout, Phys::Natural, &LeafSizes::X86_64, Placement::Congruent)?;
+/// let window = Window::reserve(&plan)?;
+/// let mapping = Mapping::new(&file, 0, &plan, window, MapOptions::default())?;
+/// mapping.write_u32(0x10, 42)?;
+/// assert_eq!(mapping.read_u32(0x10)?, 42);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Mapping {
+    window: Window,
+    plan: Plan,
+    areas: Vec<MappedArea>,
+    options: MapOptions,
+    hinted: bool,
+    refused: bool,
+}
+
+// SAFETY: the addresses belong to the mapping, whatever thread it is in.
+unsafe impl Send for Mapping {}
+// SAFETY: through a shared reference the memory is only accessed by volatile reads and writes of single
+// words, and it lies outside of all Rust allocations: there such accesses are the hardware's business and
+// no data race (`core::ptr::read_volatile`). What the device makes of several at once is its own affair.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps the plan's areas of a file (`mmap` with `MAP_SHARED`), hinted and not inherited over fork
+    /// before anything can touch them.
+    ///
+    /// `fd_offset` is where the region starts in the file: [`crate::vfio::Region::offset`] for a
+    /// device. `window` must have been made for `plan`, or for another plan of the same region.
+    ///
+    /// Each area is first mapped elsewhere and unmapped again, so that what the driver refuses is
+    /// found while nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// On any error everything is as it was before the window was reserved, and the window's addresses
+    /// are given back: who depends on them has them in an arena ([`Window::within`]).
+    /// [`ErrorKind::InvalidInput`]: the window has no room for an area, the offset is not page-aligned
+    /// or nothing can be mapped; [`ErrorKind::Unsupported`]: the driver refuses to map an area.
+    pub fn new(
+        fd: impl AsFd,
+        fd_offset: u64,
+        plan: &Plan,
+        window: Window,
+        options: MapOptions,
+    ) -> Result<Self> {
+        super::check_page(plan)?;
+        let end = fd_offset.checked_add(plan.layout().span());
+        if fd_offset % plan.layout().page() != 0 || end.is_none_or(|end| end > i64::MAX as u64) {
+            let operation = format!("a region cannot start at file offset {fd_offset:#x}");
+            return Err(Error::new(ErrorKind::InvalidInput, operation));
+        }
+        if plan.layout().areas().is_empty() {
+            let operation = "nothing of the region can be mapped";
+            return Err(Error::new(ErrorKind::InvalidInput, operation));
+        }
+        let hinted = match options.hint {
+            Hint::Auto => plan.placement() == Placement::Congruent,
+            Hint::On => true,
+            Hint::Off | Hint::Refuse => false,
+        };
+        let mut mapping = Self {
+            window,
+            plan: plan.clone(),
+            areas: Vec::with_capacity(plan.layout().areas().len()),
+            options,
+            hinted,
+            refused: options.hint == Hint::Refuse,
+        };
+        let fd = fd.as_fd();
+        let source = |area: &Area| Source {
+            fd,
+            offset: fd_offset + area.offset,
+        };
+        let areas = plan.layout().areas();
+        if plan.placement() != Placement::Plain {
+            for area in areas {
+                rehearse(area, mapping.protection(), source(area))?;
+            }
+        }
+        for area in areas {
+            mapping.add(area, source(area))?;
+        }
+        Ok(mapping)
+    }
+
+    fn add(&mut self, area: &Area, source: Source<'_>) -> Result<()> {
+        let len = to_usize(area.size)?;
+        let protection = self.protection();
+        let start = self.window.map(area, protection, source)?;
+        // Whole areas only, and before the first fault: later advice could split a leaf.
+        // SAFETY: the mapping was made this moment, and nobody else knows its address.
+        unsafe { mm::advise_dont_fork(start, len) }
+            .map_err(|errno| Error::call("madvise(MADV_DONTFORK)", errno))?;
+        if self.hinted {
+            // A kernel without THP says EINVAL. A missing hint is no reason to fail.
+            // SAFETY: as above.
+            self.hinted = unsafe { mm::advise_huge(start, len) }.is_ok();
+        }
+        if self.refused {
+            // A kernel without THP says EINVAL, and has pages only anyway.
+            // SAFETY: as above.
+            self.refused = unsafe { mm::advise_no_huge(start, len) }.is_ok();
+        }
+        self.areas.push(MappedArea { area: *area, start });
+        Ok(())
+    }
+
+    fn protection(&self) -> ProtFlags {
+        let mut flags = ProtFlags::empty();
+        flags.set(ProtFlags::READ, self.options.read);
+        flags.set(ProtFlags::WRITE, self.options.write);
+        flags
+    }
+
+    /// Unmaps all areas and gives the reserved addresses back, to map another layout in the same
+    /// place: a hole more, a hole less, or the same anew.
+    ///
+    /// This is the only way to carve a hole into a mapping. What was populated is gone, and comes
+    /// back as the new layout allows.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::OutOfMemory`] when the kernel cannot put a reservation in an area's place; the
+    /// addresses are given up then.
+    pub fn into_window(mut self) -> Result<Window> {
+        self.window.clear()?;
+        Ok(self.window)
+    }
+
+    /// Where region offset 0 lies, when one window holds all of the region ([`Placement::Congruent`],
+    /// and every region without holes): byte `o` of the region is then at this address plus `o`.
+    pub fn as_ptr(&self) -> Option<NonNull<u8>> {
+        self.window.base(self.plan.layout().span())
+    }
+
+    /// Has the mapping stay for good: the IOMMU could not be made to forget it.
+    pub(super) fn pin(&self) {
+        self.window.pin();
+    }
+
+    /// The mapped areas, ascending by region offset.
+    pub fn areas(&self) -> &[MappedArea] {
+        &self.areas
+    }
+
+    /// The leaves that these addresses get, fully populated, from a kernel that has `sizes` for
+    /// device memory ([`crate::facts::Facts::device_leaf_sizes`]).
+    pub fn expected(&self, sizes: &LeafSizes) -> Leaves {
+        let mut areas = self.areas.iter();
+        // One mapped area for each area of the layout, in its order.
+        let leaves = self.plan.sum(sizes, |area| {
+            areas.next().map_or(area.offset, MappedArea::address)
+        });
+        // Over the plan's sizes where it can be, so that it compares with the plan's best.
+        leaves.over(self.plan.sizes()).unwrap_or(leaves)
+    }
+
+    /// The plan that the areas were mapped by.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The alignment of the window in bytes; less than the plan's where addresses were scarce.
+    pub fn alignment(&self) -> u64 {
+        self.window.alignment()
+    }
+
+    /// How it was mapped.
+    pub fn options(&self) -> MapOptions {
+        self.options
+    }
+
+    /// Whether the kernel took the hint (`MADV_HUGEPAGE`) for every area.
+    pub fn hinted(&self) -> bool {
+        self.hinted
+    }
+
+    /// Whether the kernel took the refusal of huge pages (`MADV_NOHUGEPAGE`) for every area.
+    pub fn refused(&self) -> bool {
+        self.refused
+    }
+}
+
+/// Maps an area where the kernel likes and unmaps it again.
+fn rehearse(area: &Area, protection: ProtFlags, source: Source<'_>) -> Result<()> {
+    let len = to_usize(area.size)?;
+    match mm::map_anywhere(len, protection, source) {
+        Ok(address) => {
+            // SAFETY: made just now, never touched.
+            let unmapped = unsafe { mm::unmap(address, len) };
+            unmapped.map_err(|errno| Error::call("munmap", errno))
+        }
+        // There may be room for the mapping in its window though not for a second one elsewhere.
+        Err(Errno::NOMEM) => Ok(()),
+        Err(errno) => {
+            let error = Error::call(format!("mmap of area {area}"), errno);
+            Err(match errno {
+                Errno::ACCESS => error.remedy("the descriptor was not opened for that"),
+                Errno::INVAL | Errno::NODEV | Errno::PERM | Errno::NXIO => error
+                    .of_kind(ErrorKind::Unsupported)
+                    .remedy("the driver refuses to map this part of the region"),
+                _ => error,
+            })
+        }
+    }
+}
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mapping")
+            .field("areas", &self.areas)
+            .field("options", &self.options)
+            .field("hinted", &self.hinted)
+            .field("refused", &self.refused)
+            .field("window", &self.window)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `0x0+0x100000 at 0x7f0000000000`, an area a line.
+impl fmt::Display for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, mapped) in self.areas.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{} at {:#x}", mapped.area, mapped.address())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,112 @@
+//! Spans: parts of a live mapping, handed to whoever populates them.
+
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::Layout;
+use crate::leaf::LeafSizes;
+use crate::plan::{Phys, Placement, Plan};
+use crate::sys::{abi, file, vfio};
+
+use super::{AccessError, MapOptions, Mapping, Window};
+
+/// Whole pages of one area of a mapping that lives as long as the span.
+#[derive(Clone, Copy, Debug)]
+pub struct Span<'a> {
+    start: NonNull<u8>,
+    len: u64,
+    mapping: &'a Mapping,
+}
+
+impl Mapping {
+    /// The pages of `[offset, offset + len)` of the region, which must lie in one mapped area.
+    ///
+    /// Unlike registers, pages may reach up to the end of the last page of the region.
+    pub fn span(&self, offset: u64, len: u64) -> Result<Span<'_>, AccessError> {
+        let layout = self.plan().layout();
+        let page = layout.page();
+        if offset % page != 0 || len % page != 0 || len == 0 {
+            return Err(AccessError::Misaligned { offset, size: page });
+        }
+        let inside = len.min(layout.region_size().saturating_sub(offset));
+        let start = self.pointer(offset, inside)?;
+        if inside < len && len > inside.next_multiple_of(page) {
+            return Err(AccessError::OutOfRegion { offset, len });
+        }
+        Ok(Span {
+            start,
+            len,
+            mapping: self,
+        })
+    }
+}
+
+impl Span<'_> {
+    /// The address of the first byte.
+    pub fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// Length in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.len
+    }
+
+    /// Maps the span for DMA at `iova` (`VFIO_IOMMU_MAP_DMA`), which has the kernel fault in every
+    /// page of it, and unmaps it again; tells how long the first took.
+    pub(crate) fn pass_through(&self, container: BorrowedFd<'_>, iova: u64) -> Result<Duration> {
+        let mut flags = 0;
+        let options = self.mapping.options();
+        if options.read {
+            flags |= abi::DMA_READ;
+        }
+        if options.write {
+            flags |= abi::DMA_WRITE;
+        }
+        let vaddr = self.start.addr().get() as u64;
+        let begin = Instant::now();
+        // SAFETY: the span is part of a mapping that outlives this call, and holds shared file or
+        // device memory: no Rust object, never borrowed. Should the unmapping fail, the mapping is
+        // pinned and stays for good.
+        let mapped = unsafe { vfio::iommu_map_dma(container, flags, vaddr, iova, self.len) };
+        let elapsed = begin.elapsed();
+        mapped.map_err(|errno| Error::call(vfio::IOMMU_MAP_DMA.name, errno))?;
+        let failed = match vfio::iommu_unmap_dma(container, iova, self.len) {
+            Ok(unmapped) if unmapped == self.len => return Ok(elapsed),
+            Ok(unmapped) => {
+                let operation = format!("unmapped {unmapped:#x} bytes of {:#x}", self.len);
+                Error::new(ErrorKind::Malformed, operation)
+            }
+            Err(errno) => Error::call(vfio::IOMMU_UNMAP_DMA.name, errno),
+        };
+        // The kernel goes on to know these addresses, and would look them up again for the next
+        // group of the container, whatever lay there by then.
+        self.mapping.pin();
+        Err(failed.on(format!("IOVA {iova:#x}")))
+    }
+}
+
+/// A mapped page of a file of ours, to practise on.
+#[derive(Debug)]
+pub(crate) struct Scratch(Mapping);
+
+impl Scratch {
+    pub(crate) fn new(page: u64) -> Result<Self> {
+        let refused = |errno| Error::call("memfd_create", errno);
+        let file = file::memory_file("hugebar-scratch", page).map_err(refused)?;
+        let layout = Layout::whole(page, page)?;
+        let sizes = LeafSizes::new(&[page]);
+        let sizes = sizes.ok_or(Error::new(ErrorKind::InvalidInput, "page size"))?;
+        let plan = Plan::new(&layout, Phys::Natural, &sizes, Placement::Plain)?;
+        let window = Window::reserve(&plan)?;
+        Mapping::new(&file, 0, &plan, window, MapOptions::default()).map(Self)
+    }
+
+    pub(crate) fn span(&self) -> Result<Span<'_>> {
+        let page = self.0.plan().layout().page();
+        let inside = |error: AccessError| Error::new(ErrorKind::InvalidInput, error.to_string());
+        self.0.span(0, page).map_err(inside)
+    }
+}

@@ -1,0 +1,10 @@
+//! PCI functions: addresses, what sysfs tells of them, their configuration space.
+
+mod address;
+pub(crate) mod config;
+mod locate;
+mod sysfs;
+
+pub use address::Address;
+pub use locate::locate;
+pub use sysfs::{Bar, Function};

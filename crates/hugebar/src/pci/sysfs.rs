@@ -1,0 +1,217 @@
+//! What sysfs tells of a PCI function; readable without privilege, opens no device.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use crate::error::{Error, ErrorKind, Result};
+
+use super::Address;
+
+/// Where the kernel lists PCI functions.
+pub(super) const DEVICES: &str = "/sys/bus/pci/devices";
+
+/// A base address register as the kernel assigned it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bar {
+    /// Physical address (HPA) of the first byte.
+    pub start: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A PCI function in sysfs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    address: Address,
+    path: PathBuf,
+}
+
+impl Function {
+    /// Finds the function at an address.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] when there is none.
+    pub fn at(address: Address) -> Result<Self> {
+        let path = Path::new(DEVICES).join(address.to_string());
+        match path.try_exists() {
+            Ok(true) => Ok(Self { address, path }),
+            Ok(false) => Err(Error::new(ErrorKind::NotFound, "no such PCI device")
+                .on(address)
+                .remedy("lspci -D lists those there are")),
+            Err(error) => Err(failure("stat", &error).on(address)),
+        }
+    }
+
+    /// All functions of the machine, by address.
+    pub fn all() -> Result<Vec<Self>> {
+        let mut functions = Vec::new();
+        for name in names(Path::new(DEVICES))? {
+            let Ok(address) = name.parse() else { continue };
+            match Self::at(address) {
+                // Removed while we look.
+                Err(error) if error.kind() == ErrorKind::NotFound => (),
+                function => functions.push(function?),
+            }
+        }
+        functions.sort_by_key(|function| function.address);
+        Ok(functions)
+    }
+
+    /// The function's address.
+    pub fn address(&self) -> Address {
+        self.address
+    }
+
+    /// Vendor and device id.
+    pub fn ids(&self) -> Result<(u16, u16)> {
+        Ok((self.id("vendor")?, self.id("device")?))
+    }
+
+    fn id(&self, name: &str) -> Result<u16> {
+        let text = self.text(name)?;
+        let digits = text.strip_prefix("0x").unwrap_or(&text);
+        u16::from_str_radix(digits, 16).map_err(|_| self.malformed(name, &text))
+    }
+
+    /// The name of the driver that the function is bound to.
+    pub fn driver(&self) -> Result<Option<String>> {
+        self.link("driver")
+    }
+
+    /// The number of the function's IOMMU group; `None` while no IOMMU takes care of it.
+    pub fn iommu_group(&self) -> Result<Option<u32>> {
+        let Some(name) = self.link("iommu_group")? else {
+            return Ok(None);
+        };
+        let number = name.parse();
+        number
+            .map(Some)
+            .map_err(|_| self.malformed("iommu_group", &name))
+    }
+
+    /// The function's own VFIO node, `/dev/vfio/devices/vfioN`; `None` while no VFIO driver has it, or
+    /// where the kernel has no such nodes.
+    pub fn vfio_node(&self) -> Result<Option<PathBuf>> {
+        let list = self.path.join("vfio-dev");
+        match list.try_exists() {
+            Ok(true) => {
+                let name = names(&list)?
+                    .into_iter()
+                    .find(|name| name.starts_with("vfio"));
+                // The list is there without the node where only the node is missing in the kernel.
+                let numbered = |name: &String| list.join(name).join("dev").exists();
+                let name = name.filter(numbered);
+                Ok(name.map(|name| Path::new("/dev/vfio/devices").join(name)))
+            }
+            Ok(false) => Ok(None),
+            Err(error) => Err(failure("stat", &error).on(list.display())),
+        }
+    }
+
+    /// The functions of an IOMMU group.
+    pub fn in_group(group: u32) -> Result<Vec<Self>> {
+        let path = format!("/sys/kernel/iommu_groups/{group}/devices");
+        let names = names(Path::new(&path))?;
+        let addresses = names.iter().filter_map(|name| name.parse().ok());
+        addresses.map(Self::at).collect()
+    }
+
+    /// BARs 0 to 5 by number; `None` for one that is absent, an upper half, or not assigned.
+    pub fn bars(&self) -> Result<[Option<Bar>; 6]> {
+        let text = self.text("resource")?;
+        let mut bars = [None; 6];
+        for (bar, line) in bars.iter_mut().zip(text.lines()) {
+            *bar = parse_resource(line).ok_or_else(|| self.malformed("resource", line))?;
+        }
+        Ok(bars)
+    }
+
+    fn text(&self, name: &str) -> Result<String> {
+        let text = fs::read_to_string(self.path.join(name));
+        let text = text.map_err(|error| failure("read", &error).on(self.subject(name)))?;
+        Ok(text.trim_end().to_owned())
+    }
+
+    /// The last part of what a symbolic link points to; `None` where there is no link.
+    fn link(&self, name: &str) -> Result<Option<String>> {
+        match fs::read_link(self.path.join(name)) {
+            Ok(target) => Ok(target
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failure("readlink", &error).on(self.subject(name))),
+        }
+    }
+
+    fn subject(&self, name: &str) -> String {
+        self.path.join(name).display().to_string()
+    }
+
+    fn malformed(&self, name: &str, text: &str) -> Error {
+        let operation = format!("cannot make sense of {text:?}");
+        Error::new(ErrorKind::Malformed, operation).on(self.subject(name))
+    }
+}
+
+/// A line of `resource`: start, last byte and flags. All zeroes where there is nothing.
+fn parse_resource(line: &str) -> Option<Option<Bar>> {
+    // IORESOURCE_MEM and IORESOURCE_UNSET of include/linux/ioport.h: a BAR of I/O ports is not memory,
+    // and one that is not assigned has no address.
+    const MEMORY: u64 = 0x200;
+    const UNSET: u64 = 0x2000_0000;
+    let mut numbers = line
+        .split_ascii_whitespace()
+        .map(|number| u64::from_str_radix(number.strip_prefix("0x")?, 16).ok());
+    let (start, last, flags) = (numbers.next()??, numbers.next()??, numbers.next()??);
+    if flags & MEMORY == 0 || flags & UNSET != 0 || (start == 0 && last == 0) {
+        return Some(None);
+    }
+    let size = last.checked_sub(start)?.checked_add(1)?;
+    Some(Some(Bar { start, size }))
+}
+
+pub(super) fn failure(operation: &'static str, error: &io::Error) -> Error {
+    Error::call(operation, Errno::from_io_error(error).unwrap_or(Errno::IO))
+}
+
+fn names(path: &Path) -> Result<Vec<String>> {
+    let refused = |error: io::Error| failure("readdir", &error).on(path.display());
+    let entries = fs::read_dir(path).map_err(refused)?;
+    entries
+        .map(|entry| Ok(entry.map_err(refused)?.file_name().to_string_lossy().into()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resource_lines() {
+        let memory = "0x0000380000000000 0x00003800ffffffff 0x000000000014220c";
+        let bar = Bar {
+            start: 0x3800_0000_0000,
+            size: 4 << 30,
+        };
+        assert_eq!(parse_resource(memory), Some(Some(bar)));
+        let absent = "0x0000000000000000 0x0000000000000000 0x0000000000000000";
+        assert_eq!(parse_resource(absent), Some(None));
+        let ports = "0x000000000000c000 0x000000000000c01f 0x0000000000040101";
+        assert_eq!(parse_resource(ports), Some(None));
+        let unset = "0x0000000000000000 0x00000000ffffffff 0x0000000020140204";
+        assert_eq!(parse_resource(unset), Some(None));
+        for wrong in [
+            "",
+            "0x1",
+            "0x2 0x1 0x200",
+            "1 2 3",
+            "0x0 0xffffffffffffffff 0x200",
+        ] {
+            assert_eq!(parse_resource(wrong), None, "{wrong:?}");
+        }
+    }
+}

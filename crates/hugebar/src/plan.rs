@@ -1,0 +1,243 @@
+//! Plans: where a region's areas should lie, and the leaves that they can have there.
+//!
+//! A plan is arithmetic only. It says how long a *window* of addresses must be, to what it must be
+//! aligned, and where in it each area goes; [`crate::mem::Window`] then reserves such addresses.
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Range;
+
+use crate::layout::{Area, Layout, LayoutError};
+use crate::leaf::{self, GIB, LeafSizes, Leaves};
+
+/// What is known of the physical addresses (HPA) behind a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phys {
+    /// Naturally aligned, as the PCI specification has it for BARs: each address is congruent with
+    /// its region offset, modulo every leaf that fits in the BAR.
+    Natural,
+    /// The region starts at this physical address.
+    At(u64),
+    /// Nothing is known. Plans as [`Phys::Natural`], the likeliest; the counts are then a guess.
+    Unknown,
+}
+
+impl Phys {
+    /// The physical address behind a region offset, or a number congruent with it.
+    ///
+    /// Wraps around at 64 bits, which keeps the congruence: leaves are powers of two.
+    pub fn behind(self, offset: u64) -> u64 {
+        match self {
+            Self::At(start) => start.wrapping_add(offset),
+            Self::Natural | Self::Unknown => offset,
+        }
+    }
+}
+
+/// How addresses are chosen for a region's areas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+pub enum Placement {
+    /// One window for the whole region, congruent with its physical addresses: no other choice of
+    /// addresses has fewer leaves.
+    #[default]
+    Congruent,
+    /// Each area by itself at a multiple of `min(size & -size, 1 GiB)`: the rule of QEMU 9.2 to
+    /// 10.2 (`vfio_region_mmap`), which is as good only for whole BARs.
+    SizeAligned,
+    /// Each area wherever `mmap(NULL)` puts it: what most programs do.
+    Plain,
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Congruent => "congruent",
+            Self::SizeAligned => "size-aligned",
+            Self::Plain => "plain",
+        })
+    }
+}
+
+/// The addresses that one reservation must have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Bytes of addresses.
+    pub length: u64,
+    /// The start is `residue` modulo this power of two.
+    pub alignment: u64,
+    /// See `alignment`.
+    pub residue: u64,
+    /// Region offset of the first byte.
+    pub origin: u64,
+    /// Which of the layout's areas lie in it.
+    pub areas: Range<usize>,
+}
+
+impl Shape {
+    /// The lowest fitting start at or above `address`, or `None` where none is left below 2^64.
+    ///
+    /// ```
+    /// use hugebar::plan::Shape;
+    /// let shape = Shape { length: 0x1000, alignment: 0x20_0000, residue: 0x7000, origin: 0, areas: 0..1 };
+    /// assert_eq!(shape.start_from(0x7001), Some(0x20_7000));
+    /// ```
+    pub fn start_from(&self, address: u64) -> Option<u64> {
+        let ahead = self.residue.wrapping_sub(address) & (self.alignment - 1);
+        address.checked_add(ahead)
+    }
+
+    /// Bytes to reserve so that a fitting start is certain to be among them: at most
+    /// `length + alignment`, or `None` where that is no 64-bit number.
+    pub fn reservation(&self) -> Option<u64> {
+        self.length.checked_add(self.alignment)
+    }
+}
+
+/// Where the areas of a layout should lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    layout: Layout,
+    phys: Phys,
+    sizes: LeafSizes,
+    placement: Placement,
+    shapes: Vec<Shape>,
+}
+
+impl Plan {
+    /// Plans the addresses for a layout.
+    ///
+    /// `sizes` are the machine's leaf sizes ([`crate::facts::Facts::leaf_sizes`]).
+    ///
+    /// ```
+    /// use hugebar::{layout::{Area, Layout}, leaf::{LeafSizes, GIB}, plan::{Phys, Placement, Plan}};
+    /// let layout = Layout::whole(4 * GIB, 4096)?.without(Area::new(0x6000, 0x1000))?;
+    /// let plan = Plan::new(&layout, Phys::Natural, &LeafSizes::X86_64, Placement::Congruent)?;
+    /// assert_eq!((plan.shapes()[0].length, plan.shapes()[0].alignment), (4 * GIB, GIB));
+    /// assert_eq!(plan.best().to_string(), "3 × 1 GiB + 511 × 2 MiB + 511 × 4 KiB");
+    /// # Ok::<(), hugebar::layout::LayoutError>(())
+    /// ```
+    pub fn new(
+        layout: &Layout,
+        phys: Phys,
+        sizes: &LeafSizes,
+        placement: Placement,
+    ) -> Result<Self, LayoutError> {
+        if sizes.base() != layout.page() {
+            return Err(LayoutError::OtherPage {
+                leaf: sizes.base(),
+                layout: layout.page(),
+            });
+        }
+        if phys.behind(0) % layout.page() != 0 {
+            return Err(LayoutError::PhysUnaligned(phys.behind(0)));
+        }
+        let mut plan = Self {
+            layout: layout.clone(),
+            phys,
+            sizes: *sizes,
+            placement,
+            shapes: Vec::new(),
+        };
+        plan.shapes = match placement {
+            Placement::Congruent => plan.congruent().into_iter().collect(),
+            Placement::SizeAligned => plan.by_area(|area| natural_alignment(area.size).min(GIB)),
+            Placement::Plain => plan.by_area(|_| plan.layout.page()),
+        };
+        Ok(plan)
+    }
+
+    /// One window for all areas, aligned to the largest leaf that fits whole in any of them.
+    fn congruent(&self) -> Option<Shape> {
+        let alignment = self
+            .best()
+            .iter()
+            .rev()
+            .find_map(|(size, count)| (count > 0).then_some(size))?;
+        Some(Shape {
+            length: self.layout.span(),
+            alignment,
+            residue: self.phys.behind(0) % alignment,
+            origin: 0,
+            areas: 0..self.layout.areas().len(),
+        })
+    }
+
+    fn by_area(&self, alignment: impl Fn(&Area) -> u64) -> Vec<Shape> {
+        let shape = |(index, area): (usize, &Area)| Shape {
+            length: area.size,
+            alignment: alignment(area),
+            residue: 0,
+            origin: area.offset,
+            areas: index..index + 1,
+        };
+        self.layout.areas().iter().enumerate().map(shape).collect()
+    }
+
+    /// The same plan with windows aligned only to the next smaller leaf, for where addresses are
+    /// scarce; `None` where the page is the alignment already, or the placement allows no other.
+    pub fn relaxed(&self) -> Option<Self> {
+        let shape = match (self.placement, self.shapes.as_slice()) {
+            (Placement::Congruent, [shape]) => shape,
+            _ => return None,
+        };
+        let alignment = self.sizes.below(shape.alignment)?.largest();
+        let relaxed = Shape {
+            alignment,
+            residue: shape.residue % alignment,
+            ..shape.clone()
+        };
+        Some(Self {
+            shapes: Vec::from([relaxed]),
+            ..self.clone()
+        })
+    }
+
+    /// The fewest leaves that any addresses could give: those where HVA and HPA are congruent
+    /// modulo every size.
+    pub fn best(&self) -> Leaves {
+        self.sum(&self.sizes, |area| self.phys.behind(area.offset))
+    }
+
+    /// The leaves of the given sizes when `address` tells where each area lies.
+    pub(crate) fn sum(&self, sizes: &LeafSizes, mut address: impl FnMut(&Area) -> u64) -> Leaves {
+        let mut leaves = Leaves::none(sizes);
+        for area in self.layout.areas() {
+            let hpa = self.phys.behind(area.offset);
+            leaves.add_all(&leaf::leaves(address(area), hpa, area.size, sizes));
+        }
+        leaves
+    }
+
+    /// The addresses to reserve: one window for [`Placement::Congruent`], one for each area
+    /// otherwise, none where nothing can be mapped.
+    pub fn shapes(&self) -> &[Shape] {
+        &self.shapes
+    }
+
+    /// The layout that is placed.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// What is known of the physical addresses.
+    pub fn phys(&self) -> Phys {
+        self.phys
+    }
+
+    /// The leaf sizes that the plan reckons with.
+    pub fn sizes(&self) -> &LeafSizes {
+        &self.sizes
+    }
+
+    /// How addresses are chosen.
+    pub fn placement(&self) -> Placement {
+        self.placement
+    }
+}
+
+/// The largest power of two that divides `size`: `size & -size`.
+fn natural_alignment(size: u64) -> u64 {
+    1 << size.trailing_zeros().min(62)
+}

@@ -1,0 +1,195 @@
+//! Populating: having the kernel install the leaves of a mapping without touching the device.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::leaf::GIB;
+use crate::mem::Span;
+use crate::sys::process;
+use crate::vfio::{Container, IommuKind, IovaRange};
+
+/// A way to have the kernel fault in parts of a mapping.
+///
+/// Afterwards nothing but the leaves is left: whatever was set up for it is undone.
+pub trait Populate {
+    /// What reports call it.
+    fn name(&self) -> &'static str;
+
+    /// Installs every leaf that lies under the span, on the calling thread, and tells how long the
+    /// kernel took for that alone.
+    fn populate(&mut self, span: &Span<'_>) -> Result<Duration>;
+
+    /// The longest span that is worth one call, in bytes: short enough for a signal to be noticed.
+    fn longest(&self) -> u64 {
+        GIB
+    }
+}
+
+/// Populates by `VFIO_IOMMU_MAP_DMA` on a type1 container, and unmaps again.
+///
+/// The container needs a device. For the moment of each call the spans are visible to the devices in
+/// it, at I/O addresses near the top of what the IOMMU can map.
+#[derive(Debug)]
+pub struct Type1 {
+    container: Arc<Container>,
+    slots: Slots,
+}
+
+impl Type1 {
+    /// Prepares to populate by a container (`VFIO_IOMMU_GET_INFO`).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotMappableForDma`] for a container that maps no device memory.
+    pub fn new(container: &Arc<Container>) -> Result<Self> {
+        let what = match container.kind() {
+            IommuKind::Type1 => None,
+            IommuKind::Iommufd => Some("the container is served by iommufd, which maps no BARs"),
+            IommuKind::None => Some("the container has no IOMMU to map BARs by"),
+        };
+        if let Some(what) = what {
+            return Err(Error::new(ErrorKind::NotMappableForDma, what));
+        }
+        let ranges = container.iova_ranges()?;
+        Ok(Self {
+            container: container.clone(),
+            slots: Slots::new(&ranges, process::page_size())?,
+        })
+    }
+}
+
+impl Populate for Type1 {
+    fn name(&self) -> &'static str {
+        "type1"
+    }
+
+    fn populate(&mut self, span: &Span<'_>) -> Result<Duration> {
+        loop {
+            let iova = self.slots.iova(span.start().addr().get() as u64);
+            let passed = span.pass_through(self.container.as_fd(), iova);
+            match passed {
+                // Somebody has mapped something there.
+                Err(error) if error.errno() == Some(Errno::EXIST.raw_os_error()) => {
+                    self.slots.next().map_err(|_| error)?;
+                }
+                Err(error) if error.errno() == Some(Errno::FAULT.raw_os_error()) => {
+                    return Err(error.of_kind(ErrorKind::NotMappableForDma).remedy(
+                        "memory decode of the device is off, or the container is served by \
+                         iommufd, which maps no device memory",
+                    ));
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn longest(&self) -> u64 {
+        self.slots.longest
+    }
+}
+
+/// Where scratch mappings go: from the top of the I/O addresses down, away from what programs use.
+#[derive(Debug, PartialEq, Eq)]
+struct Slots {
+    /// Lowest address that may be used.
+    floor: u64,
+    /// Start of the slot in use, a multiple of `longest`.
+    start: u64,
+    /// A span of this length fits in a slot from any address congruent with the span's.
+    longest: u64,
+}
+
+impl Slots {
+    /// Takes the largest of the ranges. Kernels before 5.4 tell none; every IOMMU has 39 bits.
+    fn new(ranges: &[IovaRange], page: u64) -> Result<Self> {
+        let old = IovaRange {
+            first: 4 * GIB,
+            last: (1 << 39) - 1,
+        };
+        let length = |range: &IovaRange| range.last.saturating_sub(range.first);
+        let range = ranges.iter().copied().max_by_key(length).unwrap_or(old);
+        // A slot is twice as long as the longest span: it starts anywhere in the first half.
+        let mut longest = GIB;
+        while longest >= page {
+            let start = (range.last / longest)
+                .checked_sub(2)
+                .map(|slots| slots * longest);
+            if let Some(start) = start.filter(|&start| start >= range.first) {
+                return Ok(Self {
+                    floor: range.first,
+                    start,
+                    longest,
+                });
+            }
+            longest /= 2;
+        }
+        let operation = "the IOMMU has no addresses to spare";
+        Err(Error::new(ErrorKind::OutOfMemory, operation))
+    }
+
+    /// An I/O address congruent with a process address, so that the IOMMU can use large pages too.
+    fn iova(&self, address: u64) -> u64 {
+        self.start + address % self.longest
+    }
+
+    /// Moves on to the next lower slot.
+    fn next(&mut self) -> Result<(), ()> {
+        let lower = self.start.checked_sub(2 * self.longest);
+        self.start = lower.filter(|&start| start >= self.floor).ok_or(())?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn slots_start_below_the_top_and_go_down() {
+        let ranges = [
+            IovaRange {
+                first: 0,
+                last: 0xfedf_ffff,
+            },
+            IovaRange {
+                first: 0xfef0_0000,
+                last: (1 << 48) - 1,
+            },
+        ];
+        let mut slots = Slots::new(&ranges, 4096).unwrap();
+        assert_eq!(slots.start, (1 << 48) - 3 * GIB);
+        assert_eq!(
+            slots.iova(0x7f00_4020_1000),
+            (1 << 48) - 3 * GIB + 0x20_1000
+        );
+        slots.next().unwrap();
+        assert_eq!(slots.start, (1 << 48) - 5 * GIB);
+        assert!(Slots::new(&[], 4096).unwrap().start > 4 * GIB);
+        let tiny = IovaRange {
+            first: 0x1000,
+            last: 0x1fff,
+        };
+        assert!(Slots::new(&[tiny], 4096).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn every_slot_lies_in_the_range(
+            first: u64, len in 0x4000_u64.., address: u64, steps in 0..4,
+        ) {
+            let last = first.saturating_add(len);
+            let Ok(mut slots) = Slots::new(&[IovaRange { first, last }], 4096) else { return Ok(()) };
+            for _ in 0..steps {
+                if slots.next().is_err() { break; }
+            }
+            let iova = slots.iova(address);
+            prop_assert!(iova >= first && iova + (slots.longest - 1) <= last);
+            prop_assert_eq!(iova % slots.longest, address % slots.longest);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Kernel structs and constants of `linux/vfio.h` and `linux/iommufd.h`, checked in tests against
+//! `vfio-bindings` and the C headers.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// `VFIO_API_VERSION`.
+pub(crate) const API_VERSION: i32 = 0;
+/// `VFIO_TYPE1v2_IOMMU`.
+pub(crate) const TYPE1V2_IOMMU: u32 = 3;
+/// `VFIO_NOIOMMU_IOMMU`.
+pub(crate) const NOIOMMU_IOMMU: u32 = 8;
+/// `VFIO_GROUP_FLAGS_VIABLE`.
+pub(crate) const GROUP_VIABLE: u32 = 1 << 0;
+/// `VFIO_DEVICE_FLAGS_PCI`.
+pub(crate) const DEVICE_PCI: u32 = 1 << 1;
+/// `VFIO_REGION_INFO_FLAG_CAPS`.
+pub(crate) const REGION_CAPS: u32 = 1 << 3;
+/// `VFIO_IOMMU_INFO_CAPS`.
+pub(crate) const IOMMU_CAPS: u32 = 1 << 1;
+/// `VFIO_REGION_INFO_CAP_SPARSE_MMAP`.
+pub(crate) const CAP_SPARSE_MMAP: u16 = 1;
+/// `VFIO_REGION_INFO_CAP_TYPE`.
+pub(crate) const CAP_TYPE: u16 = 2;
+/// `VFIO_REGION_INFO_CAP_MSIX_MAPPABLE`.
+pub(crate) const CAP_MSIX_MAPPABLE: u16 = 3;
+/// `VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE`.
+pub(crate) const CAP_IOVA_RANGE: u16 = 1;
+/// `VFIO_DMA_MAP_FLAG_READ`.
+pub(crate) const DMA_READ: u32 = 1 << 0;
+/// `VFIO_DMA_MAP_FLAG_WRITE`.
+pub(crate) const DMA_WRITE: u32 = 1 << 1;
+/// `VFIO_PCI_CONFIG_REGION_INDEX`.
+pub(crate) const PCI_CONFIG_REGION: u32 = 7;
+/// BARs of a PCI function: regions 0 to 5 (`VFIO_PCI_BAR0_REGION_INDEX` and on).
+pub(crate) const PCI_BARS: u32 = 6;
+
+/// `struct vfio_group_status`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct GroupStatus {
+    pub(crate) argsz: u32,
+    pub(crate) flags: u32,
+}
+
+/// `struct vfio_device_info` without its capabilities.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct DeviceInfo {
+    pub(crate) argsz: u32,
+    pub(crate) flags: u32,
+    pub(crate) num_regions: u32,
+    pub(crate) num_irqs: u32,
+    pub(crate) cap_offset: u32,
+    pub(crate) pad: u32,
+}
+
+/// `struct vfio_region_info` without its capabilities.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct RegionInfo {
+    pub(crate) argsz: u32,
+    pub(crate) flags: u32,
+    pub(crate) index: u32,
+    pub(crate) cap_offset: u32,
+    pub(crate) size: u64,
+    pub(crate) offset: u64,
+}
+
+/// `struct vfio_info_cap_header`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct CapHeader {
+    pub(crate) id: u16,
+    pub(crate) version: u16,
+    pub(crate) next: u32,
+}
+
+/// What `struct vfio_region_info_cap_sparse_mmap` has between its header and its areas.
+/// `struct vfio_iommu_type1_info_cap_iova_range` has the same.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct ListHead {
+    pub(crate) count: u32,
+    pub(crate) reserved: u32,
+}
+
+/// `struct vfio_region_sparse_mmap_area` (offset and size) and `struct vfio_iova_range` (start and
+/// last address).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct Pair {
+    pub(crate) first: u64,
+    pub(crate) second: u64,
+}
+
+/// What `struct vfio_region_info_cap_type` has behind its header.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct RegionType {
+    pub(crate) kind: u32,
+    pub(crate) subtype: u32,
+}
+
+/// `struct vfio_iommu_type1_info` without its capabilities.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct IommuInfo {
+    pub(crate) argsz: u32,
+    pub(crate) flags: u32,
+    pub(crate) iova_pgsizes: u64,
+    pub(crate) cap_offset: u32,
+    pub(crate) pad: u32,
+}
+
+/// `struct vfio_iommu_type1_dma_map`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct DmaMap {
+    pub(crate) argsz: u32,
+    pub(crate) flags: u32,
+    pub(crate) vaddr: u64,
+    pub(crate) iova: u64,
+    pub(crate) size: u64,
+}
+
+/// `struct vfio_iommu_type1_dma_unmap` without its bitmap.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct DmaUnmap {
+    pub(crate) argsz: u32,
+    pub(crate) flags: u32,
+    pub(crate) iova: u64,
+    pub(crate) size: u64,
+}
+
+/// `struct vfio_device_bind_iommufd`, without the token of virtual functions that it ends with since
+/// Linux 6.18.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct BindIommufd {
+    pub(crate) argsz: u32,
+    pub(crate) flags: u32,
+    pub(crate) iommufd: i32,
+    pub(crate) out_devid: u32,
+}
+
+/// `struct vfio_device_attach_iommufd_pt` without the PASID that it ends with since Linux 6.15.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct AttachPt {
+    pub(crate) argsz: u32,
+    pub(crate) flags: u32,
+    pub(crate) pt_id: u32,
+}
+
+/// `struct vfio_device_detach_iommufd_pt` without the PASID that it ends with since Linux 6.15.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct DetachPt {
+    pub(crate) argsz: u32,
+    pub(crate) flags: u32,
+}
+
+/// `struct iommu_destroy`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct IommuDestroy {
+    pub(crate) size: u32,
+    pub(crate) id: u32,
+}
+
+/// `struct iommu_ioas_alloc`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct IoasAlloc {
+    pub(crate) size: u32,
+    pub(crate) flags: u32,
+    pub(crate) out_ioas_id: u32,
+}
+
+/// `struct iommu_vfio_ioas`; operation 0 is `IOMMU_VFIO_IOAS_GET`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct VfioIoas {
+    pub(crate) size: u32,
+    pub(crate) ioas_id: u32,
+    pub(crate) op: u16,
+    pub(crate) reserved: u16,
+}
+
+/// The size of a kernel struct as its `argsz` field has it.
+pub(crate) const fn argsz<T>() -> u32 {
+    let size = size_of::<T>();
+    assert!(size <= 4096, "no kernel struct of ours is that large");
+    #[expect(clippy::cast_possible_truncation, reason = "checked above")]
+    let argsz = size as u32;
+    argsz
+}
+
+const _: () = {
+    assert!(size_of::<GroupStatus>() == 8);
+    assert!(size_of::<DeviceInfo>() == 24);
+    assert!(size_of::<RegionInfo>() == 32);
+    assert!(size_of::<CapHeader>() == 8);
+    assert!(size_of::<IommuInfo>() == 24);
+    assert!(size_of::<DmaMap>() == 32);
+    assert!(size_of::<DmaUnmap>() == 24);
+    assert!(size_of::<BindIommufd>() == 16);
+    assert!(size_of::<AttachPt>() == 12);
+    assert!(size_of::<DetachPt>() == 8);
+    assert!(size_of::<IommuDestroy>() == 8);
+    assert!(size_of::<IoasAlloc>() == 12);
+    assert!(size_of::<VfioIoas>() == 12);
+};
+
+#[cfg(test)]
+#[path = "abi_tests.rs"]
+mod tests;

@@ -1,0 +1,267 @@
+//! The kernel interface as this crate has it, against `vfio-bindings` and the C headers.
+
+use std::mem::{offset_of, size_of};
+
+use vfio_bindings::bindings::vfio as theirs;
+
+use super::*;
+use crate::sys::headers;
+use crate::sys::{ioctl, iommufd, vfio};
+
+/// Sizes and the offset of each field.
+macro_rules! same_layout {
+    ($ours:ty, $theirs:ty, $($field:ident = $their_field:ident),* $(,)?) => {
+        assert_eq!(size_of::<$ours>(), size_of::<$theirs>(), stringify!($ours));
+        $(assert_eq!(
+            offset_of!($ours, $field),
+            offset_of!($theirs, $their_field),
+            concat!(stringify!($ours), ".", stringify!($field)),
+        );)*
+    };
+}
+
+#[test]
+fn structs_are_laid_out_as_in_vfio_bindings() {
+    same_layout!(
+        GroupStatus,
+        theirs::vfio_group_status,
+        argsz = argsz,
+        flags = flags
+    );
+    same_layout!(
+        DeviceInfo,
+        theirs::vfio_device_info,
+        argsz = argsz,
+        flags = flags,
+        num_regions = num_regions,
+        num_irqs = num_irqs,
+        cap_offset = cap_offset,
+        pad = pad,
+    );
+    same_layout!(
+        RegionInfo,
+        theirs::vfio_region_info,
+        argsz = argsz,
+        flags = flags,
+        index = index,
+        cap_offset = cap_offset,
+        size = size,
+        offset = offset,
+    );
+    same_layout!(
+        CapHeader,
+        theirs::vfio_info_cap_header,
+        id = id,
+        version = version,
+        next = next
+    );
+    same_layout!(
+        Pair,
+        theirs::vfio_region_sparse_mmap_area,
+        first = offset,
+        second = size,
+    );
+    same_layout!(Pair, theirs::vfio_iova_range, first = start, second = end);
+    same_layout!(
+        IommuInfo,
+        theirs::vfio_iommu_type1_info,
+        argsz = argsz,
+        flags = flags,
+        iova_pgsizes = iova_pgsizes,
+        cap_offset = cap_offset,
+        pad = pad,
+    );
+    same_layout!(
+        DmaMap,
+        theirs::vfio_iommu_type1_dma_map,
+        argsz = argsz,
+        flags = flags,
+        vaddr = vaddr,
+        iova = iova,
+        size = size,
+    );
+    same_layout!(
+        DmaUnmap,
+        theirs::vfio_iommu_type1_dma_unmap,
+        argsz = argsz,
+        flags = flags,
+        iova = iova,
+        size = size,
+    );
+    // These grow at their ends; ours are what every kernel takes.
+    macro_rules! same_start {
+        ($ours:ty, $theirs:ty, $($field:ident),*) => {$(assert_eq!(
+            offset_of!($ours, $field),
+            offset_of!($theirs, $field),
+            concat!(stringify!($ours), ".", stringify!($field)),
+        );)*};
+    }
+    same_start!(
+        BindIommufd,
+        theirs::vfio_device_bind_iommufd,
+        argsz,
+        flags,
+        iommufd,
+        out_devid
+    );
+    same_start!(
+        AttachPt,
+        theirs::vfio_device_attach_iommufd_pt,
+        argsz,
+        flags,
+        pt_id
+    );
+    same_start!(
+        DetachPt,
+        theirs::vfio_device_detach_iommufd_pt,
+        argsz,
+        flags
+    );
+    same_layout!(
+        IommuDestroy,
+        iommufd_bindings::iommu_destroy,
+        size = size,
+        id = id
+    );
+    same_layout!(
+        IoasAlloc,
+        iommufd_bindings::iommu_ioas_alloc,
+        size = size,
+        flags = flags,
+        out_ioas_id = out_ioas_id,
+    );
+    same_layout!(
+        VfioIoas,
+        iommufd_bindings::iommu_vfio_ioas,
+        size = size,
+        ioas_id = ioas_id,
+        op = op,
+        reserved = __reserved,
+    );
+    // Ours leave out the header that these start with.
+    let header = size_of::<CapHeader>();
+    let list = header + size_of::<ListHead>();
+    assert_eq!(
+        offset_of!(theirs::vfio_region_info_cap_sparse_mmap, nr_areas),
+        header
+    );
+    assert_eq!(
+        offset_of!(theirs::vfio_region_info_cap_sparse_mmap, areas),
+        list
+    );
+    assert_eq!(
+        offset_of!(theirs::vfio_iommu_type1_info_cap_iova_range, nr_iovas),
+        header
+    );
+    assert_eq!(
+        offset_of!(theirs::vfio_iommu_type1_info_cap_iova_range, iova_ranges),
+        list
+    );
+    assert_eq!(offset_of!(theirs::vfio_region_info_cap_type, type_), header);
+    assert_eq!(
+        offset_of!(theirs::vfio_region_info_cap_type, subtype),
+        header + 4
+    );
+}
+
+#[test]
+fn constants_are_those_of_vfio_bindings() {
+    let pairs: &[(u32, u32)] = &[
+        (API_VERSION.cast_unsigned(), theirs::VFIO_API_VERSION),
+        (TYPE1V2_IOMMU, theirs::VFIO_TYPE1v2_IOMMU),
+        (NOIOMMU_IOMMU, theirs::VFIO_NOIOMMU_IOMMU),
+        (GROUP_VIABLE, theirs::VFIO_GROUP_FLAGS_VIABLE),
+        (DEVICE_PCI, theirs::VFIO_DEVICE_FLAGS_PCI),
+        (REGION_CAPS, theirs::VFIO_REGION_INFO_FLAG_CAPS),
+        (IOMMU_CAPS, theirs::VFIO_IOMMU_INFO_CAPS),
+        (
+            CAP_SPARSE_MMAP.into(),
+            theirs::VFIO_REGION_INFO_CAP_SPARSE_MMAP,
+        ),
+        (CAP_TYPE.into(), theirs::VFIO_REGION_INFO_CAP_TYPE),
+        (
+            CAP_MSIX_MAPPABLE.into(),
+            theirs::VFIO_REGION_INFO_CAP_MSIX_MAPPABLE,
+        ),
+        (
+            CAP_IOVA_RANGE.into(),
+            theirs::VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE,
+        ),
+        (DMA_READ, theirs::VFIO_DMA_MAP_FLAG_READ),
+        (DMA_WRITE, theirs::VFIO_DMA_MAP_FLAG_WRITE),
+        (PCI_CONFIG_REGION, theirs::VFIO_PCI_CONFIG_REGION_INDEX),
+        (PCI_BARS, theirs::VFIO_PCI_ROM_REGION_INDEX),
+    ];
+    for (index, (ours, theirs)) in pairs.iter().enumerate() {
+        assert_eq!(ours, theirs, "constant {index}");
+    }
+    use crate::vfio::RegionFlags;
+    assert_eq!(RegionFlags::READ.bits(), theirs::VFIO_REGION_INFO_FLAG_READ);
+    assert_eq!(
+        RegionFlags::WRITE.bits(),
+        theirs::VFIO_REGION_INFO_FLAG_WRITE
+    );
+    assert_eq!(RegionFlags::MMAP.bits(), theirs::VFIO_REGION_INFO_FLAG_MMAP);
+    assert_eq!(RegionFlags::CAPS.bits(), theirs::VFIO_REGION_INFO_FLAG_CAPS);
+}
+
+/// `vfio-bindings` has no ioctl numbers: the C compiler says what the headers have.
+#[test]
+fn ioctl_numbers_and_sizes_are_those_of_the_c_headers() {
+    fn named<A: ?Sized>(request: ioctl::Request<A>) -> (&'static str, u32) {
+        (request.name, request.number)
+    }
+    let requests = [
+        named(vfio::GET_API_VERSION),
+        named(vfio::CHECK_EXTENSION),
+        named(vfio::SET_IOMMU),
+        named(vfio::GROUP_GET_STATUS),
+        named(vfio::GROUP_SET_CONTAINER),
+        named(vfio::GROUP_GET_DEVICE_FD),
+        named(vfio::DEVICE_GET_INFO),
+        named(vfio::DEVICE_GET_REGION_INFO),
+        named(vfio::IOMMU_GET_INFO),
+        named(vfio::IOMMU_MAP_DMA),
+        named(vfio::IOMMU_UNMAP_DMA),
+        named(vfio::DEVICE_BIND_IOMMUFD),
+        named(vfio::DEVICE_ATTACH_IOMMUFD_PT),
+        named(vfio::DEVICE_DETACH_IOMMUFD_PT),
+        named(iommufd::DESTROY),
+        named(iommufd::IOAS_ALLOC),
+        named(iommufd::VFIO_IOAS),
+    ];
+    // A struct of these can only grow at its end, which `argsz` tells the kernel.
+    let structs = [
+        ("vfio_group_status", size_of::<GroupStatus>()),
+        ("vfio_region_info", size_of::<RegionInfo>()),
+        ("vfio_info_cap_header", size_of::<CapHeader>()),
+        ("vfio_region_sparse_mmap_area", size_of::<Pair>()),
+        ("vfio_iommu_type1_dma_map", size_of::<DmaMap>()),
+        ("vfio_iommu_type1_dma_unmap", size_of::<DmaUnmap>()),
+    ];
+    let mut source = String::from(
+        "#include <linux/vfio.h>\n#include <linux/pci_regs.h>\n\
+         #if __has_include(<linux/iommufd.h>)\n#include <linux/iommufd.h>\n#endif\n",
+    );
+    for (name, number) in requests {
+        // Headers of an older kernel lack the newer ones.
+        let newer = name.starts_with("IOMMU_") || name.contains("IOMMUFD");
+        let (ask, end) = if newer {
+            (format!("#ifdef {name}\n"), "#endif\n")
+        } else {
+            (String::new(), "")
+        };
+        source.push_str(&format!(
+            "{ask}_Static_assert({name} == {number}, \"{name}\");\n{end}"
+        ));
+    }
+    let mut assert = |condition: String| {
+        source.push_str(&format!("_Static_assert({condition}, \"{condition}\");\n"));
+    };
+    for (name, size) in structs {
+        assert(format!("sizeof(struct {name}) == {size}"));
+    }
+    assert("PCI_CAP_ID_MSIX == 0x11 && PCI_STATUS == 6 && PCI_CAPABILITY_LIST == 0x34".into());
+    assert("PCI_STATUS_CAP_LIST == 0x10 && PCI_MSIX_FLAGS_QSIZE == 0x7ff".into());
+    headers::assert_compiles(&source);
+}

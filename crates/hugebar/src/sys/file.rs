@@ -1,0 +1,39 @@
+//! Files: open, read and write at an offset, memory files.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Result;
+
+use super::seam;
+
+/// `open(path, O_RDWR | O_CLOEXEC)`.
+pub(crate) fn open_read_write(path: &Path) -> Result<OwnedFd> {
+    seam::call("open", || {
+        rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+    })
+}
+
+/// `pread(fd, buffer, offset)`: how many bytes were read.
+pub(crate) fn read_at(fd: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<usize> {
+    seam::call("pread", || {
+        rustix::io::retry_on_intr(|| rustix::io::pread(fd, &mut *buffer, offset))
+    })
+}
+
+/// `pwrite(fd, bytes, offset)`: how many bytes were written.
+pub(crate) fn write_at(fd: BorrowedFd<'_>, bytes: &[u8], offset: u64) -> Result<usize> {
+    seam::call("pwrite", || {
+        rustix::io::retry_on_intr(|| rustix::io::pwrite(fd, bytes, offset))
+    })
+}
+
+/// `memfd_create(name, MFD_CLOEXEC)` and `ftruncate`: a file of zeros in memory.
+pub(crate) fn memory_file(name: &str, size: u64) -> Result<OwnedFd> {
+    let fd = seam::call("memfd_create", || {
+        rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC)
+    })?;
+    seam::call("ftruncate", || rustix::fs::ftruncate(&fd, size))?;
+    Ok(fd)
+}

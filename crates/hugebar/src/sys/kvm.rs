@@ -1,0 +1,156 @@
+//! The KVM ioctls, one function each, and the structs of `linux/kvm.h` that they take.
+//!
+//! KVM requests have their direction and size in their number (`_IOC`), so a struct can never grow.
+
+#![allow(unsafe_code, reason = "one of the modules that may: system calls")]
+
+use core::ffi::c_int;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::io::Result;
+use rustix::ioctl::opcode;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::ioctl::{Number, Request, number, update};
+
+/// `KVM_API_VERSION`: the same since Linux 2.6.22.
+pub(crate) const API_VERSION: i32 = 12;
+/// `KVM_CAP_PRE_FAULT_MEMORY`.
+pub(crate) const CAP_PRE_FAULT_MEMORY: u32 = 236;
+/// `KVM_CAP_BINARY_STATS_FD`.
+pub(crate) const CAP_BINARY_STATS_FD: u32 = 203;
+/// `KVM_MEM_READONLY`.
+pub(crate) const MEM_READONLY: u32 = 1 << 1;
+
+/// `struct kvm_userspace_memory_region`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct MemoryRegion {
+    pub(crate) slot: u32,
+    pub(crate) flags: u32,
+    pub(crate) guest_phys_addr: u64,
+    pub(crate) memory_size: u64,
+    pub(crate) userspace_addr: u64,
+}
+
+/// `struct kvm_pre_fault_memory`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct PreFault {
+    pub(crate) gpa: u64,
+    pub(crate) size: u64,
+    pub(crate) flags: u64,
+    pub(crate) padding: [u64; 5],
+}
+
+/// `struct kvm_stats_header`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct StatsHeader {
+    pub(crate) flags: u32,
+    pub(crate) name_size: u32,
+    pub(crate) num_desc: u32,
+    pub(crate) id_offset: u32,
+    pub(crate) desc_offset: u32,
+    pub(crate) data_offset: u32,
+}
+
+/// `struct kvm_stats_desc` without its name.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct StatsDescriptor {
+    pub(crate) flags: u32,
+    pub(crate) exponent: i16,
+    pub(crate) size: u16,
+    pub(crate) offset: u32,
+    pub(crate) bucket_size: u32,
+}
+
+const _: () = {
+    assert!(size_of::<MemoryRegion>() == 32);
+    assert!(size_of::<PreFault>() == 64);
+    assert!(size_of::<StatsHeader>() == 24);
+    assert!(size_of::<StatsDescriptor>() == 16);
+};
+
+/// `KVMIO`.
+const KVM: u8 = 0xae;
+
+// The invariants are those of linux/kvm.h.
+pub(crate) const GET_API_VERSION: Request<Number> =
+    Request::new("KVM_GET_API_VERSION", opcode::none(KVM, 0x00));
+pub(crate) const CREATE_VM: Request<Number> =
+    Request::new("KVM_CREATE_VM", opcode::none(KVM, 0x01));
+pub(crate) const CHECK_EXTENSION: Request<Number> =
+    Request::new("KVM_CHECK_EXTENSION", opcode::none(KVM, 0x03));
+pub(crate) const CREATE_VCPU: Request<Number> =
+    Request::new("KVM_CREATE_VCPU", opcode::none(KVM, 0x41));
+pub(crate) const SET_USER_MEMORY_REGION: Request<MemoryRegion> = Request::new(
+    "KVM_SET_USER_MEMORY_REGION",
+    opcode::write::<MemoryRegion>(KVM, 0x46),
+);
+pub(crate) const GET_STATS_FD: Request<Number> =
+    Request::new("KVM_GET_STATS_FD", opcode::none(KVM, 0xce));
+pub(crate) const PRE_FAULT_MEMORY: Request<PreFault> = Request::new(
+    "KVM_PRE_FAULT_MEMORY",
+    opcode::read_write::<PreFault>(KVM, 0xd5),
+);
+
+/// `KVM_GET_API_VERSION` on `/dev/kvm`.
+pub(crate) fn get_api_version(kvm: BorrowedFd<'_>) -> Result<c_int> {
+    number(kvm, GET_API_VERSION, 0)
+}
+
+/// `KVM_CHECK_EXTENSION` on `/dev/kvm` or a virtual machine: whether it has a capability.
+pub(crate) fn check_extension(kvm: BorrowedFd<'_>, capability: u32) -> Result<bool> {
+    Ok(number(kvm, CHECK_EXTENSION, capability)? > 0)
+}
+
+/// `KVM_CREATE_VM` of the default type. The descriptor is close-on-exec (`kvm_dev_ioctl_create_vm`).
+pub(crate) fn create_vm(kvm: BorrowedFd<'_>) -> Result<OwnedFd> {
+    new_fd(kvm, CREATE_VM, 0)
+}
+
+/// `KVM_CREATE_VCPU`. The descriptor is close-on-exec (`create_vcpu_fd`).
+pub(crate) fn create_vcpu(vm: BorrowedFd<'_>, id: u32) -> Result<OwnedFd> {
+    new_fd(vm, CREATE_VCPU, id)
+}
+
+/// `KVM_GET_STATS_FD` on a virtual machine. On older kernels the descriptor is not close-on-exec.
+pub(crate) fn get_stats_fd(vm: BorrowedFd<'_>) -> Result<OwnedFd> {
+    new_fd(vm, GET_STATS_FD, 0)
+}
+
+/// `KVM_SET_USER_MEMORY_REGION`: makes a slot, or removes it when `memory_size` is 0.
+///
+/// # Safety
+///
+/// Until the slot is removed, or all descriptors of the virtual machine are closed, its vCPUs can read
+/// and write whatever lies at these addresses of the process that made it:
+/// * nothing there may be a Rust object, or be borrowed;
+/// * it must stay mapped and belong to the caller, or no vCPU may run: KVM forgets what is unmapped
+///   (MMU notifiers), but would find what comes in its place.
+pub(crate) unsafe fn set_user_memory_region(
+    vm: BorrowedFd<'_>,
+    mut region: MemoryRegion,
+) -> Result<()> {
+    update(vm, SET_USER_MEMORY_REGION, &mut region)
+}
+
+/// `KVM_PRE_FAULT_MEMORY` on a vCPU: maps `[gpa, gpa + size)` in the second stage, as reads of the guest
+/// would, but without any access. `range` is left with what is still to be done, also after an error.
+pub(crate) fn pre_fault_memory(vcpu: BorrowedFd<'_>, range: &mut PreFault) -> Result<()> {
+    update(vcpu, PRE_FAULT_MEMORY, range)
+}
+
+/// A request that answers with a descriptor.
+fn new_fd(fd: BorrowedFd<'_>, request: Request<Number>, argument: u32) -> Result<OwnedFd> {
+    let fd = number(fd, request, argument)?;
+    // SAFETY: the kernel has just made this descriptor for us, nobody else owns it: callers ask files
+    // that have shown to be KVM's, by the version of its interface or by a capability.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[cfg(test)]
+#[path = "kvm_tests.rs"]
+mod tests;

@@ -1,0 +1,193 @@
+//! Address space: `mmap`, `munmap`, `madvise`.
+
+#![allow(unsafe_code, reason = "one of the modules that may: system calls")]
+
+use core::ptr::{self, NonNull};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::io::{Errno, Result};
+use rustix::mm::{self, Advice, MapFlags, ProtFlags};
+
+use super::seam;
+
+/// A file and where in it a mapping starts.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) fd: BorrowedFd<'a>,
+    pub(crate) offset: u64,
+}
+
+/// `mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)`: addresses that nobody
+/// else gets, with nothing behind them.
+pub(crate) fn reserve(len: usize) -> Result<NonNull<u8>> {
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    let address = seam::call("mmap", || {
+        // SAFETY: without MAP_FIXED the kernel chooses addresses that were free.
+        unsafe { mm::mmap_anonymous(ptr::null_mut(), len, ProtFlags::empty(), flags) }
+    })?;
+    NonNull::new(address.cast()).ok_or(Errno::NOMEM)
+}
+
+/// `mmap(NULL, len, prot, MAP_SHARED, fd, offset)`: a mapping where the kernel likes.
+pub(crate) fn map_anywhere(
+    len: usize,
+    protection: ProtFlags,
+    source: Source<'_>,
+) -> Result<NonNull<u8>> {
+    let address = seam::call("mmap", || {
+        // SAFETY: without MAP_FIXED the kernel chooses addresses that were free.
+        unsafe {
+            mm::mmap(
+                ptr::null_mut(),
+                len,
+                protection,
+                MapFlags::SHARED,
+                source.fd.as_fd(),
+                source.offset,
+            )
+        }
+    })?;
+    NonNull::new(address.cast()).ok_or(Errno::NOMEM)
+}
+
+/// `mmap(address, len, prot, MAP_SHARED | MAP_FIXED, fd, offset)`: a mapping in place of whatever is
+/// at these addresses.
+///
+/// When it fails, the kernel (6.12 to 7.3) may have unmapped what was there already. That gap is
+/// anybody's: it must not be unmapped again.
+///
+/// # Safety
+///
+/// `[address, address + len)` must be page-aligned, belong to the caller, and hold nothing that is
+/// in use.
+pub(crate) unsafe fn map_over(
+    address: NonNull<u8>,
+    len: usize,
+    protection: ProtFlags,
+    source: Source<'_>,
+) -> Result<()> {
+    // SAFETY: the caller's contract.
+    let gap = || unsafe { leave_gap(address, len) };
+    seam::call_or_harm("mmap", gap, || {
+        let flags = MapFlags::SHARED | MapFlags::FIXED;
+        let fd = source.fd.as_fd();
+        // SAFETY: the caller's contract.
+        unsafe {
+            mm::mmap(
+                address.as_ptr().cast(),
+                len,
+                protection,
+                flags,
+                fd,
+                source.offset,
+            )
+        }
+    })
+    .map(drop)
+}
+
+/// How a reservation is put (back) at given addresses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Put {
+    /// In place of what is there (`MAP_FIXED`).
+    Over,
+    /// Only where nothing is (`MAP_FIXED_NOREPLACE`).
+    IfFree,
+}
+
+/// `mmap(address, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED…)`: a reservation at given
+/// addresses.
+///
+/// # Safety
+///
+/// For [`Put::Over`] as for [`map_over`]; [`Put::IfFree`] needs only page alignment.
+pub(crate) unsafe fn reserve_at(address: NonNull<u8>, len: usize, put: Put) -> Result<()> {
+    let how = match put {
+        Put::Over => MapFlags::FIXED,
+        Put::IfFree => MapFlags::FIXED_NOREPLACE,
+    };
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | how;
+    let target = address.as_ptr().cast();
+    let gap = || {
+        if put == Put::Over {
+            // SAFETY: the caller's contract.
+            unsafe { leave_gap(address, len) }
+        }
+    };
+    let got = seam::call_or_harm("mmap", gap, || {
+        // SAFETY: the caller's contract.
+        unsafe { mm::mmap_anonymous(target, len, ProtFlags::empty(), flags) }
+    })?;
+    if got != target {
+        // Before 4.17 the flag is unknown and the address a mere hint.
+        // SAFETY: the kernel has just made this mapping for us, elsewhere.
+        unsafe { unmap(NonNull::new(got.cast()).ok_or(Errno::EXIST)?, len) }?;
+        return Err(Errno::EXIST);
+    }
+    Ok(())
+}
+
+/// What a failing `MAP_FIXED` does before it says so.
+///
+/// # Safety
+///
+/// As for [`map_over`].
+unsafe fn leave_gap(address: NonNull<u8>, len: usize) {
+    // SAFETY: the caller's contract. Should it fail, there is no gap.
+    let _ = unsafe { mm::munmap(address.as_ptr().cast(), len) };
+}
+
+/// `munmap(address, len)`.
+///
+/// # Safety
+///
+/// `[address, address + len)` must be page-aligned, belong to the caller, and hold nothing that is
+/// in use. An edge must not lie inside a populated mapping of a device: the kernel (6.12 to 7.3)
+/// takes a 1 GiB leaf that it has to split for a table, and oopses.
+pub(crate) unsafe fn unmap(address: NonNull<u8>, len: usize) -> Result<()> {
+    seam::call("munmap", || {
+        // SAFETY: the caller's contract.
+        unsafe { mm::munmap(address.as_ptr().cast(), len) }
+    })
+}
+
+/// `madvise(MADV_HUGEPAGE)`: the hint without which some kernels give small leaves (kernels 6.12 to
+/// 6.18 with the THP policy `madvise`).
+///
+/// # Safety
+///
+/// The range must be one whole mapping of the caller's that nothing has populated yet.
+pub(crate) unsafe fn advise_huge(address: NonNull<u8>, len: usize) -> Result<()> {
+    // SAFETY: the caller's contract; the advice changes no content.
+    unsafe { advise(address, len, Advice::LinuxHugepage) }
+}
+
+/// `madvise(MADV_NOHUGEPAGE)`: pages only, on every kernel and under every THP policy.
+///
+/// # Safety
+///
+/// As for [`advise_huge`].
+pub(crate) unsafe fn advise_no_huge(address: NonNull<u8>, len: usize) -> Result<()> {
+    // SAFETY: the caller's contract; the advice changes no content.
+    unsafe { advise(address, len, Advice::LinuxNoHugepage) }
+}
+
+/// `madvise(MADV_DONTFORK)`: children do not inherit the mapping.
+///
+/// # Safety
+///
+/// As for [`advise_huge`].
+pub(crate) unsafe fn advise_dont_fork(address: NonNull<u8>, len: usize) -> Result<()> {
+    // SAFETY: the caller's contract; the advice changes no content of this process.
+    unsafe { advise(address, len, Advice::LinuxDontFork) }
+}
+
+/// # Safety
+///
+/// As for [`advise_huge`].
+unsafe fn advise(address: NonNull<u8>, len: usize, advice: Advice) -> Result<()> {
+    seam::call("madvise", || {
+        // SAFETY: the caller's contract.
+        unsafe { mm::madvise(address.as_ptr().cast(), len, advice) }
+    })
+}

@@ -1,0 +1,72 @@
+//! Verdicts: the leaves that were measured, against those expected and the best there could be.
+
+use std::fmt;
+
+use crate::leaf::Leaves;
+
+/// How a mapping came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+pub enum Verdict {
+    /// As few leaves as any addresses could give.
+    Optimal,
+    /// More than the best, but what these addresses give on this kernel.
+    AsExpected,
+    /// Worse than these addresses should give.
+    Degraded,
+    /// Nothing was counted.
+    Unmeasured,
+}
+
+impl Verdict {
+    /// Compares what was measured with the best and the expected leaves of the same bytes.
+    ///
+    /// ```
+    /// use hugebar::{leaf::{leaves, LeafSizes, GIB}, verdict::Verdict};
+    /// let x86 = LeafSizes::X86_64;
+    /// let best = leaves(0, 0, GIB, &x86);
+    /// let small = leaves(4096, 0, GIB, &x86);
+    /// assert_eq!(Verdict::of(&best, &best, Some(&best)), Verdict::Optimal);
+    /// assert_eq!(Verdict::of(&best, &small, Some(&small)), Verdict::AsExpected);
+    /// assert_eq!(Verdict::of(&best, &best, Some(&small)), Verdict::Degraded);
+    /// assert_eq!(Verdict::of(&best, &best, None), Verdict::Unmeasured);
+    /// ```
+    pub fn of(best: &Leaves, expected: &Leaves, measured: Option<&Leaves>) -> Self {
+        match measured.map(Leaves::total) {
+            None => Self::Unmeasured,
+            Some(total) if total <= best.total() => Self::Optimal,
+            Some(total) if total <= expected.total() => Self::AsExpected,
+            Some(_) => Self::Degraded,
+        }
+    }
+}
+
+/// Whether every `size`-aligned block of physical addresses that lies whole in an area is mapped by
+/// leaves of at least `size`, and there is one.
+///
+/// `best` and `measured` are leaves of the same mapping; `size` is a leaf size.
+///
+/// ```
+/// use hugebar::{leaf::{leaves, LeafSizes, GIB, MIB}, verdict::reaches};
+/// let best = leaves(0, 0, GIB + MIB, &LeafSizes::X86_64);
+/// assert!(reaches(&best, &best, GIB));
+/// let small = leaves(2 * MIB, 0, GIB + MIB, &LeafSizes::X86_64);
+/// assert!(!reaches(&best, &small, GIB) && reaches(&best, &small, 2 * MIB));
+/// ```
+pub fn reaches(best: &Leaves, measured: &Leaves, size: u64) -> bool {
+    // Larger leaves of the best count as the blocks that they are made of.
+    let blocks = best.bytes_at_least(size);
+    blocks > 0 && measured.bytes_at_least(size) == blocks
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Optimal => "optimal",
+            Self::AsExpected => "as-expected",
+            Self::Degraded => "degraded",
+            Self::Unmeasured => "unmeasured",
+        })
+    }
+}

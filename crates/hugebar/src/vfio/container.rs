@@ -1,0 +1,193 @@
+//! Containers: the IOMMU address space of one or more groups (`/dev/vfio/vfio`).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+
+use rustix::io::Errno;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::abi::{self, IommuInfo};
+use crate::sys::{file, iommufd, process, vfio};
+
+use super::caps;
+use super::group::Group;
+
+const NODE: &str = "/dev/vfio/vfio";
+
+/// I/O addresses that the IOMMU can map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IovaRange {
+    /// The first address.
+    pub first: u64,
+    /// The last address.
+    pub last: u64,
+}
+
+/// What stands behind a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IommuKind {
+    /// An IOMMU, driven by type1: the one that can map device memory, and so populate a BAR.
+    Type1,
+    /// An IOMMU, driven by an iommufd that answers like a container (`CONFIG_IOMMUFD_VFIO_CONTAINER`). It
+    /// maps memory, but no device memory.
+    Iommufd,
+    /// Nothing: devices reach all of memory (`CONFIG_VFIO_NOIOMMU`).
+    None,
+}
+
+/// An IOMMU address space that devices are put into.
+#[derive(Debug)]
+pub struct Container {
+    fd: OwnedFd,
+    kind: IommuKind,
+    groups: Groups,
+}
+
+/// The groups that are open in a container. A group can be opened only once, so devices of one group
+/// share it.
+#[derive(Debug, Default)]
+struct Groups {
+    open: Mutex<Vec<(u32, Weak<Group>)>>,
+    /// Told when one was closed.
+    closed: Condvar,
+}
+
+impl Container {
+    /// Opens a container (`/dev/vfio/vfio`) and checks that it knows type1 version 2.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] without the vfio modules, [`ErrorKind::PermissionDenied`],
+    /// [`ErrorKind::Unsupported`] where the kernel has no type1 IOMMU.
+    pub fn open() -> Result<Arc<Self>> {
+        Self::from_fd(open_node()?)
+    }
+
+    /// Opens a container for devices that have no IOMMU. Whoever may use one can have the device read
+    /// and write all of memory: the administrator must have allowed it
+    /// (`vfio.enable_unsafe_noiommu_mode`), and the process needs `CAP_SYS_RAWIO`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Container::open`]; [`ErrorKind::Unsupported`] where the mode is not allowed.
+    pub fn open_without_iommu() -> Result<Arc<Self>> {
+        let container = Self::checked(open_node()?, abi::NOIOMMU_IOMMU, IommuKind::None)?;
+        container.ok_or_else(|| {
+            let operation = "no-IOMMU mode is not allowed here";
+            Error::new(ErrorKind::Unsupported, operation)
+                .on(NODE)
+                .remedy(
+                    "if the device may reach all of memory, allow it with \
+                     vfio.enable_unsafe_noiommu_mode=1 (CONFIG_VFIO_NOIOMMU)",
+                )
+        })
+    }
+
+    /// A container of a kind, or `None` if it does not know the IOMMU type.
+    fn checked(fd: OwnedFd, extension: u32, kind: IommuKind) -> Result<Option<Arc<Self>>> {
+        let refused = |errno| Error::call(vfio::GET_API_VERSION.name, errno).on(NODE);
+        let version = vfio::get_api_version(fd.as_fd()).map_err(refused)?;
+        if version != abi::API_VERSION {
+            let operation = format!("VFIO API version {version} is unknown");
+            return Err(Error::new(ErrorKind::Unsupported, operation).on(NODE));
+        }
+        let known = vfio::check_extension(fd.as_fd(), extension)
+            .map_err(|errno| Error::call(vfio::CHECK_EXTENSION.name, errno).on(NODE))?;
+        let groups = Groups::default();
+        Ok(known.then(|| Arc::new(Self { fd, kind, groups })))
+    }
+
+    /// Takes over a container that somebody else has opened, with or without groups. The descriptor
+    /// becomes close-on-exec.
+    ///
+    /// # Errors
+    ///
+    /// As [`Container::open`], and whatever the ioctls of another file say.
+    pub fn from_fd(fd: OwnedFd) -> Result<Arc<Self>> {
+        process::close_on_exec(fd.as_fd()).map_err(|errno| Error::call("fcntl", errno).on(NODE))?;
+        // Only an iommufd knows this request, whether it has an address space for VFIO yet or not.
+        let kind = match iommufd::vfio_ioas(fd.as_fd()) {
+            Ok(_) | Err(Errno::NODEV) => IommuKind::Iommufd,
+            Err(_) => IommuKind::Type1,
+        };
+        let container = Self::checked(fd, abi::TYPE1V2_IOMMU, kind)?;
+        container.ok_or_else(|| {
+            Error::new(ErrorKind::Unsupported, "this kernel has no type1 IOMMU")
+                .on(NODE)
+                .remedy("load the module vfio_iommu_type1")
+        })
+    }
+
+    /// What stands behind the container.
+    pub fn kind(&self) -> IommuKind {
+        self.kind
+    }
+
+    /// The group of this number, opened and attached unless it is already.
+    pub(super) fn group(self: &Arc<Self>, number: u32) -> Result<Arc<Group>> {
+        // Held while opening: two threads that want the same group must not open it twice.
+        let open = self.groups.open.lock();
+        let mut open = open.unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let known = open.iter().find(|(own, _)| *own == number);
+            let Some((_, group)) = known else { break };
+            if let Some(group) = group.upgrade() {
+                return Ok(group);
+            }
+            // Another thread is closing it this moment, and it would be busy still.
+            let waited = self.groups.closed.wait(open);
+            open = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        let group = Group::attach(number, self, open.is_empty())?;
+        open.push((number, Arc::downgrade(&group)));
+        Ok(group)
+    }
+
+    /// Closes a group whose last user has gone.
+    pub(super) fn close(&self, number: u32, fd: OwnedFd) {
+        let open = self.groups.open.lock();
+        let mut open = open.unwrap_or_else(PoisonError::into_inner);
+        drop(fd);
+        open.retain(|(own, _)| *own != number);
+        self.groups.closed.notify_all();
+    }
+
+    /// The I/O addresses that can be mapped (`VFIO_IOMMU_GET_INFO`); none where the kernel does not
+    /// tell (before Linux 5.4).
+    pub fn iova_ranges(&self) -> Result<Vec<IovaRange>> {
+        let refused = |errno| Error::call(vfio::IOMMU_GET_INFO.name, errno).on(NODE);
+        let (info, answer) = vfio::iommu_get_info(self.fd.as_fd()).map_err(refused)?;
+        if info.flags & abi::IOMMU_CAPS == 0 {
+            return Ok(Vec::new());
+        }
+        let chain = caps::chain(&answer, size_of::<IommuInfo>(), info.cap_offset);
+        let chain = chain.map_err(|error| error.on(NODE))?;
+        let Some(list) = chain.iter().find(|raw| raw.id == abi::CAP_IOVA_RANGE) else {
+            return Ok(Vec::new());
+        };
+        let pairs = caps::pairs(list.body).map_err(|error| error.on(NODE))?;
+        let range = |pair: &abi::Pair| IovaRange {
+            first: pair.first,
+            last: pair.second,
+        };
+        Ok(pairs.iter().map(range).collect())
+    }
+}
+
+fn open_node() -> Result<OwnedFd> {
+    file::open_read_write(Path::new(NODE)).map_err(|errno| {
+        let error = Error::call("open", errno).on(NODE);
+        match errno {
+            Errno::NOENT | Errno::NODEV => error.remedy("load the module vfio-pci"),
+            Errno::ACCESS | Errno::PERM => error.remedy("this process may not use VFIO"),
+            _ => error,
+        }
+    })
+}
+
+impl AsFd for Container {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

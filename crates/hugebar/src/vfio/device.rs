@@ -1,0 +1,276 @@
+//! Devices: opened by address or taken over, their regions, access by `pread` and `pwrite`.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::Area;
+use crate::pci::{Address, Function, config};
+use crate::plan::Phys;
+use crate::sys::abi::{self, DeviceInfo};
+use crate::sys::{file, process, vfio};
+
+use super::group::Group;
+use super::{Container, Ioas, Region};
+
+/// An open VFIO device.
+///
+/// Opening a device resets it and turns its memory decode on; closing it gives it back to the group.
+/// A mapping of it lives on without it, and keeps the device busy until it is dropped.
+///
+/// Fields drop in order: the device is closed before what it is in.
+#[derive(Debug)]
+pub struct Device {
+    pub(super) fd: OwnedFd,
+    info: DeviceInfo,
+    pub(super) home: Home,
+    pub(super) address: Option<Address>,
+}
+
+/// What a device is in, and keeps open.
+#[derive(Debug)]
+pub(super) enum Home {
+    /// A group that this crate opened, in a container.
+    Group(Arc<Group>),
+    /// An address space of an iommufd, or none of it.
+    Iommufd(Arc<Ioas>),
+    /// Whatever somebody else has put it into: perhaps a container that is known.
+    Elsewhere(Option<Arc<Container>>),
+}
+
+impl Device {
+    /// Takes over a device that somebody else has opened, such as a manager or jailer.
+    ///
+    /// With its address, what sysfs tells is used; with its container, it can be populated. Whoever
+    /// opened it keeps the group open. The descriptor becomes close-on-exec.
+    ///
+    /// # Errors
+    ///
+    /// When the file is no VFIO device.
+    pub fn from_fd(
+        fd: OwnedFd,
+        address: Option<Address>,
+        container: Option<Arc<Container>>,
+    ) -> Result<Self> {
+        process::close_on_exec(fd.as_fd())
+            .map_err(|errno| named(Error::call("fcntl", errno), address))?;
+        Self::at_home(fd, address, Home::Elsewhere(container))
+    }
+
+    /// A device that can be asked about itself by now.
+    pub(super) fn at_home(fd: OwnedFd, address: Option<Address>, home: Home) -> Result<Self> {
+        let info = vfio::device_get_info(fd.as_fd()).map_err(|errno| {
+            let error = Error::call(vfio::DEVICE_GET_INFO.name, errno);
+            named(error, address).remedy("is the descriptor a VFIO device?")
+        })?;
+        Ok(Self {
+            fd,
+            info,
+            home,
+            address,
+        })
+    }
+
+    /// The device's address, where it is known.
+    pub fn address(&self) -> Option<Address> {
+        self.address
+    }
+
+    /// The container that the device is in, where it is in one that is known.
+    pub fn container(&self) -> Option<&Arc<Container>> {
+        match &self.home {
+            Home::Group(group) => Some(group.container()),
+            Home::Elsewhere(container) => container.as_ref(),
+            Home::Iommufd(_) => None,
+        }
+    }
+
+    /// The number of the device's IOMMU group, where this crate opened it.
+    pub fn group(&self) -> Option<u32> {
+        match &self.home {
+            Home::Group(group) => Some(group.number()),
+            _ => None,
+        }
+    }
+
+    /// The address space of an iommufd that the device was bound for, where this crate did so.
+    pub fn ioas(&self) -> Option<&Arc<Ioas>> {
+        match &self.home {
+            Home::Iommufd(ioas) => Some(ioas),
+            _ => None,
+        }
+    }
+
+    /// How many region numbers there are; some of them have no region.
+    pub fn region_count(&self) -> u32 {
+        self.info.num_regions
+    }
+
+    /// Whether it is a PCI device, whose regions 0 to 5 are its BARs.
+    pub fn is_pci(&self) -> bool {
+        self.info.flags & abi::DEVICE_PCI != 0
+    }
+
+    /// Asks for a region by its number (`VFIO_DEVICE_GET_REGION_INFO`).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] when the device has no such region, [`ErrorKind::Malformed`] when what
+    /// its driver says cannot be.
+    pub fn region(&self, index: u32) -> Result<Region> {
+        let subject = |error: Error| error.on(self.subject(index));
+        let absent = || Error::new(ErrorKind::NotFound, "the device has no such region");
+        if index >= self.info.num_regions {
+            return Err(subject(absent()));
+        }
+        let (info, answer) = self.region_info(index)?;
+        if info.size == 0 {
+            return Err(subject(absent()));
+        }
+        let msix = self.msix_in(index)?;
+        Region::parse(&info, &answer, msix, process::page_size()).map_err(subject)
+    }
+
+    fn region_info(&self, index: u32) -> Result<(abi::RegionInfo, Vec<u8>)> {
+        vfio::device_get_region_info(self.fd.as_fd(), index).map_err(|errno| {
+            let error = Error::call(vfio::DEVICE_GET_REGION_INFO.name, errno);
+            match errno {
+                rustix::io::Errno::INVAL => error.of_kind(ErrorKind::NotFound),
+                _ => error,
+            }
+            .on(self.subject(index))
+        })
+    }
+
+    /// Where the MSI-X table lies in a region, if it lies there.
+    fn msix_in(&self, index: u32) -> Result<Option<Area>> {
+        if !self.is_pci() || index >= abi::PCI_BARS {
+            return Ok(None);
+        }
+        let (config, _) = self.region_info(abi::PCI_CONFIG_REGION)?;
+        let table = config::msix_table(|offset, buffer| {
+            self.read_exactly(abi::PCI_CONFIG_REGION, &config, u64::from(offset), buffer)
+        })?;
+        Ok(table
+            .filter(|table| u32::from(table.bar) == index)
+            .map(|table| table.area))
+    }
+
+    /// What is known of the physical addresses behind a region: for a BAR what sysfs says, or its
+    /// natural alignment.
+    ///
+    /// A variant driver may put other memory than the BAR's in its place (`nvgrace-gpu`), which a size
+    /// of its own betrays: of that nothing is known.
+    pub fn phys(&self, region: &Region) -> Phys {
+        if !self.is_pci() || region.index() >= abi::PCI_BARS {
+            return Phys::Unknown;
+        }
+        let bars = self
+            .address
+            .and_then(|address| Function::at(address).ok()?.bars().ok());
+        match bars.map(|bars| bars[region.index() as usize]) {
+            None => Phys::Natural,
+            Some(Some(bar)) if bar.size == region.size() => {
+                match bar.start % process::page_size() {
+                    0 => Phys::At(bar.start),
+                    _ => Phys::Natural,
+                }
+            }
+            Some(_) => Phys::Unknown,
+        }
+    }
+
+    /// Reads from a region (`pread`): an error where a mapping would give a signal.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] beyond the end, otherwise what the driver says; a short read is an
+    /// error.
+    pub fn region_read(&self, index: u32, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let (info, _) = self.region_info(index)?;
+        self.read_exactly(index, &info, offset, buffer)
+    }
+
+    fn read_exactly(
+        &self,
+        index: u32,
+        info: &abi::RegionInfo,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<()> {
+        let position = self.position(index, info, offset, buffer.len())?;
+        let read = file::read_at(self.fd.as_fd(), buffer, position);
+        self.complete("pread", index, read, buffer.len())
+    }
+
+    /// Writes to a region (`pwrite`). Errors as for [`Device::region_read`].
+    pub fn region_write(&self, index: u32, offset: u64, bytes: &[u8]) -> Result<()> {
+        let (info, _) = self.region_info(index)?;
+        let position = self.position(index, &info, offset, bytes.len())?;
+        let written = file::write_at(self.fd.as_fd(), bytes, position);
+        self.complete("pwrite", index, written, bytes.len())
+    }
+
+    /// Whether memory decode of a PCI device is on: bit 1 of the command register in configuration space.
+    /// Virtual functions have no such bit.
+    pub fn memory_decode(&self) -> Result<bool> {
+        let mut command = [0; 2];
+        self.region_read(abi::PCI_CONFIG_REGION, 4, &mut command)?;
+        Ok(command[0] & 2 != 0)
+    }
+
+    /// Where in the device's file an access lies.
+    fn position(&self, index: u32, info: &abi::RegionInfo, offset: u64, len: usize) -> Result<u64> {
+        let end = offset.checked_add(len as u64);
+        let inside = end.is_some_and(|end| end <= info.size);
+        let position = info.offset.checked_add(offset).filter(|_| inside);
+        position.ok_or_else(|| {
+            let operation = format!("{len} bytes at {offset:#x} reach beyond the region");
+            Error::new(ErrorKind::InvalidInput, operation).on(self.subject(index))
+        })
+    }
+
+    fn complete(
+        &self,
+        name: &'static str,
+        index: u32,
+        done: rustix::io::Result<usize>,
+        len: usize,
+    ) -> Result<()> {
+        match done {
+            Ok(done) if done == len => Ok(()),
+            Ok(done) => {
+                let operation = format!("{name}: {done} of {len} bytes");
+                Err(Error::new(ErrorKind::Malformed, operation))
+            }
+            Err(errno) => Err(Error::call(name, errno)),
+        }
+        .map_err(|error| error.on(self.subject(index)))
+    }
+
+    /// `0000:01:00.0 BAR 2`, or what is known of that.
+    fn subject(&self, index: u32) -> String {
+        let device = match self.address {
+            Some(address) => address.to_string(),
+            None => "device".to_owned(),
+        };
+        if self.is_pci() && index < abi::PCI_BARS {
+            format!("{device} BAR {index}")
+        } else {
+            format!("{device} region {index}")
+        }
+    }
+}
+
+impl AsFd for Device {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+pub(super) fn named(error: Error, address: Option<Address>) -> Error {
+    match address {
+        Some(address) => error.on(address),
+        None => error,
+    }
+}

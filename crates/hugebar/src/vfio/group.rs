@@ -1,0 +1,180 @@
+//! IOMMU groups: the smallest set of devices that an IOMMU can tell apart.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::pci::{Address, Function};
+use crate::sys::{abi, file, vfio};
+
+use super::{Container, IommuKind};
+
+/// Drivers that leave a group viable beside VFIO's own (`vfio_dev_driver_allowed` of old kernels; since
+/// 5.18 each such driver says so itself by `driver_managed_dma`).
+const HARMLESS: [&str; 3] = ["pci-stub", "pcieport", "shpchp"];
+
+/// Whether a driver is one of VFIO's: `vfio-pci`, or a variant such as `mlx5_vfio_pci`.
+pub fn is_vfio(driver: &str) -> bool {
+    driver.contains("vfio")
+}
+
+/// A group that is attached to a container.
+///
+/// It is closed before its container, which keeps others from opening it meanwhile.
+#[derive(Debug)]
+pub(super) struct Group {
+    number: u32,
+    /// Taken when it is dropped.
+    fd: Option<OwnedFd>,
+    container: Arc<Container>,
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(fd) = self.fd.take() {
+            self.container.close(self.number, fd);
+        }
+    }
+}
+
+impl Group {
+    /// Opens `/dev/vfio/NUMBER` (`/dev/vfio/noiommu-NUMBER` without an IOMMU) and attaches it; the
+    /// container's first group sets its IOMMU type.
+    pub(super) fn attach(
+        number: u32,
+        container: &Arc<Container>,
+        first: bool,
+    ) -> Result<Arc<Self>> {
+        let (prefix, iommu) = match container.kind() {
+            IommuKind::Type1 | IommuKind::Iommufd => ("", abi::TYPE1V2_IOMMU),
+            IommuKind::None => ("noiommu-", abi::NOIOMMU_IOMMU),
+        };
+        let node = PathBuf::from(format!("/dev/vfio/{prefix}{number}"));
+        let fd = file::open_read_write(&node).map_err(|errno| open_failed(errno, number, &node))?;
+        let subject = || node.display().to_string();
+        let failed = |name| move |errno| Error::call(name, errno);
+
+        let status = vfio::group_get_status(fd.as_fd())
+            .map_err(failed(vfio::GROUP_GET_STATUS.name))
+            .map_err(|error| error.on(subject()))?;
+        if status.flags & abi::GROUP_VIABLE == 0 {
+            return Err(not_viable(number));
+        }
+        vfio::group_set_container(fd.as_fd(), container.as_fd())
+            .map_err(failed(vfio::GROUP_SET_CONTAINER.name))
+            .map_err(|error| error.on(subject()))?;
+        let undecided = match container.kind() {
+            // A container tells of its IOMMU once it has one, and then cannot be given another.
+            IommuKind::Type1 | IommuKind::Iommufd => {
+                vfio::iommu_get_info(container.as_fd()).is_err()
+            }
+            // Of none it tells nothing.
+            IommuKind::None => first,
+        };
+        if undecided {
+            vfio::set_iommu(container.as_fd(), iommu)
+                .map_err(|errno| set_iommu_failed(errno).on(subject()))?;
+        }
+        Ok(Arc::new(Self {
+            number,
+            fd: Some(fd),
+            container: container.clone(),
+        }))
+    }
+
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
+    pub(super) fn container(&self) -> &Arc<Container> {
+        &self.container
+    }
+
+    /// `VFIO_GROUP_GET_DEVICE_FD`.
+    pub(super) fn device(&self, address: Address) -> Result<OwnedFd> {
+        let failed = |errno| Error::call(vfio::GROUP_GET_DEVICE_FD.name, errno);
+        let name = CString::new(address.to_string()).map_err(|_| failed(Errno::INVAL))?;
+        let group = self.fd.as_ref().ok_or(failed(Errno::BADF))?;
+        vfio::group_get_device_fd(group.as_fd(), &name).map_err(|errno| match errno {
+            Errno::NODEV => failed(errno)
+                .of_kind(ErrorKind::NotBound)
+                .remedy("the driver of the device is not VFIO's"),
+            Errno::BUSY => failed(errno).remedy("another process has the device open"),
+            _ => failed(errno),
+        })
+    }
+}
+
+fn open_failed(errno: Errno, number: u32, node: &std::path::Path) -> Error {
+    let error = Error::call("open", errno).on(node.display());
+    match errno {
+        Errno::NOENT if PathBuf::from(format!("/dev/vfio/noiommu-{number}")).exists() => {
+            error.of_kind(ErrorKind::NoIommu).remedy(
+                "there is no IOMMU; if the device may reach all of memory, ask for no-IOMMU mode \
+                 by name",
+            )
+        }
+        Errno::NOENT => error.remedy(
+            "the node is not there: pass it into this container or jail, or use a kernel with \
+             VFIO groups (CONFIG_VFIO_GROUP)",
+        ),
+        Errno::BUSY => error.remedy(format!(
+            "another process, or this one, has a device of IOMMU group {number} open or mapped"
+        )),
+        Errno::ACCESS => error.remedy("give this user read and write permission for the group"),
+        Errno::PERM => error
+            .remedy("the device cgroup of this process denies it, or it is for CAP_SYS_RAWIO only"),
+        _ => error,
+    }
+}
+
+/// Says which devices of the group are in the hands of which driver.
+pub(super) fn not_viable(number: u32) -> Error {
+    let held = held_by_others(number);
+    let operation = format!("IOMMU group {number} is not viable");
+    let remedy = match held.as_slice() {
+        [] => "bind every device of the group to vfio-pci".to_owned(),
+        held => format!("{}: bind it to vfio-pci too, or unbind it", held.join(", ")),
+    };
+    Error::new(ErrorKind::GroupNotViable, operation).remedy(remedy)
+}
+
+/// The devices of an IOMMU group that drivers other than VFIO's use, each with its driver: they keep the
+/// group from being viable. From sysfs; opens nothing.
+pub fn held_by_others(number: u32) -> Vec<String> {
+    let mut held = Vec::new();
+    for function in Function::in_group(number).unwrap_or_default() {
+        if let Ok(Some(driver)) = function.driver() {
+            if !is_vfio(&driver) && !HARMLESS.contains(&driver.as_str()) {
+                held.push(format!("{} is bound to {driver}", function.address()));
+            }
+        }
+    }
+    held
+}
+
+fn set_iommu_failed(errno: Errno) -> Error {
+    let error = Error::call(vfio::SET_IOMMU.name, errno);
+    match errno {
+        Errno::PERM => error.of_kind(ErrorKind::NoInterruptRemapping).remedy(
+            "the IOMMU has no interrupt remapping: turn it on in the firmware, or accept the \
+                 risk with vfio_iommu_type1.allow_unsafe_interrupts=1",
+        ),
+        Errno::NODEV => error.remedy("the IOMMU cannot serve this group with type1"),
+        _ => error,
+    }
+}
+
+/// The refusal of a module whose parameter lets the administrator accept the risk.
+pub(super) fn no_interrupt_remapping(error: Error, module: &str) -> Error {
+    error
+        .of_kind(ErrorKind::NoInterruptRemapping)
+        .remedy(format!(
+            "the IOMMU has no interrupt remapping: turn it on in the firmware, or accept the risk \
+             with {module}.allow_unsafe_interrupts=1"
+        ))
+}

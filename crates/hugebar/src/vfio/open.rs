@@ -1,0 +1,270 @@
+//! Opening devices, whatever the host offers: by group and container, or by their own node and iommufd.
+
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::pci::{Address, Function};
+use crate::sys::{file, process, vfio};
+
+use super::device::{Home, named};
+use super::group::{held_by_others, is_vfio, no_interrupt_remapping, not_viable};
+use super::{Container, Device, Ioas, IommuKind};
+
+/// A way to open a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+pub enum Backend {
+    /// By its IOMMU group and a container with type1.
+    Type1,
+    /// By its own node and an iommufd.
+    Iommufd,
+    /// By its group and a container without IOMMU: the device can reach all of memory.
+    NoIommu,
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Type1 => "type1",
+            Self::Iommufd => "iommufd",
+            Self::NoIommu => "noiommu",
+        })
+    }
+}
+
+impl Device {
+    /// Opens the device at an address in an address space of its own, by the first backend that this
+    /// host has: type1, which can populate BARs too, or iommufd. Never without an IOMMU.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`], [`ErrorKind::NotBound`], [`ErrorKind::NoIommu`],
+    /// [`ErrorKind::GroupNotViable`], [`ErrorKind::NoInterruptRemapping`],
+    /// [`ErrorKind::PermissionDenied`] or [`ErrorKind::Busy`], each with what to do about it.
+    /// Nothing stays open.
+    ///
+    /// ```no_run
+    /// use hugebar::vfio::Device;
+    /// let device = Device::open("0000:01:00.0".parse()?)?;
+    /// let bar = device.region(2)?;
+    /// println!("BAR 2 has {} bytes", bar.size());
+    /// # Ok::<(), hugebar::Error>(())
+    /// ```
+    pub fn open(address: Address) -> Result<Self> {
+        let first = match Self::open_by(address, Backend::Type1) {
+            Err(error) if lacks_backend(error.kind()) => error,
+            decided => return decided,
+        };
+        match Self::open_by(address, Backend::Iommufd) {
+            // The host has neither: what the first one lacks is the likelier thing to mend.
+            Err(error) if lacks_backend(error.kind()) => Err(first),
+            decided => decided,
+        }
+    }
+
+    /// Opens the device at an address by one backend, in an address space of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Device::open`]; [`ErrorKind::Unsupported`] where this host does not have the backend.
+    pub fn open_by(address: Address, backend: Backend) -> Result<Self> {
+        // First what sysfs knows, so that a wrong address is not a question of VFIO.
+        Function::at(address)?;
+        let subject = |error: Error| error.on(address);
+        match backend {
+            Backend::Type1 => {
+                group_of(address)?;
+                Self::open_in(address, &Container::open().map_err(subject)?)
+            }
+            Backend::NoIommu => {
+                let container = Container::open_without_iommu().map_err(subject)?;
+                Self::open_in(address, &container)
+            }
+            Backend::Iommufd => Self::open_on(address, &Ioas::open().map_err(subject)?),
+        }
+    }
+
+    /// Opens the device at an address in a container that other devices may share.
+    ///
+    /// # Errors
+    ///
+    /// As [`Device::open`].
+    pub fn open_in(address: Address, container: &Arc<Container>) -> Result<Self> {
+        let group = container.group(group_of(address)?);
+        let group = group.map_err(|error| explain(error, address))?;
+        let fd = group.device(address);
+        let fd = fd.map_err(|error| explain(error, address))?;
+        Self::at_home(fd, Some(address), Home::Group(group))
+    }
+
+    /// Opens the device at an address by its own node (`/dev/vfio/devices/vfioN`) and attaches it to an
+    /// address space of an iommufd that other devices may share.
+    ///
+    /// # Errors
+    ///
+    /// As [`Device::open`]; [`ErrorKind::Unsupported`] where the kernel has no such nodes.
+    pub fn open_on(address: Address, ioas: &Arc<Ioas>) -> Result<Self> {
+        let Some(node) = Function::at(address)?.vfio_node()? else {
+            let error = Error::new(ErrorKind::NotBound, "the device has no node of its own")
+                .remedy("this kernel has no VFIO device nodes (CONFIG_VFIO_DEVICE_CDEV)")
+                .of_kind(ErrorKind::Unsupported);
+            return Err(explain(error, address));
+        };
+        let fd = file::open_read_write(&node).map_err(|errno| {
+            let error = Error::call("open", errno).on(node.display());
+            let remedy = match errno {
+                Errno::NOENT => "the node is not there: pass it into this container or jail",
+                Errno::ACCESS => "give this user read and write permission for the node",
+                Errno::PERM => "the device cgroup of this process denies it",
+                _ => return error,
+            };
+            error.remedy(remedy)
+        })?;
+        Self::bind(fd, Some(address), ioas)
+    }
+
+    /// Takes over a device's own node that somebody else has opened, binds it to the iommufd and
+    /// attaches it to the address space (`VFIO_DEVICE_BIND_IOMMUFD`, `VFIO_DEVICE_ATTACH_IOMMUFD_PT`).
+    /// The descriptor becomes close-on-exec.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Busy`] when the device is open otherwise, [`ErrorKind::GroupNotViable`],
+    /// [`ErrorKind::NoInterruptRemapping`], or whatever the ioctls of another file say.
+    pub fn bind(fd: OwnedFd, address: Option<Address>, ioas: &Arc<Ioas>) -> Result<Self> {
+        let subject = |error: Error| named(error, address);
+        process::close_on_exec(fd.as_fd()).map_err(|errno| subject(Error::call("fcntl", errno)))?;
+        vfio::device_bind_iommufd(fd.as_fd(), ioas.as_fd())
+            .map_err(|errno| subject(bind_failed(errno, address)))?;
+        vfio::device_attach_iommufd_pt(fd.as_fd(), ioas.id())
+            .map_err(|errno| subject(attach_failed(errno)))?;
+        Self::at_home(fd, address, Home::Iommufd(ioas.clone()))
+    }
+
+    /// Moves the device to another address space of the iommufd that it is bound to
+    /// ([`Ioas::sibling`]; `VFIO_DEVICE_ATTACH_IOMMUFD_PT`).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] when the address space is on another iommufd, or the device is not
+    /// bound to one by this crate.
+    pub fn attach(&mut self, ioas: &Arc<Ioas>) -> Result<()> {
+        let bound = self.ioas().is_some_and(|own| own.is_sibling(ioas));
+        if !bound {
+            let operation = "the device is not bound to the iommufd of this address space";
+            return Err(self.subject_error(Error::new(ErrorKind::InvalidInput, operation)));
+        }
+        vfio::device_attach_iommufd_pt(self.fd.as_fd(), ioas.id())
+            .map_err(|errno| self.subject_error(attach_failed(errno)))?;
+        self.home = Home::Iommufd(ioas.clone());
+        Ok(())
+    }
+
+    /// Takes the device out of its address space (`VFIO_DEVICE_DETACH_IOMMUFD_PT`): its DMA is blocked
+    /// until [`Device::attach`]. Its BARs can be mapped all the same.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] when this crate has not bound the device to an iommufd.
+    pub fn detach(&mut self) -> Result<()> {
+        if self.ioas().is_none() {
+            let operation = "the device is not bound to an iommufd";
+            return Err(self.subject_error(Error::new(ErrorKind::InvalidInput, operation)));
+        }
+        vfio::device_detach_iommufd_pt(self.fd.as_fd()).map_err(|errno| {
+            self.subject_error(Error::call(vfio::DEVICE_DETACH_IOMMUFD_PT.name, errno))
+        })
+    }
+
+    fn subject_error(&self, error: Error) -> Error {
+        named(error, self.address)
+    }
+
+    /// How the device was opened, where this crate did so.
+    pub fn backend(&self) -> Option<Backend> {
+        match &self.home {
+            Home::Iommufd(_) => Some(Backend::Iommufd),
+            Home::Elsewhere(_) => None,
+            Home::Group(group) => Some(match group.container().kind() {
+                IommuKind::Type1 | IommuKind::Iommufd => Backend::Type1,
+                IommuKind::None => Backend::NoIommu,
+            }),
+        }
+    }
+}
+
+/// Whether a failure says that the host does not have a backend, and not that the device cannot be had.
+fn lacks_backend(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotFound | ErrorKind::Unsupported)
+}
+
+/// The IOMMU group of the device at an address.
+fn group_of(address: Address) -> Result<u32> {
+    let function = Function::at(address)?;
+    function.iommu_group()?.ok_or_else(|| {
+        Error::new(ErrorKind::NoIommu, "the device has no IOMMU group")
+            .on(address)
+            .remedy(
+                "turn the IOMMU on, in the firmware and by the kernel parameter intel_iommu=on \
+                 (Intel) or amd_iommu=on (AMD)",
+            )
+    })
+}
+
+/// Says whose fault it is when a device cannot be had: often it has another driver.
+fn explain(error: Error, address: Address) -> Error {
+    let could_be = [
+        ErrorKind::NotBound,
+        ErrorKind::NotFound,
+        ErrorKind::Unsupported,
+    ];
+    let driver = Function::at(address).and_then(|function| function.driver());
+    let operation = match driver {
+        _ if !could_be.contains(&error.kind()) => return error.on(address),
+        Ok(Some(driver)) if is_vfio(&driver) => return error.on(address),
+        Ok(Some(driver)) => format!("the device is bound to {driver}, not to vfio-pci"),
+        Ok(None) => "the device is bound to no driver".to_owned(),
+        Err(_) => return error.on(address),
+    };
+    Error::new(ErrorKind::NotBound, operation)
+        .on(address)
+        .remedy(format!(
+            "bind it: write vfio-pci to driver_override in /sys/bus/pci/devices/{address}, unbind \
+             it there, and write its address to /sys/bus/pci/drivers_probe"
+        ))
+}
+
+fn bind_failed(errno: Errno, address: Option<Address>) -> Error {
+    let error = Error::call(vfio::DEVICE_BIND_IOMMUFD.name, errno);
+    match errno {
+        Errno::BUSY => {
+            let group = || Function::at(address?).ok()?.iommu_group().ok()?;
+            match group() {
+                // Of two reasons for the same errno this one shows in sysfs.
+                Some(group) if !held_by_others(group).is_empty() => not_viable(group),
+                _ => error.remedy(
+                    "another process, or this one, has the device open by its IOMMU group or by \
+                     its own node",
+                ),
+            }
+        }
+        Errno::PERM => no_interrupt_remapping(error, "iommufd"),
+        Errno::BADF => error.remedy("is the descriptor an iommufd?"),
+        Errno::NOTTY => error.remedy("is the descriptor a VFIO device, opened by its own node?"),
+        _ => error,
+    }
+}
+
+fn attach_failed(errno: Errno) -> Error {
+    let error = Error::call(vfio::DEVICE_ATTACH_IOMMUFD_PT.name, errno);
+    match errno {
+        Errno::PERM => no_interrupt_remapping(error, "iommufd"),
+        Errno::NOENT => error.remedy("the iommufd has no address space of this number"),
+        _ => error,
+    }
+}

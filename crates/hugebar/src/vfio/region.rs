@@ -1,0 +1,186 @@
+//! Regions: what `VFIO_DEVICE_GET_REGION_INFO` says, and the layout that follows from it.
+
+use bitflags::bitflags;
+use zerocopy::FromBytes;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::{Area, Layout};
+use crate::mem::MapOptions;
+use crate::sys::abi::{self, RegionInfo, RegionType};
+
+use super::caps::{self, RawCapability};
+
+bitflags! {
+    /// What can be done with a region (`VFIO_REGION_INFO_FLAG_*`). Unknown bits are kept.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct RegionFlags: u32 {
+        /// It can be read.
+        const READ = 1 << 0;
+        /// It can be written.
+        const WRITE = 1 << 1;
+        /// It can be mapped.
+        const MMAP = 1 << 2;
+        /// It has capabilities.
+        const CAPS = 1 << 3;
+        const _ = !0;
+    }
+}
+
+/// What a driver tells of a region beyond size and flags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Capability {
+    /// Only these areas can be mapped (`VFIO_REGION_INFO_CAP_SPARSE_MMAP`), as the driver lists them.
+    SparseMmap(Vec<Area>),
+    /// A region that only this kind of device has (`VFIO_REGION_INFO_CAP_TYPE`).
+    Type {
+        /// Vendor or class of devices.
+        kind: u32,
+        /// Which of its regions.
+        subtype: u32,
+    },
+    /// The MSI-X table may be mapped with the rest (`VFIO_REGION_INFO_CAP_MSIX_MAPPABLE`).
+    MsixMappable,
+    /// One that this crate does not know, or not in this version.
+    Other {
+        /// The kernel's number for it.
+        id: u16,
+        /// The version of its content.
+        version: u16,
+    },
+}
+
+/// A region of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    index: u32,
+    size: u64,
+    offset: u64,
+    flags: RegionFlags,
+    capabilities: Vec<Capability>,
+    layout: Layout,
+}
+
+impl Region {
+    /// Reads the kernel's answer.
+    ///
+    /// `msix` is where the MSI-X table lies, if it lies in this region. `page` is the page size.
+    pub(super) fn parse(
+        info: &RegionInfo,
+        answer: &[u8],
+        msix: Option<Area>,
+        page: u64,
+    ) -> Result<Self> {
+        let first = match (info.flags & abi::REGION_CAPS, info.cap_offset) {
+            (0, _) => 0,
+            // The kernel says so when its answer found no room. Without the capabilities it is not
+            // known what may be mapped.
+            (_, 0) => return Err(caps::malformed("capabilities that are nowhere".to_owned())),
+            (_, first) => first,
+        };
+        let capabilities = caps::chain(answer, size_of::<RegionInfo>(), first)?
+            .iter()
+            .map(capability)
+            .collect::<Result<Vec<_>>>()?;
+        let layout = layout(info.size, &capabilities, msix, page)?;
+        Ok(Self {
+            index: info.index,
+            size: info.size,
+            offset: info.offset,
+            flags: RegionFlags::from_bits_retain(info.flags),
+            capabilities,
+            layout,
+        })
+    }
+
+    /// The region's number: for `vfio-pci` 0 to 5 are the BARs, 6 the ROM, 7 configuration space,
+    /// 8 VGA.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Where the region starts in the device's file.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// What can be done with it.
+    pub fn flags(&self) -> RegionFlags {
+        self.flags
+    }
+
+    /// What the driver tells beyond that, in its order.
+    pub fn capabilities(&self) -> &[Capability] {
+        &self.capabilities
+    }
+
+    /// The areas that can be mapped: the driver's sparse areas where it lists some, otherwise all of
+    /// it but the pages of the MSI-X table, unless the driver says that those may be mapped too.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] when the driver offers no mapping of the region.
+    pub fn layout(&self) -> Result<&Layout> {
+        if !self.flags.contains(RegionFlags::MMAP) {
+            let operation = "the driver offers no mapping of this region";
+            return Err(Error::new(ErrorKind::Unsupported, operation));
+        }
+        Ok(&self.layout)
+    }
+
+    /// Options for a mapping that allows what the region allows.
+    pub fn map_options(&self) -> MapOptions {
+        MapOptions {
+            read: self.flags.contains(RegionFlags::READ),
+            write: self.flags.contains(RegionFlags::WRITE),
+            ..MapOptions::default()
+        }
+    }
+}
+
+fn capability(raw: &RawCapability<'_>) -> Result<Capability> {
+    // Each of these is in its first version; another may have another content.
+    Ok(match (raw.id, raw.version) {
+        (abi::CAP_SPARSE_MMAP, 1) => {
+            let pairs = caps::pairs(raw.body)?;
+            let areas = pairs.iter().map(|pair| Area::new(pair.first, pair.second));
+            Capability::SparseMmap(areas.collect())
+        }
+        (abi::CAP_TYPE, 1) => {
+            let (body, _) = RegionType::read_from_prefix(raw.body)
+                .map_err(|_| caps::malformed("a type capability is cut short".to_owned()))?;
+            Capability::Type {
+                kind: body.kind,
+                subtype: body.subtype,
+            }
+        }
+        (abi::CAP_MSIX_MAPPABLE, 1) => Capability::MsixMappable,
+        (id, version) => Capability::Other { id, version },
+    })
+}
+
+fn layout(size: u64, caps: &[Capability], msix: Option<Area>, page: u64) -> Result<Layout> {
+    let sparse = caps.iter().find_map(|capability| match capability {
+        Capability::SparseMmap(areas) => Some(areas),
+        _ => None,
+    });
+    let layout = match (sparse, msix) {
+        (Some(areas), _) => Layout::with_areas(size, page, areas.iter().copied()),
+        // A table beyond the end of its BAR is the device's error, and takes nothing away.
+        (None, Some(table)) if table.offset < size && !caps.contains(&Capability::MsixMappable) => {
+            let inside = Area::new(table.offset, table.size.min(size - table.offset));
+            Layout::whole(size, page).and_then(|whole| whole.without(inside))
+        }
+        _ => Layout::whole(size, page),
+    };
+    layout.map_err(|error| caps::malformed(error.to_string()))
+}
+
+#[cfg(test)]
+#[path = "region_tests.rs"]
+mod tests;

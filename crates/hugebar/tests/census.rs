@@ -1,0 +1,236 @@
+//! The census on memory files of this host: the kernel gives them pages only, one fault each, which
+//! is what a closed gate looks like to a mapping that was placed for more.
+
+#![allow(unsafe_code, reason = "touches what it has mapped")]
+
+use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use hugebar::ErrorKind;
+use hugebar::census::{Census, CensusOptions, census};
+use hugebar::facts::{Facts, KernelVersion};
+use hugebar::layout::Layout;
+use hugebar::leaf::{KIB, LeafSizes, MIB};
+use hugebar::mem::{Hint, MapOptions, Mapping, Span, Window};
+use hugebar::plan::{Phys, Placement, Plan};
+use hugebar::populate::Populate;
+use hugebar::verdict::Verdict;
+
+/// Populates by writing to each page.
+#[derive(Default)]
+struct Touch {
+    longest: Option<u64>,
+    /// At this call the thread takes a fault of its own beside.
+    stray: Option<u64>,
+    calls: u64,
+}
+
+impl Populate for Touch {
+    fn name(&self) -> &'static str {
+        "touch"
+    }
+
+    fn populate(&mut self, span: &Span<'_>) -> hugebar::Result<Duration> {
+        let begin = Instant::now();
+        for offset in (0..span.bytes()).step_by(4096) {
+            let offset = usize::try_from(offset).unwrap();
+            // SAFETY: the offset lies in the span.
+            let page = unsafe { span.start().add(offset) };
+            // SAFETY: the span's pages are mapped for writing, and are a test's own file.
+            unsafe { page.write_volatile(1) };
+        }
+        self.calls += 1;
+        if Some(self.calls) == self.stray {
+            fresh_page();
+        }
+        Ok(begin.elapsed())
+    }
+
+    fn longest(&self) -> u64 {
+        self.longest.unwrap_or(MIB)
+    }
+}
+
+/// Takes one minor fault.
+fn fresh_page() {
+    let mapping = map(4096, &LeafSizes::X86_64);
+    mapping.write_u8(0, 1).unwrap();
+}
+
+fn file(size: u64) -> OwnedFd {
+    let file = rustix::fs::memfd_create("bar", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    rustix::fs::ftruncate(&file, size).unwrap();
+    file
+}
+
+fn map(size: u64, sizes: &LeafSizes) -> Mapping {
+    let layout = Layout::whole(size, 4096).unwrap();
+    let plan = Plan::new(&layout, Phys::Natural, sizes, Placement::Congruent).unwrap();
+    map_plan(size, &plan)
+}
+
+/// In pages on every host, whatever its policy for huge pages in memory files is.
+fn map_plan(size: u64, plan: &Plan) -> Mapping {
+    let options = MapOptions {
+        hint: Hint::Refuse,
+        ..MapOptions::default()
+    };
+    let window = Window::reserve(plan).unwrap();
+    Mapping::new(file(size), 0, plan, window, options).unwrap()
+}
+
+fn facts(release: &str) -> Facts {
+    let mut facts = Facts::observe();
+    facts.leaf_sizes = LeafSizes::X86_64;
+    facts.kernel = KernelVersion::parse(release);
+    facts
+}
+
+fn count_with(
+    mapping: &Mapping,
+    facts: &Facts,
+    touch: &mut Touch,
+    limit: Option<u64>,
+) -> hugebar::Result<Census> {
+    let progress = &mut |_| ControlFlow::Continue(());
+    census(mapping, facts, touch, CensusOptions { limit, progress })
+}
+
+fn count(mapping: &Mapping, release: &str, limit: Option<u64>) -> hugebar::Result<Census> {
+    count_with(mapping, &facts(release), &mut Touch::default(), limit)
+}
+
+const X86: LeafSizes = LeafSizes::X86_64;
+
+fn verdict(mapping: &Mapping, census: &Census) -> Verdict {
+    census.verdict(&mapping.plan().best(), &mapping.expected(&X86))
+}
+
+#[test]
+fn pages_are_counted_exactly() {
+    for pages in [1, 2, 511, 700] {
+        let size = pages * 4 * KIB;
+        // Too small for any larger leaf at this physical address.
+        let layout = Layout::whole(size, 4096).unwrap();
+        let phys = Phys::At(4 * KIB * 100);
+        let plan = Plan::new(&layout, phys, &X86, Placement::Congruent).unwrap();
+        let mapping = map_plan(size, &plan);
+        let census = count(&mapping, "7.3.4", None).unwrap();
+        assert_eq!((census.measured.total(), census.faults), (pages, pages));
+        assert!(census.complete && !census.broken);
+        assert_eq!(verdict(&mapping, &census), Verdict::Optimal);
+    }
+}
+
+#[test]
+fn a_closed_gate_is_found_and_its_pages_counted() {
+    let mapping = map(4 * MIB + 12 * KIB, &X86);
+    let census = count(&mapping, "7.3.4", None).unwrap();
+    assert_eq!(census.measured.count(4 * KIB), 1024 + 3);
+    assert_eq!(census.measured.total(), census.faults);
+    assert_eq!(census.expected.to_string(), "2 × 2 MiB + 3 × 4 KiB");
+    assert!(census.broken && census.complete);
+    assert_eq!(verdict(&mapping, &census), Verdict::Degraded);
+}
+
+#[test]
+fn beyond_the_limit_a_closed_gate_is_degraded_all_the_same() {
+    let mapping = map(4 * MIB, &X86);
+    let census = count(&mapping, "7.3.4", Some(MIB)).unwrap();
+    assert_eq!((census.measured.total(), census.complete), (0, false));
+    assert_eq!(verdict(&mapping, &census), Verdict::Degraded);
+    let mapping = map(4 * MIB, &X86);
+    let census = count(&mapping, "7.3.4", Some(3 * MIB)).unwrap();
+    assert_eq!(census.measured.count(4 * KIB), 512, "one block");
+    assert_eq!(verdict(&mapping, &census), Verdict::Degraded);
+}
+
+#[test]
+fn a_second_count_is_refused() {
+    let mapping = map(64 * KIB, &X86);
+    count(&mapping, "7.3.4", None).unwrap();
+    let error = count(&mapping, "7.3.4", None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyPopulated, "{error}");
+    // In parts, too.
+    let mapping = map(64 * KIB, &X86);
+    mapping.write_u8(9 * 4096, 1).unwrap();
+    let error = count(&mapping, "7.3.4", None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyPopulated, "{error}");
+}
+
+/// Old by its version, yet it takes a fault for each leaf: as where a distribution has taken huge
+/// leaves back.
+#[test]
+fn an_old_version_does_not_deceive() {
+    for size in [4 * KIB, 16 * KIB, MIB, 2 * MIB, 6 * MIB + 4 * KIB] {
+        let mapping = map(size, &X86);
+        let census = count(&mapping, "5.14.0-427.el9", None).unwrap();
+        let pages = size / (4 * KIB);
+        assert_eq!(census.measured.count(4 * KIB), pages, "{size:#x}");
+        assert_eq!(census.faults, pages, "{size:#x}");
+        assert!(census.complete);
+    }
+}
+
+#[test]
+fn on_an_old_kernel_nothing_beyond_the_limit_is_touched() {
+    let mapping = map(4 * MIB, &X86);
+    let census = count(&mapping, "6.1.0", Some(MIB)).unwrap();
+    assert_eq!((census.faults, census.complete), (0, false));
+    assert_eq!(verdict(&mapping, &census), Verdict::Unmeasured);
+}
+
+#[test]
+fn steps_of_any_length_add_up() {
+    for longest in [0, 1, 4096, 5000, 12 * KIB, 1 << 40] {
+        let mapping = map(2 * MIB, &X86);
+        let touch = &mut Touch {
+            longest: Some(longest),
+            ..Touch::default()
+        };
+        let census = count_with(&mapping, &facts("7.3.4"), touch, None).unwrap();
+        assert_eq!(census.measured.count(4 * KIB), 512, "{longest}");
+    }
+}
+
+#[test]
+fn a_count_that_does_not_add_up_is_refused() {
+    // Two calls warm up; the third one counts.
+    let touch = &mut Touch {
+        stray: Some(3),
+        ..Touch::default()
+    };
+    let mapping = map(64 * KIB, &X86);
+    let error = count_with(&mapping, &facts("7.3.4"), touch, None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Miscounted, "{error}");
+}
+
+#[test]
+fn leaf_sizes_that_the_plan_did_not_know_are_refused() {
+    let mapping = map(64 * KIB, &LeafSizes::ARM64_4K);
+    let error = count(&mapping, "7.3.4", None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    // An older kernel has fewer, which is fine.
+    assert!(count(&mapping, "6.1.0", None).is_ok());
+}
+
+#[test]
+fn it_stops_when_told_to_and_tells_how_far_it_is() {
+    let mapping = map(4 * MIB, &X86);
+    let mut seen = Vec::new();
+    let progress = &mut |progress: hugebar::census::Progress| {
+        seen.push((progress.done, progress.total));
+        match progress.done {
+            0 => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        }
+    };
+    let options = CensusOptions {
+        limit: None,
+        progress,
+    };
+    let error = census(&mapping, &facts("7.3.4"), &mut Touch::default(), options).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Stopped);
+    assert_eq!(seen.last(), Some(&(2 * MIB, 4 * MIB)));
+}

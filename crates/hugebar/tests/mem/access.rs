@@ -1,0 +1,129 @@
+//! Reads and writes reach the file, and nothing else.
+
+use hugebar::layout::{Area, Layout};
+use hugebar::mem::{AccessError, MapOptions};
+use hugebar::plan::Placement;
+
+use crate::maps::File;
+use crate::{BAR, HOLE, PLACEMENTS, holed, map, map_with, plan};
+
+pub(crate) const TESTS: &[(&str, fn())] = &[
+    (
+        "access::words_of_every_size_from_both_sides",
+        words_of_every_size,
+    ),
+    ("access::only_whole_words_of_one_area", only_whole_words),
+    ("access::only_what_the_region_allows", only_what_is_allowed),
+    ("access::a_region_smaller_than_a_page", smaller_than_a_page),
+    ("access::spans_are_pages_of_one_area", spans),
+];
+
+fn words_of_every_size() {
+    let file = File::new(BAR);
+    for placement in PLACEMENTS {
+        let mapping = map(&file, &plan(&holed(), placement)).unwrap();
+        for (index, offset) in [0, 0x5ff8, 0x7000, BAR - 8].into_iter().enumerate() {
+            let seed = 0x1122_3344_5566_7788_u64.rotate_left(u32::try_from(index).unwrap() * 8);
+            mapping.write_u64(offset, seed).unwrap();
+            let mut bytes = [0; 8];
+            file.read(offset, &mut bytes);
+            assert_eq!(bytes, seed.to_le_bytes(), "little-endian in the device");
+            file.write(offset, &seed.to_be_bytes());
+            let bytes = seed.to_be_bytes();
+            let [b0, b1, b2, b3, .., b7] = bytes;
+            assert_eq!(mapping.read_u64(offset), Ok(u64::from_le_bytes(bytes)));
+            let low = u32::from_le_bytes([b0, b1, b2, b3]);
+            assert_eq!(mapping.read_u32(offset), Ok(low));
+            let second = u16::from_le_bytes([b2, b3]);
+            assert_eq!(mapping.read_u16(offset + 2), Ok(second));
+            assert_eq!(mapping.read_u8(offset + 7), Ok(b7));
+            mapping.write_u8(offset, 0xab).unwrap();
+            mapping.write_u16(offset + 2, 0xcdef).unwrap();
+            mapping.write_u32(offset + 4, 0x0102_0304).unwrap();
+            assert_eq!(mapping.read::<u64>(offset).unwrap() >> 16, 0x0102_0304_cdef);
+        }
+    }
+}
+
+fn only_whole_words() {
+    let file = File::new(BAR);
+    let mapping = map(&file, &plan(&holed(), Placement::Congruent)).unwrap();
+    let hole = |offset, len| AccessError::Hole { offset, len };
+    assert_eq!(mapping.read_u32(HOLE.offset), Err(hole(0x6000, 4)));
+    assert_eq!(mapping.write_u8(0x6fff, 1), Err(hole(0x6fff, 1)));
+    assert_eq!(
+        mapping.read_u32(2),
+        Err(AccessError::Misaligned { offset: 2, size: 4 })
+    );
+    for (offset, len) in [(BAR, 4), (u64::MAX - 3, 4)] {
+        assert_eq!(
+            mapping.read_u32(offset),
+            Err(AccessError::OutOfRegion { offset, len })
+        );
+    }
+    assert!(mapping.pointer(0x5fff, 1).is_ok());
+    assert_eq!(
+        mapping.pointer(0x5fff, 2),
+        Err(hole(0x5fff, 2)),
+        "across the edge"
+    );
+    assert_eq!(mapping.pointer(0, BAR), Err(hole(0, BAR)));
+    let late = Layout::with_areas(BAR, 4096, [Area::new(0x7000, 0x1000)]).unwrap();
+    let mapping = map(&file, &plan(&late, Placement::Congruent)).unwrap();
+    assert_eq!(mapping.read_u8(0), Err(hole(0, 1)), "before the first area");
+}
+
+fn only_what_is_allowed() {
+    let file = File::new(BAR);
+    let plan = plan(&holed(), Placement::Congruent);
+    let read = MapOptions {
+        write: false,
+        ..MapOptions::default()
+    };
+    let mapping = map_with(&file, &plan, read).unwrap();
+    assert_eq!(mapping.read_u32(0), Ok(0));
+    assert_eq!(mapping.write_u32(0, 1), Err(AccessError::NotWritable));
+    let write = MapOptions {
+        read: false,
+        ..MapOptions::default()
+    };
+    let mapping = map_with(&file, &plan, write).unwrap();
+    assert_eq!(mapping.read_u32(0), Err(AccessError::NotReadable));
+    mapping.write_u32(0, 5).unwrap();
+}
+
+fn smaller_than_a_page() {
+    let file = File::new(4096);
+    let layout = Layout::whole(256, 4096).unwrap();
+    let mapping = map(&file, &plan(&layout, Placement::Congruent)).unwrap();
+    mapping.write_u32(252, 9).unwrap();
+    assert_eq!(
+        mapping.read_u32(256),
+        Err(AccessError::OutOfRegion {
+            offset: 256,
+            len: 4
+        })
+    );
+    assert_eq!(
+        mapping.span(0, 4096).unwrap().bytes(),
+        4096,
+        "pages go to their end"
+    );
+}
+
+fn spans() {
+    let file = File::new(BAR);
+    let mapping = map(&file, &plan(&holed(), Placement::Congruent)).unwrap();
+    assert_eq!(mapping.span(0, 0x6000).unwrap().bytes(), 0x6000);
+    for (offset, len) in [
+        (0, 0),
+        (0, 1),
+        (1, 0x1000),
+        (0, 0x7000),
+        (0x6000, 0x1000),
+        (BAR, 0x1000),
+    ] {
+        assert!(mapping.span(offset, len).is_err(), "{offset:#x}+{len:#x}");
+    }
+    assert!(mapping.span(BAR - 0x1000, 0x2000).is_err());
+}

@@ -1,0 +1,229 @@
+//! Reasons follow from what was seen, and from nothing that the count contradicts.
+
+use hugebar::facts::{Facts, KernelVersion, ThpDisabled, ThpPolicy};
+use hugebar::layout::{Area, Layout};
+use hugebar::leaf::{GIB, KIB, LeafSizes, Leaves, MIB};
+use hugebar::mem::{Hint, MapOptions, Mapping, Window};
+use hugebar::plan::{Phys, Placement, Plan};
+use hugebar::reason::{Code, Evidence, explain};
+
+const X86: LeafSizes = LeafSizes::X86_64;
+
+fn facts(release: &str, thp: Option<ThpPolicy>, thp_disabled: ThpDisabled) -> Facts {
+    let mut facts = Facts::observe();
+    facts.leaf_sizes = X86;
+    facts.release = release.to_owned();
+    facts.kernel = KernelVersion::parse(release);
+    facts.thp = thp;
+    facts.thp_disabled = thp_disabled;
+    facts
+}
+
+fn map(layout: &Layout, phys: Phys, placement: Placement, hint: Hint) -> Mapping {
+    let file = rustix::fs::memfd_create("bar", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    rustix::fs::ftruncate(&file, layout.span()).unwrap();
+    let plan = Plan::new(layout, phys, &X86, placement).unwrap();
+    let window = Window::reserve(&plan).unwrap();
+    let options = MapOptions {
+        hint,
+        ..MapOptions::default()
+    };
+    Mapping::new(&file, 0, &plan, window, options).unwrap()
+}
+
+fn whole(size: u64) -> Layout {
+    Layout::whole(size, 4096).unwrap()
+}
+
+fn congruent(size: u64, hint: Hint) -> Mapping {
+    map(&whole(size), Phys::Natural, Placement::Congruent, hint)
+}
+
+fn pages(mapping: &Mapping) -> Leaves {
+    mapping.expected(&X86.only_base())
+}
+
+/// The codes for a mapping of which `measured` was counted.
+fn codes(facts: &Facts, mapping: &Mapping, measured: &Leaves, driver: &str) -> Vec<Code> {
+    let reasons = explain(&Evidence {
+        facts,
+        mapping,
+        measured: Some(measured),
+        broken: false,
+        driver: Some(driver),
+    });
+    for reason in &reasons {
+        assert!(!reason.fact.is_empty() && !reason.remedy.is_empty());
+    }
+    reasons.iter().map(|reason| reason.code).collect()
+}
+
+#[test]
+fn nothing_to_explain() {
+    let mapping = congruent(4 * GIB, Hint::On);
+    let best = mapping.plan().best();
+    // Whatever the facts, four leaves are four leaves.
+    for thp in [None, Some(ThpPolicy::Never), Some(ThpPolicy::Always)] {
+        let facts = facts("6.12.107", thp, ThpDisabled::Yes);
+        assert_eq!(codes(&facts, &mapping, &best, "vfio-pci"), []);
+    }
+    // An old version with huge leaves was given them by its distribution.
+    let old = facts("5.14.0-427.el9", Some(ThpPolicy::Always), ThpDisabled::No);
+    assert_eq!(codes(&old, &mapping, &best, "vfio-pci"), []);
+}
+
+#[test]
+fn a_closed_gate_has_its_reason() {
+    let hinted = congruent(4 * GIB, Hint::On);
+    let unhinted = congruent(4 * GIB, Hint::Off);
+    use ThpDisabled::{ExceptAdvised, No, Yes};
+    use ThpPolicy::{Always, Madvise, Never};
+    for (thp, disabled, mapping, code) in [
+        (Some(Madvise), No, &unhinted, Code::ThpPolicy),
+        (Some(Never), No, &hinted, Code::ThpPolicy),
+        (Some(Never), No, &unhinted, Code::ThpPolicy),
+        (Some(Always), Yes, &hinted, Code::ThpDisabled),
+        (Some(Never), Yes, &hinted, Code::ThpDisabled),
+        (Some(Always), ExceptAdvised, &unhinted, Code::ThpDisabled),
+        (None, No, &hinted, Code::ThpNotBuiltIn),
+        (Some(Madvise), No, &hinted, Code::Unexplained),
+        (Some(Always), No, &unhinted, Code::Unexplained),
+        (Some(Always), ExceptAdvised, &hinted, Code::Unexplained),
+    ] {
+        let facts = facts("6.18.15", thp, disabled);
+        let found = codes(&facts, mapping, &pages(mapping), "vfio-pci");
+        assert_eq!(
+            found,
+            [code],
+            "{thp:?} {disabled:?} hinted {}",
+            mapping.hinted()
+        );
+    }
+}
+
+#[test]
+fn a_refusal_comes_before_the_policy() {
+    let refused = congruent(4 * GIB, Hint::Refuse);
+    assert!(refused.refused() && !refused.hinted());
+    for (thp, code) in [
+        (Some(ThpPolicy::Always), Code::NoHugepage),
+        (Some(ThpPolicy::Madvise), Code::NoHugepage),
+        (Some(ThpPolicy::Never), Code::NoHugepage),
+        (None, Code::ThpNotBuiltIn),
+    ] {
+        let facts = facts("7.3.4", thp, ThpDisabled::No);
+        assert_eq!(
+            codes(&facts, &refused, &pages(&refused), "vfio-pci"),
+            [code]
+        );
+        // Refused or not, four leaves are four leaves.
+        let best = refused.plan().best();
+        assert_eq!(codes(&facts, &refused, &best, "vfio-pci"), []);
+    }
+}
+
+/// Machines whose page tables have a level that holds no leaf for device memory.
+#[test]
+fn leaves_that_the_machine_does_not_have() {
+    let cpu_without_pdpe1gb = X86.below(GIB).unwrap();
+    for (sizes, missing) in [
+        (cpu_without_pdpe1gb, GIB),
+        (LeafSizes::ARM64_4K, GIB),
+        (LeafSizes::ARM64_16K, 64 * GIB),
+        (LeafSizes::ARM64_64K, 4096 * GIB),
+    ] {
+        let mut facts = facts("7.3.4", Some(ThpPolicy::Always), ThpDisabled::No);
+        facts.leaf_sizes = sizes;
+        let found = |size| {
+            let layout = Layout::whole(size, sizes.base()).unwrap();
+            let file = rustix::fs::memfd_create("bar", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+            rustix::fs::ftruncate(&file, size).unwrap();
+            let plan = Plan::new(&layout, Phys::Natural, &sizes, Placement::Congruent).unwrap();
+            let window = Window::reserve(&plan).unwrap();
+            let mapping = Mapping::new(&file, 0, &plan, window, MapOptions::default()).unwrap();
+            codes(&facts, &mapping, &plan.best(), "vfio-pci")
+        };
+        assert_eq!(found(missing), [Code::Architecture], "{sizes:?}");
+        // Nothing is missed where there is no room for it.
+        assert_eq!(found(missing / 2), [], "{sizes:?}");
+    }
+}
+
+#[test]
+fn an_open_gate_is_not_blamed() {
+    // 2 MiB leaves in place of 1 GiB: something else is wrong than the policy.
+    let mapping = congruent(4 * GIB, Hint::Off);
+    let smaller = LeafSizes::ARM64_4K;
+    let measured = hugebar::leaf::leaves(0, 0, 4 * GIB, &smaller);
+    let facts = facts("6.18.15", Some(ThpPolicy::Madvise), ThpDisabled::Yes);
+    assert_eq!(
+        codes(&facts, &mapping, &measured, "vfio-pci"),
+        [Code::Unexplained]
+    );
+    assert_eq!(
+        codes(&facts, &mapping, &measured, "odd-vfio-pci"),
+        [Code::Driver]
+    );
+    let guessed = map(
+        &whole(4 * GIB),
+        Phys::Unknown,
+        Placement::Congruent,
+        Hint::On,
+    );
+    assert_eq!(
+        codes(&facts, &guessed, &measured, "odd-vfio-pci"),
+        [Code::PhysUnknown]
+    );
+}
+
+#[test]
+fn kernel_placement_and_shape() {
+    let today = facts("7.3.4", Some(ThpPolicy::Always), ThpDisabled::No);
+    let old = facts("6.1.0-56", Some(ThpPolicy::Always), ThpDisabled::No);
+    let mapping = congruent(4 * GIB, Hint::On);
+    assert_eq!(
+        codes(&old, &mapping, &pages(&mapping), "vfio-pci"),
+        [Code::Kernel]
+    );
+
+    let odd = whole(4 * GIB).without(Area::new(0x6000, 0x1000)).unwrap();
+    let aligned = map(&odd, Phys::Natural, Placement::SizeAligned, Hint::Auto);
+    let measured = aligned.expected(&X86);
+    assert_eq!(
+        codes(&today, &aligned, &measured, "vfio-pci"),
+        [Code::Placement]
+    );
+
+    let small = congruent(256 * MIB, Hint::On);
+    let best = small.plan().best();
+    assert_eq!(codes(&today, &small, &best, "vfio-pci"), [Code::RegionSize]);
+
+    let holed = whole(GIB).without(Area::new(24 * KIB, 4 * KIB)).unwrap();
+    let holed = map(&holed, Phys::Natural, Placement::Congruent, Hint::On);
+    let best = holed.plan().best();
+    assert_eq!(codes(&today, &holed, &best, "vfio-pci"), [Code::Holes]);
+
+    let shifted = Phys::At(0x10_0000_0000 + 2 * MIB);
+    let shifted = map(&whole(GIB), shifted, Placement::Congruent, Hint::On);
+    let best = shifted.plan().best();
+    assert_eq!(
+        codes(&today, &shifted, &best, "vfio-pci"),
+        [Code::PhysUnaligned]
+    );
+}
+
+#[test]
+fn codes_have_the_same_name_everywhere() {
+    for code in [
+        Code::Kernel,
+        Code::ThpNotBuiltIn,
+        Code::PhysUnaligned,
+        Code::NoPopulate,
+        Code::NoHugepage,
+        Code::Architecture,
+        Code::Device,
+    ] {
+        let json = serde_json::to_string(&code).unwrap();
+        assert_eq!(json, format!("\"{code}\""));
+    }
+}

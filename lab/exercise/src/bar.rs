@@ -1,0 +1,82 @@
+//! BAR 2 of a device: the one that the lab's devices have their memory in.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use hugebar::census::{Census, CensusOptions, census};
+use hugebar::facts::Facts;
+use hugebar::kvm::Prefault;
+use hugebar::layout::{Area, Layout};
+use hugebar::mem::{Mapping, Window};
+use hugebar::plan::{Placement, Plan};
+use hugebar::populate::{Populate, Type1};
+use hugebar::vfio::{Container, Device, IommuKind, Region};
+
+/// An open device with what is needed to map and count its BAR 2.
+pub(crate) struct Bar {
+    pub(crate) device: Device,
+    pub(crate) region: Region,
+    pub(crate) facts: Facts,
+    pub(crate) populate: Box<dyn Populate>,
+}
+
+impl Bar {
+    pub(crate) fn of(device: Device) -> Result<Self> {
+        // What maps no device memory is populated by KVM.
+        let type1 = |container: &&Arc<Container>| container.kind() == IommuKind::Type1;
+        let populate: Box<dyn Populate> = match device.container().filter(type1) {
+            Some(container) => Box::new(Type1::new(container)?),
+            None => Box::new(Prefault::new()?),
+        };
+        Ok(Self {
+            region: device.region(2)?,
+            facts: Facts::observe(),
+            populate,
+            device,
+        })
+    }
+
+    pub(crate) fn layout(&self, holes: &[Area]) -> Result<Layout> {
+        let mut layout = self.region.layout()?.clone();
+        for &hole in holes {
+            layout = layout.without(hole)?;
+        }
+        Ok(layout)
+    }
+
+    pub(crate) fn plan(&self, holes: &[Area], placement: Placement) -> Result<Plan> {
+        let (layout, phys) = (self.layout(holes)?, self.device.phys(&self.region));
+        Ok(Plan::new(&layout, phys, &self.facts.leaf_sizes, placement)?)
+    }
+
+    pub(crate) fn map_in(&self, plan: &Plan, window: Window) -> hugebar::Result<Mapping> {
+        let options = self.region.map_options();
+        Mapping::new(&self.device, self.region.offset(), plan, window, options)
+    }
+
+    pub(crate) fn map(&self, plan: &Plan) -> hugebar::Result<Mapping> {
+        self.map_in(plan, Window::reserve(plan)?)
+    }
+
+    pub(crate) fn count(&mut self, mapping: &Mapping) -> hugebar::Result<Census> {
+        let progress = &mut |_| ControlFlow::Continue(());
+        let options = CensusOptions {
+            limit: None,
+            progress,
+        };
+        census(mapping, &self.facts, self.populate.as_mut(), options)
+    }
+
+    /// Counts a mapping that nothing has touched, and checks that it has what its addresses promise.
+    pub(crate) fn check(&mut self, mapping: &Mapping) -> Result<Census> {
+        let expected = mapping.expected(&self.facts.device_leaf_sizes());
+        let census = self.count(mapping)?;
+        ensure!(
+            census.complete && census.measured == expected,
+            "{mapping}: expected {expected}, measured {}",
+            census.measured
+        );
+        Ok(census)
+    }
+}

@@ -1,0 +1,157 @@
+//! Populated mappings, carved, dropped and re-made: the kernel oopses when a 1 GiB leaf is split, so
+//! each step here is one that a careless library would do wrong.
+
+#![allow(unsafe_code, reason = "an arena is the caller's promise")]
+
+use std::process::Command;
+use std::ptr::NonNull;
+
+use anyhow::{Context, Result, ensure};
+use hugebar::ErrorKind;
+use hugebar::layout::Area;
+use hugebar::leaf::{GIB, KIB, MIB};
+use hugebar::mem::{Hint, Mapping, Window};
+use hugebar::pci::Address;
+use hugebar::plan::{Placement, Plan};
+use hugebar::vfio::{Backend, Device};
+
+use crate::bar::Bar;
+
+pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
+    let mut bar = Bar::of(Device::open_by(address, backend)?)?;
+    holes_come_and_go(&mut bar)?;
+    a_second_count_is_refused(&mut bar)?;
+    every_placement_and_hint(&mut bar)?;
+    in_an_arena(&mut bar)?;
+    side_by_side(&mut bar)?;
+    let mapping = children_do_not_inherit(&mut bar)?;
+    drop(bar);
+    // The mapping lives on without its device, and goes at last.
+    ensure!(!mapping.areas().is_empty());
+    drop(mapping);
+    Device::open_by(address, backend).context("the device is free again")?;
+    Ok(())
+}
+
+/// Edges of holes that no 2 MiB divide, at the ends, in the middle, across a GiB.
+fn hole_lists() -> Vec<Vec<Area>> {
+    vec![
+        vec![Area::new(24 * KIB, 4 * KIB)],
+        vec![],
+        vec![Area::new(0, 4 * KIB), Area::new(GIB + 20 * KIB, 4 * KIB)],
+        vec![Area::new(2 * GIB - 4 * KIB, 8 * KIB)],
+        vec![Area::new(3 * GIB, GIB)],
+        vec![Area::new(GIB, 2 * MIB)],
+        vec![],
+    ]
+}
+
+fn holes_come_and_go(bar: &mut Bar) -> Result<()> {
+    let whole = bar.plan(&[], Placement::Congruent)?;
+    let mut mapping = bar.map(&whole)?;
+    let base = mapping.as_ptr().context("one window")?;
+    bar.check(&mapping)?;
+    for holes in hole_lists() {
+        let plan = bar.plan(&holes, Placement::Congruent)?;
+        let window = mapping.into_window()?;
+        mapping = bar.map_in(&plan, window)?;
+        ensure!(
+            mapping.as_ptr() == Some(base),
+            "the region stays where it is"
+        );
+        let census = bar.check(&mapping)?;
+        println!("holes {holes:?}: {}", census.measured);
+    }
+    // Dropped half populated, too.
+    let window = mapping.into_window()?;
+    let mapping = bar.map_in(&whole, window)?;
+    bar.populate.populate(&mapping.span(GIB, 4 * KIB)?)?;
+    drop(mapping);
+    Ok(())
+}
+
+fn a_second_count_is_refused(bar: &mut Bar) -> Result<()> {
+    let mapping = bar.map(&bar.plan(&[], Placement::Congruent)?)?;
+    bar.check(&mapping)?;
+    let error = bar
+        .count(&mapping)
+        .err()
+        .context("it was populated before")?;
+    ensure!(error.kind() == ErrorKind::AlreadyPopulated, "{error}");
+    let again = bar.map_in(mapping.plan(), Window::reserve(mapping.plan())?)?;
+    bar.check(&again)?;
+    Ok(())
+}
+
+fn every_placement_and_hint(bar: &mut Bar) -> Result<()> {
+    // Large enough for leaves of each size, small enough for a million pages not to be needed.
+    let holes = [
+        Area::new(0, GIB - 2 * MIB - 4 * KIB),
+        Area::new(2 * GIB + 4 * KIB, 2 * GIB - 4 * KIB),
+    ];
+    for placement in [
+        Placement::Congruent,
+        Placement::SizeAligned,
+        Placement::Plain,
+    ] {
+        for hint in [Hint::Auto, Hint::On, Hint::Off] {
+            let plan = bar.plan(&holes, placement)?;
+            let options = hugebar::mem::MapOptions {
+                hint,
+                ..bar.region.map_options()
+            };
+            let window = Window::reserve(&plan)?;
+            let mapping = Mapping::new(&bar.device, bar.region.offset(), &plan, window, options)?;
+            let census = bar.check(&mapping)?;
+            println!("{placement}, {hint:?}: {}", census.measured);
+            let window = mapping.into_window()?;
+            let mapping = bar.map_in(&plan, window)?;
+            bar.check(&mapping)?;
+        }
+    }
+    Ok(())
+}
+
+fn in_an_arena(bar: &mut Bar) -> Result<()> {
+    // A window of our own serves as an arena: its addresses are reserved and ours.
+    let plan = bar.plan(&[Area::new(24 * KIB, 4 * KIB)], Placement::Congruent)?;
+    let room = Plan::new(
+        &hugebar::layout::Layout::whole(8 * GIB, plan.layout().page())?,
+        plan.phys(),
+        plan.sizes(),
+        Placement::Congruent,
+    )?;
+    let arena = Window::reserve(&room)?;
+    let (base, len): (NonNull<u8>, usize) = arena.blocks().next().context("one block")?;
+    for _ in 0..2 {
+        // SAFETY: the arena is reserved, ours, unused, and outlives the window and its mapping.
+        let window = unsafe { Window::within(&plan, base, len) }?;
+        let mapping = bar.map_in(&plan, window)?;
+        ensure!(mapping.areas()[0].address() == base.addr().get() as u64);
+        bar.check(&mapping)?;
+    }
+    Ok(())
+}
+
+/// Mappings of one BAR do not disturb one another.
+fn side_by_side(bar: &mut Bar) -> Result<()> {
+    let plan = bar.plan(&[], Placement::Congruent)?;
+    let first = bar.map(&plan)?;
+    let second = bar.map(&plan)?;
+    bar.check(&first)?;
+    bar.check(&second)?;
+    drop(first);
+    let third = bar.map(&plan)?;
+    bar.check(&third)?;
+    Ok(())
+}
+
+/// A child that lives on must not keep the device busy.
+fn children_do_not_inherit(bar: &mut Bar) -> Result<Mapping> {
+    let mapping = bar.map(&bar.plan(&[], Placement::Congruent)?)?;
+    bar.check(&mapping)?;
+    // The descriptor is close-on-exec, and the mapping is gone in the child before that.
+    let status = Command::new("/proc/self/exe").arg("--help").output()?;
+    ensure!(status.status.success());
+    Ok(mapping)
+}

@@ -1,0 +1,66 @@
+//! Reads and writes through a mapping reach the device.
+//!
+//! The other side is a file on the host behind an `ivshmem-plain` device: it holds [`GREETING`] at
+//! [`THEIRS`] when the guest starts, and must hold [`answer`] at the offsets of [`OURS`] afterwards.
+
+use anyhow::{Result, ensure};
+use hugebar::layout::Area;
+use hugebar::leaf::{KIB, MIB};
+use hugebar::pci::Address;
+use hugebar::plan::Placement;
+use hugebar::vfio::Device;
+
+use crate::bar::Bar;
+
+/// What the host has written.
+const GREETING: u64 = 0x6775_6265_6261_7221;
+/// Where.
+const THEIRS: [u64; 3] = [0x100, 2 * MIB + 8, 4 * MIB - 8];
+/// Where the guest answers.
+const OURS: [u64; 4] = [0, 0x7000, 2 * MIB, 4 * MIB - 16];
+
+/// What the guest writes at an offset.
+fn answer(offset: u64) -> u64 {
+    !GREETING ^ offset
+}
+
+pub(crate) fn run(address: Address) -> Result<()> {
+    let bar = Bar::of(Device::open(address)?)?;
+    let holes = [Area::new(24 * KIB, 4 * KIB)];
+    for placement in [
+        Placement::Congruent,
+        Placement::SizeAligned,
+        Placement::Plain,
+    ] {
+        let mapping = bar.map(&bar.plan(&holes, placement)?)?;
+        for offset in THEIRS {
+            let found = mapping.read_u64(offset)?;
+            ensure!(found == GREETING, "{placement} {offset:#x}: {found:#x}");
+        }
+        for offset in OURS {
+            mapping.write_u64(offset, answer(offset))?;
+            // The driver's own way to the same register.
+            let mut bytes = [0; 8];
+            bar.device.region_read(2, offset, &mut bytes)?;
+            ensure!(
+                u64::from_le_bytes(bytes) == answer(offset),
+                "{placement} {offset:#x}"
+            );
+        }
+        bar.device
+            .region_write(2, 0x200, &[placement as u8 + 1; 4])?;
+        ensure!(mapping.read_u8(0x203)? == placement as u8 + 1);
+        ensure!(mapping.read_u32(24 * KIB).is_err(), "the hole");
+    }
+    // Configuration space: region 7. Its first word is the vendor.
+    let mut vendor = [0; 2];
+    bar.device.region_read(7, 0, &mut vendor)?;
+    ensure!(u16::from_le_bytes(vendor) == 0x1af4);
+    ensure!(
+        bar.device
+            .region_read(2, bar.region.size() - 4, &mut [0; 8])
+            .is_err()
+    );
+    ensure!(bar.device.region_read(8, 0, &mut [0; 1]).is_err(), "no VGA");
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! Memory decode: switched off, a mapping can neither be populated nor counted, and that is the reason
+//! given; switched on again, it is as it was.
+
+use std::fs::File;
+use std::ops::ControlFlow;
+use std::os::unix::fs::FileExt;
+
+use anyhow::{Context, Result, ensure};
+use hugebar::ErrorKind;
+use hugebar::census::{CensusOptions, census};
+use hugebar::pci::Address;
+use hugebar::plan::Placement;
+use hugebar::reason::{self, Code};
+use hugebar::vfio::Device;
+
+use crate::bar::Bar;
+
+/// The region of configuration space (`VFIO_PCI_CONFIG_REGION_INDEX`).
+const CONFIG: u32 = 7;
+/// The command register, and its bit for memory decode.
+const COMMAND: u64 = 4;
+const MEMORY: u8 = 1 << 1;
+
+/// By way of VFIO, on a device that we have open.
+pub(crate) fn run(address: Address) -> Result<()> {
+    let mut bar = Bar::of(Device::open(address)?)?;
+    let plan = bar.plan(&[], Placement::Congruent)?;
+
+    switch(&bar.device, false)?;
+    ensure!(!bar.device.memory_decode()?);
+    let mapping = bar.map(&plan)?;
+    let options = CensusOptions {
+        limit: None,
+        progress: &mut |_| ControlFlow::Continue(()),
+    };
+    let refused = census(&mapping, &bar.facts, bar.populate.as_mut(), options);
+    let error = refused.err().context("counted without memory decode")?;
+    ensure!(error.kind() == ErrorKind::NotMappableForDma, "{error}");
+    let reason = reason::uncounted(&error, bar.device.memory_decode().ok());
+    ensure!(reason.code == Code::DecodeOff, "{reason}");
+    println!("{reason}");
+
+    switch(&bar.device, true)?;
+    ensure!(bar.device.memory_decode()?);
+    // What was refused has left nothing behind.
+    bar.check(&mapping)?;
+    Ok(())
+}
+
+fn switch(device: &Device, on: bool) -> Result<()> {
+    let mut command = [0];
+    device.region_read(CONFIG, COMMAND, &mut command)?;
+    device.region_write(CONFIG, COMMAND, &[with(command[0], on)])?;
+    Ok(())
+}
+
+/// By way of sysfs, on a device that nobody has open.
+pub(crate) fn switch_off(address: Address) -> Result<()> {
+    let path = format!("/sys/bus/pci/devices/{address}/config");
+    let file = File::options().read(true).write(true).open(path)?;
+    let mut command = [0];
+    file.read_exact_at(&mut command, COMMAND)?;
+    file.write_all_at(&[with(command[0], false)], COMMAND)?;
+    file.read_exact_at(&mut command, COMMAND)?;
+    ensure!(command[0] & MEMORY == 0, "{command:?}");
+    Ok(())
+}
+
+fn with(command: u8, on: bool) -> u8 {
+    if on {
+        command | MEMORY
+    } else {
+        command & !MEMORY
+    }
+}

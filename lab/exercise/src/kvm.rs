@@ -1,0 +1,271 @@
+//! KVM: counts by its pre-faults, and its own leaves beside those foretold.
+
+#![allow(unsafe_code, reason = "a timer and its signal")]
+
+use std::fs::File;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use hugebar::ErrorKind;
+use hugebar::census::{Census, CensusOptions, census};
+use hugebar::guest::{Fit, Table};
+use hugebar::kvm::{Guest, Prefault};
+use hugebar::layout::Area;
+use hugebar::leaf::{GIB, KIB, Leaves, MIB};
+use hugebar::mem::{Mapping, Window};
+use hugebar::pci::Address;
+use hugebar::plan::{Placement, Plan};
+use hugebar::seam::{Fault, fail, record};
+use hugebar::vfio::Device;
+
+use crate::bar::Bar;
+use crate::state::State;
+
+/// A page in the middle of the first leaf: where MSI-X tables are.
+const HOLE: Area = Area::new(24 * KIB, 4 * KIB);
+
+/// A guest address that is a multiple of every leaf.
+const FREE: u64 = 64 * GIB;
+
+pub(crate) fn run(address: Address) -> Result<()> {
+    let bar = Bar::of(Device::open(address)?)?;
+    counts(&bar)?;
+    guest_addresses(&bar)?;
+    slots_are_all_or_none(&bar)?;
+    handed_over(&bar)?;
+    without_decode(&bar)?;
+    interrupted(&bar)?;
+    failures(&bar)?;
+    // A mapping lives as long as a guest that has it, and the device is free then.
+    let mut guest = Guest::new()?;
+    let mapping = Arc::new(bar.map(&bar.plan(&[], Placement::Congruent)?)?);
+    guest.add(&mapping, &[], FREE)?;
+    drop(mapping);
+    guest.prefault(FREE, 4 * GIB)?;
+    drop(bar);
+    drop(guest);
+    Device::open(address).context("the device is free again")?;
+    Ok(())
+}
+
+fn count(bar: &Bar, mapping: &Mapping, populate: &mut Prefault) -> hugebar::Result<Census> {
+    let progress = &mut |_| ControlFlow::Continue(());
+    let options = CensusOptions {
+        limit: None,
+        progress,
+    };
+    census(mapping, &bar.facts, populate, options)
+}
+
+/// A census by KVM finds what the rule says, whichever way the BAR is mapped, time and again.
+fn counts(bar: &Bar) -> Result<()> {
+    let mut populate = Prefault::new()?;
+    let small = [Area::new(64 * MIB + 8 * KIB, 4 * GIB - 64 * MIB - 8 * KIB)];
+    let plans = [
+        ("whole", bar.plan(&[], Placement::Congruent)?),
+        ("hole", bar.plan(&[HOLE], Placement::Congruent)?),
+        ("size-aligned", bar.plan(&small, Placement::SizeAligned)?),
+        ("plain", bar.plan(&small, Placement::Plain)?),
+    ];
+    for (name, plan) in &plans {
+        let mut window = Window::reserve(plan)?;
+        for _ in 0..2 {
+            let mapping = bar.map_in(plan, window)?;
+            let expected = mapping.expected(&bar.facts.device_leaf_sizes());
+            let census = count(bar, &mapping, &mut populate)?;
+            ensure!(
+                census.complete && census.measured == expected,
+                "{name}: expected {expected}, measured {}",
+                census.measured
+            );
+            ensure!(census.faults == expected.total(), "{name}: {census:?}");
+            println!("census {name}: {}", census.measured);
+            let again = count(bar, &mapping, &mut populate);
+            ensure!(again.is_err_and(|error| error.kind() == ErrorKind::AlreadyPopulated));
+            window = mapping.into_window()?;
+        }
+    }
+    Ok(())
+}
+
+/// What KVM counts with a mapping at a guest address, which must be what was foretold.
+fn second_stage(bar: &Bar, plan: &Plan, exclude: &[Area], address: u64) -> Result<Leaves> {
+    let mapping = Arc::new(bar.map(plan)?);
+    let mut guest = Guest::new()?;
+    ensure!(guest.leaves()?.total() == 0, "nothing is there yet");
+    let slots = guest.add(&mapping, exclude, address)?;
+    let fit = Fit::new(&slots, plan.phys(), &bar.facts.device_leaf_sizes());
+    let foretold = fit.leaves(Table::SecondStage, address);
+    for slot in &slots {
+        guest.prefault(address + slot.area.offset, slot.area.size)?;
+    }
+    let counted = guest.leaves()?;
+    println!("guest address {address:#x}, {exclude:?}: {counted}");
+    ensure!(
+        counted == foretold,
+        "foretold {foretold}, counted {counted}"
+    );
+    Ok(counted)
+}
+
+fn guest_addresses(bar: &Bar) -> Result<()> {
+    let counts = |leaves: Leaves| [GIB, 2 * MIB, 4 * KIB].map(|size| leaves.count(size));
+    let whole = bar.plan(&[], Placement::Congruent)?;
+    let congruent = second_stage(bar, &whole, &[], FREE)?;
+    ensure!(counts(congruent) == [4, 0, 0]);
+    let off = second_stage(bar, &whole, &[], FREE + 2 * MIB)?;
+    ensure!(counts(off) == [0, 2048, 0]);
+    let carved = bar.plan(&[HOLE], Placement::Congruent)?;
+    ensure!(counts(second_stage(bar, &carved, &[], FREE)?) == [3, 511, 511]);
+    // The process has 1 GiB leaves, but a slot ends where the monitor emulates something.
+    let emulated = second_stage(bar, &whole, &[HOLE], FREE)?;
+    ensure!(counts(emulated) == [3, 511, 511]);
+    second_stage(bar, &whole, &[HOLE], FREE + 6 * MIB)?;
+    second_stage(
+        bar,
+        &whole,
+        &[Area::new(GIB + 5 * MIB, 3 * GIB - 5 * MIB)],
+        FREE,
+    )?;
+    // Pages only: 64 MiB of them are enough.
+    let rest = Area::new(64 * MIB, 4 * GIB - 64 * MIB);
+    let pages = second_stage(bar, &whole, &[rest], FREE + 4 * KIB)?;
+    ensure!(counts(pages) == [0, 0, 16_384]);
+    let small = bar.plan(&[rest], Placement::Plain)?;
+    second_stage(bar, &small, &[], FREE)?;
+    Ok(())
+}
+
+fn slots_are_all_or_none(bar: &Bar) -> Result<()> {
+    let mapping = Arc::new(bar.map(&bar.plan(&[HOLE], Placement::Congruent)?)?);
+    let mut guest = Guest::new()?;
+    guest.add(&mapping, &[], FREE)?;
+    // The first slot is free, the second one is not.
+    let error = guest.add(&mapping, &[], FREE - 16 * KIB).err();
+    let error = error.context("the slots overlap")?;
+    ensure!(error.kind() == ErrorKind::Busy, "{error}");
+    let error = guest.prefault(FREE - 16 * KIB, 4 * KIB).err();
+    let error = error.context("no slot is left")?;
+    ensure!(error.kind() == ErrorKind::InvalidInput, "{error}");
+    for address in [FREE + 8 * GIB + 1, u64::MAX - 4095] {
+        let error = guest.add(&mapping, &[], address).err();
+        let error = error.context("no such guest address")?;
+        ensure!(error.kind() == ErrorKind::InvalidInput, "{error}");
+    }
+    guest.add(&mapping, &[], FREE + 8 * GIB)?;
+    Ok(())
+}
+
+fn handed_over(bar: &Bar) -> Result<()> {
+    let open = |path| File::options().read(true).write(true).open(path);
+    let mut populate = Prefault::from_fd(open("/dev/kvm")?.into())?;
+    let mapping = bar.map(&bar.plan(&[], Placement::Congruent)?)?;
+    ensure!(count(bar, &mapping, &mut populate)?.faults == 4);
+    ensure!(Prefault::from_fd(open("/dev/null")?.into()).is_err());
+    Ok(())
+}
+
+/// While memory decode is off nothing can be populated, and that is said; afterwards it can.
+fn without_decode(bar: &Bar) -> Result<()> {
+    const CONFIG: u32 = 7;
+    const COMMAND: u64 = 4;
+    let mut command = [0; 2];
+    bar.device.region_read(CONFIG, COMMAND, &mut command)?;
+    let off = [command[0] & !2, command[1]];
+    bar.device.region_write(CONFIG, COMMAND, &off)?;
+    let plan = bar.plan(&[], Placement::Congruent)?;
+    let mapping = bar.map(&plan)?;
+    let mut populate = Prefault::new()?;
+    let refused = count(bar, &mapping, &mut populate);
+    bar.device.region_write(CONFIG, COMMAND, &command)?;
+    let error = refused.err().context("memory decode is off")?;
+    ensure!(error.kind() == ErrorKind::NotMappableForDma, "{error}");
+    println!("{error}");
+    ensure!(count(bar, &mapping, &mut populate)?.faults == 4);
+    Ok(())
+}
+
+static ALARMS: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn alarm(_: libc::c_int) {
+    ALARMS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Sends SIGALRM every so many microseconds; 0 ends that.
+fn set_alarm(microseconds: i64) {
+    let every = libc::timeval {
+        tv_sec: 0,
+        tv_usec: microseconds,
+    };
+    let timer = libc::itimerval {
+        it_interval: every,
+        it_value: every,
+    };
+    // SAFETY: the timer is read only, and the old one is not asked for.
+    unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) };
+}
+
+/// Signals end KVM's call half-way or before it has begun: it is called again until all is done.
+fn interrupted(bar: &Bar) -> Result<()> {
+    let handler: extern "C" fn(libc::c_int) = alarm;
+    // SAFETY: the handler does nothing but add to an atomic number.
+    unsafe { libc::signal(libc::SIGALRM, handler as libc::sighandler_t) };
+    let rest = Area::new(256 * MIB, 4 * GIB - 256 * MIB);
+    let plan = bar.plan(&[], Placement::Congruent)?;
+    set_alarm(2000);
+    let calls = record(|| second_stage(bar, &plan, &[rest], FREE + 4 * KIB));
+    set_alarm(0);
+    let (leaves, calls) = calls;
+    ensure!(leaves?.total() == 65_536);
+    let calls = calls.iter().filter(|name| **name == "KVM_PRE_FAULT_MEMORY");
+    let (calls, alarms) = (calls.count(), ALARMS.load(Ordering::Relaxed));
+    println!("{alarms} signals, {calls} calls for 65,536 pages");
+    ensure!(alarms > 1 && calls > 1, "it was not interrupted");
+    Ok(())
+}
+
+/// Each system call of a count fails once: nothing is left, and the next count is as good as ever.
+fn failures(bar: &Bar) -> Result<()> {
+    let holes = [Area::new(GIB + 4 * KIB, 3 * GIB - 4 * KIB)];
+    let plan = bar.plan(&holes, Placement::Congruent)?;
+    let journey = |populate: &mut Prefault| -> hugebar::Result<Census> {
+        let mapping = bar.map(&plan)?;
+        let mut guest = Guest::new()?;
+        let census = count(bar, &mapping, populate)?;
+        guest.add(&Arc::new(mapping), &[HOLE], FREE)?;
+        guest.leaves()?;
+        Ok(census)
+    };
+    let before = State::observe()?;
+    let mut populate = Prefault::new()?;
+    let (result, calls) = record(|| journey(&mut populate));
+    result?;
+    let mut failed = 0;
+    for (index, name) in calls
+        .iter()
+        .enumerate()
+        .filter(|(_, name)| **name != "munmap")
+    {
+        for errno in [libc::EINTR, libc::ENOMEM] {
+            let fault = Fault {
+                after: index,
+                errno,
+                harm: true,
+                meanwhile: None,
+            };
+            let (result, seen) = fail(fault, || journey(&mut populate));
+            ensure!(seen.get(index) == Some(name), "call {index} was {name}");
+            failed += usize::from(result.is_err());
+            let census = journey(&mut populate)
+                .with_context(|| format!("after {name}, call {index}, errno {errno}"))?;
+            ensure!(census.measured.total() == 2, "{census:?}");
+        }
+    }
+    drop(populate);
+    before.unchanged()?;
+    println!("{} calls: {failed} failures reported", calls.len());
+    ensure!(failed > calls.len() / 2, "most failures are errors");
+    Ok(())
+}

@@ -1,0 +1,166 @@
+//! Puts the library through its paces on a device of the virtual machine: each command is a scenario
+//! that ends with 0 only if everything was as it should be.
+
+mod bar;
+mod carve;
+mod data;
+mod decode;
+mod failures;
+mod handover;
+mod iommufd;
+mod kvm;
+mod mapped;
+mod peers;
+mod pinned;
+mod state;
+mod tables;
+mod watched;
+
+use std::os::unix::process::CommandExt;
+use std::process::Command as Process;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use hugebar::pci::Address;
+use hugebar::vfio::Backend;
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+/// Puts the library through its paces.
+#[derive(Parser)]
+enum Scenario {
+    /// Carve, drop and re-make populated mappings by every public function
+    Carve {
+        device: Address,
+        #[arg(value_parser = backend, default_value = "type1")]
+        backend: Backend,
+    },
+    /// Write to a device's memory and read what somebody else has written there
+    Data { device: Address },
+    /// Switch memory decode off and on under a mapping
+    Decode { device: Address },
+    /// Switch memory decode off on a device that nobody has open
+    DecodeOff { device: Address },
+    /// Make each system call fail once, from opening the device to counting its leaves
+    Failures {
+        device: Address,
+        #[arg(value_parser = backend, default_value = "type1")]
+        backend: Backend,
+    },
+    /// Use descriptors that were handed over, and two devices in one address space
+    Handover { device: Address, second: Address },
+    /// Open devices by their own nodes and an iommufd
+    Iommufd { device: Address, second: Address },
+    /// Keep devices mapped until a signal comes
+    Mapped {
+        #[arg(required = true)]
+        devices: Vec<Address>,
+        #[arg(long, value_parser = backend, default_value = "type1")]
+        backend: Backend,
+        /// Close all files of theirs, so that only the mappings are left
+        #[arg(long)]
+        close: bool,
+    },
+    /// Become another program, with limits (in bytes) and as another user
+    Limited {
+        #[arg(long)]
+        uid: Option<u32>,
+        /// `RLIMIT_MEMLOCK`
+        #[arg(long)]
+        memlock: Option<u64>,
+        /// `RLIMIT_AS`
+        #[arg(long)]
+        address_space: Option<u64>,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Become another program for which transparent huge pages are disabled
+    NoThp {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Map a device with memory that another crate has opened
+    Peers { device: Address },
+    /// Leave a mapping where it is that the IOMMU cannot be made to forget
+    Pinned { device: Address },
+    /// Print the rows of another process's page tables that map device memory
+    Tables { pid: i32 },
+    /// Be looked at by other commands, with the page tables as witness
+    Watched { device: Address },
+    /// Count by KVM's pre-faults, and compare its own leaves with those foretold
+    Kvm { device: Address },
+}
+
+/// A backend by the name that it shows.
+fn backend(name: &str) -> Result<Backend> {
+    let all = [Backend::Type1, Backend::Iommufd, Backend::NoIommu];
+    let found = all.into_iter().find(|backend| backend.to_string() == name);
+    found.with_context(|| format!("no backend {name}"))
+}
+
+fn main() -> Result<()> {
+    let scenario = Scenario::parse();
+    let before = state::State::observe()?;
+    let leaves_something = matches!(scenario, Scenario::Pinned { .. });
+    match scenario {
+        Scenario::Carve { device, backend } => carve::run(device, backend),
+        Scenario::Decode { device } => decode::run(device),
+        Scenario::DecodeOff { device } => decode::switch_off(device),
+        Scenario::Mapped {
+            devices,
+            backend,
+            close,
+        } => mapped::run(&devices, backend, close),
+        Scenario::Limited {
+            uid,
+            memlock,
+            address_space,
+            command,
+        } => {
+            limit(Resource::Memlock, memlock)?;
+            limit(Resource::As, address_space)?;
+            turn_into(&command, uid)
+        }
+        Scenario::Data { device } => data::run(device),
+        Scenario::Failures { device, backend } => failures::run(device, backend),
+        Scenario::Handover { device, second } => handover::run(device, second),
+        Scenario::Kvm { device } => kvm::run(device),
+        Scenario::Iommufd { device, second } => iommufd::run(device, second),
+        Scenario::Peers { device } => peers::run(device),
+        Scenario::Pinned { device } => pinned::run(device),
+        Scenario::Tables { pid } => tables::run(pid),
+        Scenario::Watched { device } => watched::run(device),
+        Scenario::NoThp { command } => no_thp(&command),
+    }?;
+    if !leaves_something {
+        before.unchanged()?;
+    }
+    println!("ok");
+    Ok(())
+}
+
+/// `PR_SET_THP_DISABLE` is inherited over exec, as from a service manager or container runtime.
+fn no_thp(command: &[String]) -> Result<()> {
+    rustix::thread::disable_transparent_huge_pages(true)?;
+    turn_into(command, None)
+}
+
+/// Limits are inherited as well.
+fn limit(resource: Resource, bytes: Option<u64>) -> Result<()> {
+    if bytes.is_none() {
+        return Ok(());
+    }
+    let limit = Rlimit {
+        current: bytes,
+        maximum: bytes,
+    };
+    Ok(setrlimit(resource, limit)?)
+}
+
+fn turn_into(command: &[String], uid: Option<u32>) -> Result<()> {
+    let (program, arguments) = command.split_first().context("a program")?;
+    let mut process = Process::new(program);
+    if let Some(uid) = uid {
+        process.uid(uid).gid(uid);
+    }
+    Err(process.args(arguments).exec().into())
+}

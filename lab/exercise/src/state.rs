@@ -1,0 +1,51 @@
+//! What the process has open and mapped of VFIO and KVM.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+
+/// Descriptors and mappings that have to do with VFIO and KVM.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct State {
+    files: Vec<String>,
+    mappings: Vec<String>,
+    reserved: u64,
+}
+
+impl State {
+    pub(crate) fn observe() -> Result<Self> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir("/proc/self/fd")? {
+            // The descriptor of this very listing is gone by the time it is looked at.
+            if let Ok(target) = fs::read_link(entry?.path()) {
+                files.push(target.display().to_string());
+            }
+        }
+        files.retain(|name| name.contains("vfio") || name.contains("kvm"));
+        files.sort();
+        let maps = fs::read_to_string("/proc/self/maps")?;
+        let ours = |line: &&str| line.contains("vfio") || line.contains("hugebar");
+        let mappings = maps.lines().filter(ours).map(str::to_owned).collect();
+        Ok(Self {
+            files,
+            mappings,
+            reserved: maps.lines().filter_map(reservation).sum(),
+        })
+    }
+
+    /// Checks that nothing was left open, mapped or reserved since.
+    pub(crate) fn unchanged(&self) -> Result<()> {
+        let now = Self::observe()?;
+        ensure!(now == *self, "before: {self:#?}\nnow: {now:#?}");
+        Ok(())
+    }
+}
+
+/// Bytes of a large reservation: only windows are of a GiB or more, an allocator's arenas are smaller.
+fn reservation(line: &str) -> Option<u64> {
+    let mut words = line.split_ascii_whitespace();
+    let (start, end) = words.next()?.split_once('-')?;
+    let hex = |digits| u64::from_str_radix(digits, 16).ok();
+    let len = hex(end)? - hex(start)?;
+    (words.next()? == "---p" && len >= 1 << 30).then_some(len)
+}

@@ -1,0 +1,84 @@
+//! The verbs of PID 1: what a shell would be needed for otherwise. They are listed at `Command`.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{Mode, OFlags};
+
+use crate::pci;
+
+/// What a verb prints, and its exit status.
+pub(crate) type Answer = (Vec<u8>, i32);
+
+/// Does what the words say.
+pub(crate) fn run(words: &[&str]) -> Result<Answer> {
+    let mut output = Vec::new();
+    match words {
+        ["@write", path, text] => OpenOptions::new()
+            .write(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .with_context(|| format!("cannot write {text:?} to {path}"))?,
+        ["@create", path, text] => fs::write(path, text).context((*path).to_owned())?,
+        ["@cat", paths @ ..] => {
+            for path in paths {
+                output.extend(fs::read(path).context((*path).to_owned())?);
+            }
+        }
+        ["@ls", path] => {
+            let mut names = fs::read_dir(path)
+                .context((*path).to_owned())?
+                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                .collect::<Result<Vec<_>>>()?;
+            names.sort();
+            for name in names {
+                writeln!(output, "{name}")?;
+            }
+        }
+        ["@readlink", path] => {
+            let target = fs::read_link(path).context((*path).to_owned())?;
+            writeln!(output, "{}", target.display())?;
+        }
+        ["@exists", path] => return Ok((output, i32::from(!Path::new(path).exists()))),
+        ["@chmod", mode, paths @ ..] => {
+            let mode = u32::from_str_radix(mode, 8).context("the mode is octal")?;
+            for path in paths {
+                fs::set_permissions(path, Permissions::from_mode(mode))
+                    .context((*path).to_owned())?;
+            }
+        }
+        ["@chown", uid, paths @ ..] => {
+            let uid = uid.parse().context("the user is a number")?;
+            for path in paths {
+                chown(path, Some(uid), Some(uid)).context((*path).to_owned())?;
+            }
+        }
+        ["@bind", address, driver] => pci::bind(address, driver)?,
+        ["@unbind", address] => pci::unbind(address)?,
+        ["@dmesg"] => kernel_log(&mut output)?,
+        ["@sleep", seconds] => thread::sleep(Duration::try_from_secs_f64(seconds.parse()?)?),
+        words => bail!("no such verb, or not with these words: {words:?}"),
+    }
+    Ok((output, 0))
+}
+
+/// The kernel's log as far as it goes: each read of `/dev/kmsg` gives one record.
+fn kernel_log(output: &mut Vec<u8>) -> Result<()> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut log = File::from(rustix::fs::open("/dev/kmsg", flags, Mode::empty())?);
+    let mut record = vec![0; 8192];
+    loop {
+        match log.read(&mut record) {
+            Ok(length) => output.extend_from_slice(&record[..length]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            // EPIPE: records were overwritten before they were read; the next read goes on after them.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            Err(error) => return Err(error).context("/dev/kmsg"),
+        }
+    }
+}

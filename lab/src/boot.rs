@@ -1,0 +1,270 @@
+//! One boot: starting QEMU, following what PID 1 says, and ending QEMU in time, whatever happens.
+
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use hugebar_lab_guest::frame::Ended;
+use hugebar_lab_guest::{Frame, Kind};
+
+use crate::report::{Output, Stream};
+
+/// A guest that has not said its first word after this time is dead: a boot takes seconds, on a busy host some more.
+const FIRST_WORD: Duration = Duration::from_secs(60);
+
+/// How long a guest may take to power off.
+const POWER_OFF: Duration = Duration::from_secs(15);
+
+/// Takes pieces of output as they come: the command's index, which stream, and the bytes.
+pub(crate) type Sink<'a> = &'a mut dyn FnMut(usize, Stream, &[u8]);
+
+/// What one boot has come to.
+pub(crate) struct Boot {
+    pub(crate) end: End,
+    pub(crate) commands: Vec<Output>,
+    /// The running kernel; `None` if PID 1 never spoke.
+    pub(crate) release: Option<String>,
+    pub(crate) boot_time: Duration,
+    pub(crate) total_time: Duration,
+    pub(crate) console: String,
+}
+
+/// How a boot ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// PID 1 said that all commands are through.
+    Done,
+    /// PID 1 said that it could not set the guest up.
+    Failed(String),
+    /// The machine ended, or the line broke, before PID 1's last word.
+    Lost,
+    /// It was ended because it took too long.
+    TimedOut,
+    /// QEMU itself failed, with these words.
+    Qemu(String),
+}
+
+/// Runs QEMU until the guest is through or `deadline` is over.
+pub(crate) fn run(
+    arguments: &[String],
+    dir: &Path,
+    deadline: Instant,
+    sink: Sink<'_>,
+) -> Result<Boot> {
+    let console = dir.join("console");
+    let words = dir.join("qemu");
+    let started = Instant::now();
+    let mut qemu = Qemu::start(arguments, &words)?;
+    let frames = qemu.frames()?;
+    let mut boot = Boot {
+        end: End::Lost,
+        commands: Vec::new(),
+        release: None,
+        boot_time: Duration::ZERO,
+        total_time: Duration::ZERO,
+        console: String::new(),
+    };
+    let first_word = deadline.min(started + FIRST_WORD);
+    loop {
+        let until = if boot.release.is_some() {
+            deadline
+        } else {
+            first_word
+        };
+        match frames.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(frame) => {
+                if frame.kind == Kind::Hello {
+                    boot.boot_time = started.elapsed();
+                }
+                if let Some(end) = boot.take(frame, sink)? {
+                    boot.end = end;
+                    break;
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                if Instant::now() >= deadline {
+                    boot.end = End::TimedOut;
+                }
+                qemu.kill();
+                break;
+            }
+        }
+    }
+    let status = qemu.wait(Instant::now() + POWER_OFF)?;
+    boot.total_time = started.elapsed();
+    boot.console = text(&console);
+    // Guests that panic or power off make QEMU end with status 0.
+    if matches!(boot.end, End::Lost)
+        && boot.release.is_none()
+        && status.code().is_some_and(|code| code != 0)
+    {
+        boot.end = End::Qemu(format!("{} ({status})", text(&words).trim()));
+    }
+    Ok(boot)
+}
+
+fn text(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+}
+
+impl Boot {
+    /// Takes in a frame; returns the end if it was the last word.
+    fn take(&mut self, frame: Frame, sink: Sink<'_>) -> Result<Option<End>> {
+        let index = usize::from(frame.command);
+        let mut stream = |stream| {
+            let command = self.command(index);
+            let kept = match stream {
+                Stream::Stdout => &mut command.stdout,
+                Stream::Stderr => &mut command.stderr,
+            };
+            kept.extend_from_slice(&frame.payload);
+            sink(index, stream, &frame.payload);
+        };
+        match frame.kind {
+            Kind::Hello => {
+                self.release = Some(String::from_utf8_lossy(&frame.payload).into_owned())
+            }
+            Kind::Stdout => stream(Stream::Stdout),
+            Kind::Stderr => stream(Stream::Stderr),
+            Kind::Status => {
+                let ended: Ended = serde_json::from_slice(&frame.payload)
+                    .context("PID 1 has reported a status that cannot be read")?;
+                let command = self.command(index);
+                command.status = Some(ended.status);
+                command.wall = Duration::from_nanos(ended.wall_ns);
+            }
+            Kind::Failed => {
+                let reason = String::from_utf8_lossy(&frame.payload).into_owned();
+                return Ok(Some(End::Failed(reason)));
+            }
+            Kind::Done => return Ok(Some(End::Done)),
+        }
+        Ok(None)
+    }
+
+    fn command(&mut self, index: usize) -> &mut Output {
+        if self.commands.len() <= index {
+            self.commands.resize(index + 1, Output::default());
+        }
+        &mut self.commands[index]
+    }
+}
+
+/// A QEMU that is ended with its owner.
+struct Qemu(Child);
+
+impl Qemu {
+    fn start(arguments: &[String], words: &Path) -> Result<Self> {
+        // The kernel kills it when the thread that started it ends, so that a killed test leaves no machine behind.
+        Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(words).context("cannot write to the work folder")?)
+            .spawn()
+            .map(Qemu)
+            .context("cannot run setpriv with qemu-system-x86_64")
+    }
+
+    /// Its frames, as they come. What is no frame ends the line, as the end of QEMU does.
+    fn frames(&mut self) -> Result<Receiver<Frame>> {
+        let line = self.0.stdout.take().context("QEMU's output is a pipe")?;
+        let (sender, frames) = mpsc::channel();
+        thread::spawn(move || {
+            let mut line = BufReader::new(line);
+            while let Ok(Some(frame)) = Frame::read(&mut line) {
+                if sender.send(frame).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(frames)
+    }
+
+    fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+    }
+
+    /// Waits for its end, and brings it about at the deadline.
+    fn wait(&mut self, deadline: Instant) -> Result<ExitStatus> {
+        loop {
+            if let Some(status) = self.0.try_wait()? {
+                return Ok(status);
+            }
+            if Instant::now() >= deadline {
+                self.kill();
+                return Ok(self.0.wait()?);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hugebar_lab_guest::Status;
+
+    fn boot() -> Boot {
+        Boot {
+            end: End::Lost,
+            commands: Vec::new(),
+            release: None,
+            boot_time: Duration::ZERO,
+            total_time: Duration::ZERO,
+            console: String::new(),
+        }
+    }
+
+    #[test]
+    fn output_is_kept_for_each_command_and_passed_on() {
+        let mut boot = boot();
+        let mut passed = Vec::new();
+        let ended = br#"{"status":{"exited":3},"wall_ns":1500}"#;
+        for frame in [
+            Frame::new(Kind::Hello, 0, *b"7.3.4"),
+            Frame::new(Kind::Stdout, 1, *b"one"),
+            Frame::new(Kind::Stderr, 0, *b"err"),
+            Frame::new(Kind::Stdout, 1, *b"two"),
+            Frame::new(Kind::Status, 1, *ended),
+        ] {
+            let mut sink =
+                |index, stream, bytes: &[u8]| passed.push((index, stream, bytes.to_vec()));
+            assert!(boot.take(frame, &mut sink).unwrap().is_none());
+        }
+        assert_eq!(boot.release.as_deref(), Some("7.3.4"));
+        assert_eq!(boot.commands[1].stdout(), "onetwo");
+        assert_eq!(boot.commands[1].status, Some(Status::Exited(3)));
+        assert_eq!(boot.commands[0].code(), 125);
+        assert_eq!(passed.len(), 3);
+        assert_eq!(passed[1], (0, Stream::Stderr, b"err".to_vec()));
+    }
+
+    #[test]
+    fn the_last_words_end_it() {
+        let mut sink = |_, _, _: &[u8]| {};
+        let done = boot()
+            .take(Frame::new(Kind::Done, 0, []), &mut sink)
+            .unwrap();
+        assert!(matches!(done, Some(End::Done)));
+        let failed = boot()
+            .take(Frame::new(Kind::Failed, 0, *b"why"), &mut sink)
+            .unwrap();
+        assert!(matches!(failed, Some(End::Failed(why)) if why == "why"));
+    }
+}

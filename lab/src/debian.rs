@@ -1,0 +1,299 @@
+//! Programs of another Debian for the guest: fetched with everything that they need, and run by a loader and
+//! with libraries of their own, whatever this host has.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command as Process;
+
+use anyhow::{Context, Result, ensure};
+use hugebar_lab_guest::Command;
+use serde::{Deserialize, Serialize};
+
+use crate::apt::{self, Apt, Package};
+use crate::cache::{self, Cache};
+use crate::copy::{self, HostFile};
+use crate::note;
+
+/// QEMU for machines inside the lab's machine, as Debian 13 has it.
+pub const QEMU: Program = Program {
+    package: "qemu-system-x86",
+    suite: "trixie",
+    file: "usr/bin/qemu-system-x86_64",
+    data: &[
+        "usr/share/seabios/bios-256k.bin",
+        "usr/share/qemu/kvmvapic.bin",
+    ],
+};
+
+/// To be raised when the same packages are made into something else.
+const RECIPE: u32 = 1;
+
+/// The folder of the cache, with one folder in it for each version of a program.
+const FOLDER: &str = "programs";
+
+/// What is known of a program that was fetched.
+const FETCHED: &str = "fetched.json";
+
+/// The loader, in a fetched program and in the folder of libraries of its packages.
+const LOADER: &str = "ld-linux-x86-64.so.2";
+
+/// Where packages have their libraries: Debian 13 in the first, 12 in both.
+const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
+
+/// A program that is in Debian's packages.
+#[derive(Clone, Debug, Serialize)]
+pub struct Program {
+    /// The package that has it.
+    pub package: &'static str,
+    /// The suite of that package: `trixie`, for example.
+    pub suite: &'static str,
+    /// The program in the package.
+    pub file: &'static str,
+    /// Other files that it needs from its package or those that it depends on.
+    pub data: &'static [&'static str],
+}
+
+/// A program in the cache, with everything that it needs.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// The version of its package.
+    pub version: String,
+    dir: PathBuf,
+    /// Where all of it lies in the guest.
+    guest: String,
+    /// The name of the program's file.
+    name: String,
+}
+
+/// What stays in the cache beside the files.
+#[derive(Serialize, Deserialize)]
+struct Note {
+    version: String,
+}
+
+impl Program {
+    /// Gets it from the cache, or the package sources: a newer version alone is no reason to fetch it anew.
+    ///
+    /// # Errors
+    /// If it is not in the cache, and cannot be had.
+    pub fn get(&self, cache: &Cache) -> Result<Fetched> {
+        if let Some(fetched) = self.cached(cache)? {
+            return Ok(fetched);
+        }
+        // One process at a time; a second one finds the work done.
+        let _lock = cache.lock("apt")?;
+        match self.cached(cache)? {
+            Some(fetched) => Ok(fetched),
+            None => self.fetch(cache).with_context(|| {
+                let Program { package, suite, .. } = self;
+                format!("cannot fetch {package} of Debian {suite}")
+            }),
+        }
+    }
+
+    /// What tells the folders of this program from those of others, and of other recipes.
+    fn key(&self) -> Result<String> {
+        let recipe = format!("{RECIPE}{}", serde_json::to_string(self)?);
+        Ok(format!("{:016x}", cache::hash(recipe.as_bytes())))
+    }
+
+    /// What was fetched before.
+    fn cached(&self, cache: &Cache) -> Result<Option<Fetched>> {
+        let key = self.key()?;
+        for entry in fs::read_dir(cache.dir(FOLDER)?)? {
+            let dir = entry?.path();
+            let name = dir.file_name().unwrap_or_default().to_string_lossy();
+            if !name.ends_with(&key) {
+                continue;
+            }
+            let note: Note = serde_json::from_slice(&fs::read(dir.join(FETCHED))?)?;
+            return Ok(Some(self.fetched(dir, note.version)));
+        }
+        Ok(None)
+    }
+
+    fn fetched(&self, dir: PathBuf, version: String) -> Fetched {
+        Fetched {
+            version,
+            dir,
+            guest: format!("/opt/{}", self.package),
+            name: file_name(self.file),
+        }
+    }
+
+    /// Fetches it; the caller has the lock.
+    fn fetch(&self, cache: &Cache) -> Result<Fetched> {
+        cache.sweep(FOLDER)?;
+        let apt = Apt::set_up(cache)?;
+        let outdated = apt.update().err();
+        let packages = match (apt.closure(self.package, self.suite), outdated) {
+            (Ok(packages), None) => packages,
+            (Ok(packages), Some(_)) => {
+                note("the package lists could not be read anew: using older ones");
+                packages
+            }
+            (Err(_), Some(error)) => return Err(error.context("there are no package lists yet")),
+            (Err(error), None) => return Err(error),
+        };
+        let own = packages.iter().find(|one| one.name == self.package);
+        let version = own.context("no such package")?.version.clone();
+        note(&format!(
+            "fetching {} {version} and what it depends on ({} packages)",
+            self.package,
+            packages.len()
+        ));
+        // The epoch (`1:`) is left out: the loader takes a colon for the end of a path.
+        let upstream = version.split_once(':').map_or(&*version, |(_, rest)| rest);
+        let folder = format!("{FOLDER}/{}-{upstream}-{}", self.package, self.key()?);
+        cache.publish(&folder, |work| {
+            let (archives, tree) = (work.join("archives"), work.join("tree"));
+            fs::create_dir(&archives)?;
+            let packages: Vec<_> = packages.iter().map(Package::exactly).collect();
+            apt.download(&packages, &archives)?;
+            for entry in fs::read_dir(&archives)? {
+                apt::unpack(&entry?.path(), &tree)?;
+            }
+            self.stage(&tree, work)?;
+            fs::remove_dir_all(&archives)?;
+            fs::remove_dir_all(&tree)?;
+            let note = Note {
+                version: version.clone(),
+            };
+            fs::write(work.join(FETCHED), serde_json::to_vec(&note)?)?;
+            Ok(())
+        })?;
+        Ok(self.fetched(cache.path(folder), version))
+    }
+
+    /// Takes the program, its loader, its libraries and its data out of its unpacked packages.
+    fn stage(&self, tree: &Path, into: &Path) -> Result<()> {
+        let program = tree.join(self.file);
+        let (libraries, data) = (into.join("lib"), into.join("data"));
+        fs::create_dir(&libraries)?;
+        fs::create_dir(&data)?;
+        // Not executable, for its loader runs it: what copies it must not look on this host for its libraries.
+        put(&program, &into.join(file_name(self.file)), 0o644)?;
+        for library in needed(tree, &program)? {
+            let name = file_name(&library.display().to_string());
+            put(&library, &libraries.join(name), 0o644)?;
+        }
+        put(&loader(tree)?, &into.join(LOADER), 0o755)?;
+        for file in self.data {
+            put(&tree.join(file), &data.join(file_name(file)), 0o644)?;
+        }
+        Ok(())
+    }
+}
+
+impl Fetched {
+    /// What [`Spec::copy`](crate::Spec::copy) has to take along.
+    pub fn files(&self) -> HostFile {
+        HostFile {
+            host: self.dir.clone(),
+            guest: Some(self.guest.clone()),
+        }
+    }
+
+    /// The folder in the guest that has the program's data.
+    pub fn data(&self) -> String {
+        format!("{}/data", self.guest)
+    }
+
+    /// Runs it in the guest, with arguments separated by spaces.
+    pub fn command(&self, arguments: &str) -> Command {
+        let Fetched { guest, name, .. } = self;
+        let words =
+            format!("{guest}/{LOADER} --library-path {guest}/lib {guest}/{name} {arguments}");
+        Command::new(words.split_whitespace())
+    }
+}
+
+fn file_name(path: &str) -> String {
+    path.rsplit('/').next().unwrap_or(path).to_owned()
+}
+
+/// Copies a file, or what a link leads to.
+fn put(from: &Path, to: &Path, mode: u32) -> Result<()> {
+    fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
+    fs::set_permissions(to, PermissionsExt::from_mode(mode))?;
+    Ok(())
+}
+
+fn loader(tree: &Path) -> Result<PathBuf> {
+    let paths = LIBRARIES
+        .iter()
+        .map(|folder| tree.join(folder).join(LOADER));
+    let mut there = paths.filter(|path| path.is_file());
+    there.next().context("its packages have no loader")
+}
+
+/// The libraries that a program loads when it starts, out of its own packages.
+fn needed(tree: &Path, program: &Path) -> Result<Vec<PathBuf>> {
+    let folders = LIBRARIES.map(|folder| tree.join(folder).display().to_string());
+    let output = Process::new(loader(tree)?)
+        .args(["--inhibit-cache", "--library-path", &folders.join(":")])
+        .arg("--list")
+        .arg(program)
+        .env("LC_ALL", "C")
+        .output()
+        .context("cannot run its loader")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "its loader failed: {}",
+        said.trim()
+    );
+    let mut libraries = Vec::new();
+    for library in copy::listed(&String::from_utf8_lossy(&output.stdout))? {
+        // It lists itself too.
+        if library.guest.ends_with(LOADER) {
+            continue;
+        }
+        ensure!(
+            library.host.starts_with(tree),
+            "its packages lack {}, which this host has",
+            library.host.display()
+        );
+        libraries.push(library.host);
+    }
+    Ok(libraries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_fetched_serves_until_the_recipe_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::at(dir.path()).unwrap();
+        assert!(QEMU.cached(&cache).unwrap().is_none());
+        cache.dir("programs/.new-half").unwrap();
+        let folder = format!("programs/{}-10.0-{}", QEMU.package, QEMU.key().unwrap());
+        cache
+            .publish(&folder, |work| {
+                let note = br#"{"version":"1:10.0"}"#;
+                Ok(fs::write(work.join(FETCHED), note)?)
+            })
+            .unwrap();
+        let fetched = QEMU.get(&cache).unwrap();
+        assert_eq!(fetched.version, "1:10.0");
+        assert_eq!(fetched.files().host, cache.path(folder));
+
+        let with_other_data = Program { data: &[], ..QEMU };
+        assert!(with_other_data.cached(&cache).unwrap().is_none());
+    }
+
+    #[test]
+    fn it_is_run_by_its_own_loader() {
+        let fetched = QEMU.fetched("/cache/programs/x".into(), "1:10.0".into());
+        let words = fetched.command("-m 64  -M q35").argv;
+        let guest = "/opt/qemu-system-x86";
+        let line = format!(
+            "{guest}/ld-linux-x86-64.so.2 --library-path {guest}/lib {guest}/qemu-system-x86_64 -m 64 -M q35"
+        );
+        assert_eq!(words.join(" "), line);
+        assert_eq!(fetched.files().guest.as_deref(), Some(guest));
+    }
+}

@@ -1,0 +1,274 @@
+//! Programs and files that the lab needs and a machine may lack: which are missing, and how they get installed.
+
+use std::env;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// What is needed.
+#[derive(Clone, Copy)]
+enum Need {
+    Program(&'static str),
+    /// A file for compilers, below `/usr/include`.
+    Header(&'static str),
+}
+
+/// Something that is needed, and the packages that have it.
+struct Tool {
+    need: Need,
+    apt: &'static str,
+    dnf: &'static str,
+    pacman: &'static str,
+}
+
+impl Tool {
+    /// A program whose package has its name everywhere.
+    const fn of_one_name(name: &'static str) -> Self {
+        Tool {
+            need: Need::Program(name),
+            apt: name,
+            dnf: name,
+            pacman: name,
+        }
+    }
+}
+
+const SETPRIV: Tool = Tool {
+    need: Need::Program("setpriv"),
+    apt: "util-linux",
+    dnf: "util-linux",
+    pacman: "util-linux",
+};
+
+const XZ: Tool = Tool {
+    need: Need::Program("xz"),
+    apt: "xz-utils",
+    dnf: "xz",
+    pacman: "xz",
+};
+
+/// What every machine of the lab needs.
+const TOOLS: [Tool; 3] = [
+    Tool {
+        need: Need::Program("qemu-system-x86_64"),
+        apt: "qemu-system-x86",
+        dnf: "qemu-system-x86-core",
+        pacman: "qemu-system-x86",
+    },
+    SETPRIV,
+    XZ,
+];
+
+/// What building a kernel needs.
+const BUILD_TOOLS: [Tool; 10] = [
+    SETPRIV,
+    XZ,
+    Tool::of_one_name("tar"),
+    Tool::of_one_name("gcc"),
+    Tool::of_one_name("make"),
+    Tool::of_one_name("flex"),
+    Tool::of_one_name("bison"),
+    Tool::of_one_name("bc"),
+    Tool {
+        need: Need::Header("libelf.h"),
+        apt: "libelf-dev",
+        dnf: "elfutils-libelf-devel",
+        pacman: "libelf",
+    },
+    Tool {
+        need: Need::Header("openssl/ssl.h"),
+        apt: "libssl-dev",
+        dnf: "openssl-devel",
+        pacman: "openssl",
+    },
+];
+
+/// A package manager, and what it is told.
+#[derive(Clone, Copy)]
+struct Manager {
+    program: &'static str,
+    /// The shell line, up to the names of the packages.
+    line: &'static str,
+    package: fn(&Tool) -> &'static str,
+}
+
+const MANAGERS: [Manager; 3] = [
+    Manager {
+        program: "apt-get",
+        line: "apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends",
+        package: |tool| tool.apt,
+    },
+    Manager {
+        program: "dnf",
+        line: "dnf install --assumeyes",
+        package: |tool| tool.dnf,
+    },
+    Manager {
+        program: "pacman",
+        line: "pacman --sync --refresh --needed --noconfirm",
+        package: |tool| tool.pacman,
+    },
+];
+
+/// Sees to it that everything that a machine needs is there. What is missing is installed: as root at once, otherwise with
+/// sudo after a yes, which `yes` gives beforehand.
+///
+/// # Errors
+/// If something is missing and was not installed; the error has the line to run.
+pub fn ensure_all(yes: bool) -> Result<()> {
+    ensure_tools(&TOOLS, "demo", yes)
+}
+
+/// The same for what building a kernel needs.
+///
+/// # Errors
+/// As [`ensure_all`].
+pub fn ensure_build(yes: bool) -> Result<()> {
+    ensure_tools(&BUILD_TOOLS, "kernel", yes)
+}
+
+/// Says what a machine lacks, without installing it.
+///
+/// # Errors
+/// If something is missing.
+pub fn check() -> Result<()> {
+    check_tools(&TOOLS, "demo")
+}
+
+/// Says what building a kernel lacks, without installing it.
+///
+/// # Errors
+/// If something is missing.
+pub fn check_build() -> Result<()> {
+    check_tools(&BUILD_TOOLS, "kernel")
+}
+
+fn ensure_tools(tools: &[Tool], installer: &str, yes: bool) -> Result<()> {
+    let missing = missing(tools);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let line = line(&missing, &MANAGERS, |program| find(program).is_some())?;
+    let root = rustix::process::geteuid().is_root();
+    let line = if root {
+        line
+    } else {
+        format!("sudo sh -c '{line}'")
+    };
+    // All of this goes to stderr: stdout belongs to the command in the guest.
+    let mut terminal = io::stderr();
+    if !root && !yes {
+        ensure!(
+            io::stdin().is_terminal() && terminal.is_terminal(),
+            "{} is missing. Run this, or say --yes to have it run:\n  {line}",
+            names(&missing)
+        );
+        write!(
+            terminal,
+            "{} is missing. Run this?\n  {line}\n[y/N] ",
+            names(&missing)
+        )?;
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        ensure!(
+            matches!(answer.trim(), "y" | "Y" | "yes"),
+            "{} is missing",
+            names(&missing)
+        );
+    }
+    writeln!(terminal, "installing {}: {line}", names(&missing))?;
+    let status = Command::new("sh")
+        .args(["-c", &line])
+        .stdout(Stdio::from(io::stderr()))
+        .status()
+        .context("cannot run sh")?;
+    ensure!(status.success(), "installing failed ({status}): {line}");
+    check_tools(tools, installer)
+}
+
+fn check_tools(tools: &[Tool], installer: &str) -> Result<()> {
+    let missing = missing(tools);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let hint = line(&missing, &MANAGERS, |program| find(program).is_some())?;
+    bail!(
+        "{} is missing; `cargo xtask {installer}` installs it, or as root: {hint}",
+        names(&missing)
+    )
+}
+
+fn missing(tools: &[Tool]) -> Vec<&Tool> {
+    let is_missing = |tool: &&Tool| match tool.need {
+        Need::Program(program) => find(program).is_none(),
+        Need::Header(header) => !has_header(header),
+    };
+    tools.iter().filter(is_missing).collect()
+}
+
+fn names(tools: &[&Tool]) -> String {
+    let names: Vec<_> = tools
+        .iter()
+        .map(|tool| match tool.need {
+            Need::Program(name) | Need::Header(name) => name,
+        })
+        .collect();
+    names.join(", ")
+}
+
+fn line(missing: &[&Tool], managers: &[Manager], has: impl Fn(&str) -> bool) -> Result<String> {
+    let manager = managers
+        .iter()
+        .find(|manager| has(manager.program))
+        .with_context(|| {
+            format!(
+                "{} is missing, and this machine has none of apt, dnf and pacman: install it by hand",
+                names(missing)
+            )
+        })?;
+    let packages: Vec<_> = missing.iter().map(|tool| (manager.package)(tool)).collect();
+    Ok(format!("{} {}", manager.line, packages.join(" ")))
+}
+
+/// Looks for a program on the `PATH`, and where administrators have theirs.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
+}
+
+fn has_header(header: &str) -> bool {
+    ["/usr/include", "/usr/include/x86_64-linux-gnu"]
+        .iter()
+        .any(|dir| Path::new(dir).join(header).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_is_that_of_the_package_manager_that_is_there() {
+        let missing = [&TOOLS[0], &TOOLS[2]];
+        let apt = line(&missing, &MANAGERS, |program| program == "apt-get").unwrap();
+        assert!(apt.ends_with(" qemu-system-x86 xz-utils"), "{apt}");
+        let dnf = line(&missing, &MANAGERS, |program| program == "dnf").unwrap();
+        assert_eq!(dnf, "dnf install --assumeyes qemu-system-x86-core xz");
+        let headers: Vec<_> = BUILD_TOOLS.iter().rev().take(2).collect();
+        let apt = line(&headers, &MANAGERS, |program| program == "apt-get").unwrap();
+        assert!(apt.ends_with(" libssl-dev libelf-dev"), "{apt}");
+        assert_eq!(names(&headers), "openssl/ssl.h, libelf.h");
+        let none = line(&missing, &MANAGERS, |_| false).unwrap_err();
+        assert!(none.to_string().contains("by hand"), "{none}");
+    }
+
+    #[test]
+    fn programs_are_found_on_the_path_only() {
+        assert!(find("sh").is_some());
+        assert_eq!(find("no-such-program-anywhere"), None);
+    }
+}

@@ -1,0 +1,97 @@
+//! The package lists: read from the package sources once a day, and kept as what they say of kernels.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde::de::DeserializeOwned;
+
+use super::packages::{self, Candidate};
+use super::set_up_apt;
+use super::source::{self, Source};
+use crate::apt::Apt;
+use crate::cache::Cache;
+use crate::note;
+
+/// What is known of kernels; as old as the lists are.
+const KERNELS: &str = "apt/kernels.json";
+
+/// What is known of sources of kernels.
+const SOURCES: &str = "apt/sources.json";
+
+/// Lists older than this are fetched anew.
+const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What can be had.
+pub(super) struct Lists {
+    pub(super) kernels: Vec<Candidate>,
+    pub(super) sources: Vec<Source>,
+}
+
+/// What the lists say, read anew if they are old.
+pub(super) fn get(cache: &Cache) -> Result<Lists> {
+    if let Some(lists) = young(cache) {
+        return Ok(lists);
+    }
+    // One process at a time; a second one finds the work done.
+    let _lock = cache.lock("apt")?;
+    young(cache).map_or_else(|| refresh(cache), Ok)
+}
+
+/// Reads the lists anew; the caller has the lock.
+pub(super) fn refresh(cache: &Cache) -> Result<Lists> {
+    note("reading the package lists of the kernels (once a day)");
+    let apt = set_up_apt(cache)?;
+    match apt.update() {
+        Ok(()) => {
+            let lists = Lists::of(&shown(&apt)?);
+            cache.replace(KERNELS, &serde_json::to_vec_pretty(&lists.kernels)?)?;
+            cache.replace(SOURCES, &serde_json::to_vec_pretty(&lists.sources)?)?;
+            Ok(lists)
+        }
+        // What is left of older lists serves this once.
+        Err(error) => {
+            let shown = shown(&apt).map_err(|_| error.context("there are no package lists yet"))?;
+            note("the package lists could not be read anew: using older ones");
+            Ok(Lists::of(&shown))
+        }
+    }
+}
+
+/// What they say of kernels and their sources.
+fn shown(apt: &Apt) -> Result<String> {
+    let mut names = apt.names("linux-")?;
+    names.retain(|name| packages::is_of_interest(name) || source::is_of_interest(name));
+    ensure!(
+        !names.is_empty(),
+        "the package lists have no kernel in them"
+    );
+    apt.show(&names)
+}
+
+impl Lists {
+    fn of(shown: &str) -> Self {
+        Lists {
+            kernels: packages::candidates(shown),
+            sources: source::sources(shown),
+        }
+    }
+}
+
+fn young(cache: &Cache) -> Option<Lists> {
+    Some(Lists {
+        kernels: read(&cache.path(KERNELS))?,
+        sources: read(&cache.path(SOURCES))?,
+    })
+}
+
+/// A list, if it is young enough.
+fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    let age = path.metadata().ok()?.modified().ok()?.elapsed();
+    // A time in the future is that of a clock that was set back.
+    if age.unwrap_or_default() > FRESH {
+        return None;
+    }
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}

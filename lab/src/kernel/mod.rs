@@ -1,0 +1,191 @@
+//! Kernels for the machine: from a word such as `6.12` or `newest` to a kernel image with its modules.
+
+mod build;
+mod config;
+mod fetch;
+mod lab;
+mod lists;
+mod modules;
+mod packages;
+mod progress;
+mod source;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::apt::{self, Apt};
+use crate::cache::Cache;
+use crate::{install, note};
+
+pub use lab::build_newest as build_lab;
+pub(crate) use modules::{load_order, read_module};
+
+/// A kernel that the machine can boot.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// What `uname -r` says in it, as far as known before it runs.
+    pub release: String,
+    /// The image.
+    pub vmlinuz: PathBuf,
+    /// The folder `…/lib/modules/RELEASE`; `None` where everything is built in.
+    pub modules: Option<PathBuf>,
+}
+
+/// What a user says to name a kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Spec {
+    /// The newest that can be had, beginning with these numbers: all of them, if there are none.
+    Version(Vec<u32>),
+    /// Exactly this release.
+    Release(String),
+    /// The one built for the lab.
+    Lab,
+    /// The one that this host runs.
+    Host,
+    /// An image.
+    Image(PathBuf),
+}
+
+/// Sees to it that what getting a kernel needs is installed, as [`install::ensure_all`] does for the machine.
+///
+/// # Errors
+/// If something is missing and was not installed.
+pub fn prepare(cache: &Cache, word: &str, yes: bool) -> Result<()> {
+    if parse(word)? == Spec::Lab && !lab::is_built(cache)? {
+        install::ensure_build(yes)?;
+    }
+    Ok(())
+}
+
+/// Finds a kernel, and fetches or builds it if it is not in the cache.
+///
+/// # Errors
+/// If the word names no kernel, or it cannot be had.
+pub fn resolve(cache: &Cache, word: &str, modules: Option<&Path>) -> Result<Kernel> {
+    let spec = parse(word)?;
+    ensure!(
+        modules.is_none() || matches!(spec, Spec::Image(_)),
+        "modules can be given for a kernel image only, not for {word:?}"
+    );
+    match &spec {
+        Spec::Version(numbers) if numbers.is_empty() && !apt::available() => {
+            note("no packages of Debian on this machine: using its own kernel");
+            host()
+        }
+        Spec::Version(_) | Spec::Release(_) => fetch::newest(cache, &spec),
+        Spec::Lab => lab::get(cache),
+        Spec::Host => host(),
+        Spec::Image(vmlinuz) => image(vmlinuz, modules),
+    }
+}
+
+fn parse(word: &str) -> Result<Spec> {
+    let numbers = || word.split('.').map(|number| number.parse().ok()).collect();
+    Ok(match word {
+        "newest" => Spec::Version(Vec::new()),
+        "lab" => Spec::Lab,
+        "host" => Spec::Host,
+        _ if word.contains('/') => Spec::Image(word.into()),
+        _ => match numbers() {
+            Some(numbers) => Spec::Version(numbers),
+            None if word.starts_with(|first: char| first.is_ascii_digit()) => {
+                Spec::Release(word.into())
+            }
+            None => bail!(
+                "{word:?} is no kernel: say a version such as 6.12 or 6.12.107, newest, lab, host, or the path of an image (with a / in it)"
+            ),
+        },
+    })
+}
+
+/// The private apt, where kernels by version come from.
+fn set_up_apt(cache: &Cache) -> Result<Apt> {
+    Apt::set_up(cache).context(
+        "kernels by version are packages of Debian: use --kernel host, or the path of an image with --modules",
+    )
+}
+
+fn host() -> Result<Kernel> {
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    let vmlinuz = [
+        format!("/boot/vmlinuz-{release}"),
+        format!("/usr/lib/modules/{release}/vmlinuz"),
+    ]
+    .into_iter()
+    .map(PathBuf::from)
+    .find(|path| path.exists())
+    .with_context(|| {
+        format!("the image of this host's kernel {release} is in neither /boot nor /usr/lib/modules: name one by its path")
+    })?;
+    fs::File::open(&vmlinuz).with_context(|| {
+        format!(
+            "{} cannot be read: copy it as root, and name the copy by its path",
+            vmlinuz.display()
+        )
+    })?;
+    let modules = Path::new("/lib/modules").join(&release);
+    Ok(Kernel {
+        release,
+        vmlinuz,
+        modules: modules.is_dir().then_some(modules),
+    })
+}
+
+fn image(vmlinuz: &Path, modules: Option<&Path>) -> Result<Kernel> {
+    ensure!(
+        vmlinuz.is_file(),
+        "there is no kernel image {}",
+        vmlinuz.display()
+    );
+    if let Some(modules) = modules {
+        ensure!(
+            modules.join("kernel").is_dir(),
+            "{} is no folder of modules (…/lib/modules/RELEASE): there is no folder kernel in it",
+            modules.display()
+        );
+    }
+    let named_by = modules.unwrap_or(vmlinuz);
+    Ok(Kernel {
+        release: named_by
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+        vmlinuz: vmlinuz.to_owned(),
+        modules: modules.map(Path::to_owned),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_name_kernels() {
+        assert_eq!(parse("newest").unwrap(), Spec::Version(vec![]));
+        assert_eq!(parse("6.1").unwrap(), Spec::Version(vec![6, 1]));
+        assert_eq!(parse("6.12.107").unwrap(), Spec::Version(vec![6, 12, 107]));
+        let release = "6.12.107+deb12-cloud-amd64";
+        assert_eq!(parse(release).unwrap(), Spec::Release(release.into()));
+        assert_eq!(parse("./bzImage").unwrap(), Spec::Image("./bzImage".into()));
+        assert_eq!(parse("host").unwrap(), Spec::Host);
+        for wrong in ["", "latest", "v6.1"] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn modules_go_with_an_image_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::at(dir.path()).unwrap();
+        let error = resolve(&cache, "newest", Some(dir.path())).unwrap_err();
+        assert!(error.to_string().contains("image only"), "{error}");
+        let missing = resolve(&cache, "/no/such/image", None).unwrap_err();
+        assert!(missing.to_string().contains("/no/such/image"), "{missing}");
+    }
+}

@@ -1,0 +1,45 @@
+//! Real kernels in a small virtual machine: no hardware, no privilege and no KVM needed.
+//!
+//! ```no_run
+//! use hugebar_lab::{Command, Spec, Thp};
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let report = Spec::new("6.12")
+//!     .thp(Thp::Madvise)
+//!     .device("pci-testdev,membar=4G")
+//!     .run(&[Command::new(["hugebar", "map", "0000:00:10.0", "--json"])])?;
+//! assert!(report.commands[0].success());
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod cache;
+pub mod debian;
+pub mod install;
+pub mod kernel;
+
+mod apt;
+mod boot;
+mod console;
+mod copy;
+mod initramfs;
+mod machine;
+mod programs;
+mod report;
+mod slot;
+mod spec;
+
+pub use copy::HostFile;
+pub use hugebar_lab_guest::job::{Command, Status, Thp};
+pub use machine::DEFAULT_DEVICE;
+pub use programs::{example, hugebar, program};
+pub use report::{Failure, FailureKind, Output, Report, Stream};
+pub use slot::boots;
+pub use spec::Spec;
+
+use std::io::Write;
+
+/// Says on stderr what takes a while or is not as asked, past any capturing of output by a test harness.
+fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "lab: {text}");
+}

@@ -1,0 +1,267 @@
+//! The virtual machine: QEMU's command line, and where the devices are in it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+
+use crate::cache::Cache;
+
+/// The device of a machine for which no other is asked.
+pub const DEFAULT_DEVICE: &str = "pci-testdev,membar=4G";
+
+/// The slot of the first device; the next is in the slot after it.
+const FIRST_SLOT: u32 = 0x10;
+
+/// The last slot of a PCI bus.
+const LAST_SLOT: u32 = 0x1e;
+
+/// Physical address bits of the guest: room for BARs of hundreds of GiB.
+const PHYS_BITS: u32 = 46;
+
+/// What executes the guest's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accelerator {
+    Kvm,
+    Tcg,
+}
+
+/// Names the host's boot in which KVM was tried and did not work: having `/dev/kvm` does not mean that it runs a guest.
+const KVM_FAILED: &str = "kvm-failed";
+
+impl Accelerator {
+    /// The best that may work.
+    pub(crate) fn choose(cache: &Cache) -> Self {
+        let failed = fs::read(cache.path(KVM_FAILED)).is_ok_and(|boot| boot == this_boot());
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let open = || fs::File::options().read(true).write(true).open("/dev/kvm");
+        if !failed && phys_bits(&cpuinfo).is_some_and(|bits| bits >= PHYS_BITS) && open().is_ok() {
+            Accelerator::Kvm
+        } else {
+            Accelerator::Tcg
+        }
+    }
+
+    /// Notes that KVM does not work, until this host is booted anew.
+    pub(crate) fn give_up_kvm(cache: &Cache) -> Result<()> {
+        cache.replace(KVM_FAILED, &this_boot())
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Accelerator::Kvm => "KVM",
+            Accelerator::Tcg => "QEMU TCG",
+        }
+    }
+
+    fn argument(self) -> &'static str {
+        match self {
+            // The emulated IOMMU remaps interrupts, which an interrupt controller in the kernel would go past.
+            Accelerator::Kvm => "kvm,kernel-irqchip=split",
+            Accelerator::Tcg => "tcg,thread=multi",
+        }
+    }
+}
+
+fn this_boot() -> Vec<u8> {
+    fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default()
+}
+
+/// The physical address bits in `/proc/cpuinfo`. Under KVM the guest cannot have more than its host.
+fn phys_bits(cpuinfo: &str) -> Option<u32> {
+    let line = cpuinfo
+        .lines()
+        .find(|line| line.starts_with("address sizes"))?;
+    line.split_whitespace().find_map(|word| word.parse().ok())
+}
+
+/// A device with the place that it has on the root bus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Device {
+    /// For QEMU's `-device`.
+    pub(crate) argument: String,
+    /// Its address in the guest; `None` on a bus behind a bridge, whose number only the guest knows.
+    pub(crate) address: Option<String>,
+}
+
+/// Gives the devices their places: slot by slot, except where a device says `addr=` or `bus=` itself.
+pub(crate) fn place(devices: &[String]) -> Result<Vec<Device>> {
+    let mut slots = FIRST_SLOT..=LAST_SLOT;
+    let mut placed = Vec::new();
+    for device in devices {
+        let option = |name: &str| {
+            device
+                .split(',')
+                .skip(1)
+                .filter_map(|option| option.split_once('='))
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| value)
+        };
+        placed.push(match (option("bus"), option("addr")) {
+            (None | Some("pcie.0"), Some(place)) => Device {
+                argument: device.clone(),
+                address: address(place),
+            },
+            (Some(_), _) => Device {
+                argument: device.clone(),
+                address: None,
+            },
+            (None, None) => {
+                let slot = slots.next();
+                ensure!(
+                    slot.is_some(),
+                    "there is no room for more than {} devices",
+                    placed.len()
+                );
+                let place = format!("{:#x}", slot.unwrap_or_default());
+                Device {
+                    argument: format!("{device},addr={place}"),
+                    address: address(&place),
+                }
+            }
+        });
+    }
+    Ok(placed)
+}
+
+/// The address for QEMU's `SLOT[.FUNCTION]`, both hexadecimal.
+fn address(place: &str) -> Option<String> {
+    let hex = |text: &str| u32::from_str_radix(text.trim_start_matches("0x"), 16).ok();
+    let (slot, function) = match place.split_once('.') {
+        Some((slot, function)) => (hex(slot)?, hex(function)?),
+        None => (hex(place)?, 0),
+    };
+    Some(format!("0000:00:{slot:02x}.{function:x}"))
+}
+
+/// Everything that QEMU is told.
+pub(crate) struct Machine<'a> {
+    pub(crate) accelerator: Accelerator,
+    pub(crate) memory_mib: u32,
+    pub(crate) cpus: u32,
+    pub(crate) devices: &'a [Device],
+    pub(crate) vmlinuz: &'a Path,
+    pub(crate) initrd: &'a Path,
+    pub(crate) console: &'a Path,
+    /// Words for the kernel's command line.
+    pub(crate) append: &'a str,
+    /// Arguments for QEMU.
+    pub(crate) extra: &'a [String],
+}
+
+impl Machine<'_> {
+    /// QEMU's arguments. The second serial port is QEMU's own standard output.
+    pub(crate) fn arguments(&self) -> Result<Vec<String>> {
+        // Memory above the hole for BARs is moved above 1 TiB, out of the reach of the IOMMU's queue.
+        ensure!(
+            (128..2048).contains(&self.memory_mib),
+            "the machine works with 128 to 2047 MiB of memory, not with {}",
+            self.memory_mib
+        );
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let path = |path: &Path| PathBuf::from(path).display().to_string();
+        let mut arguments = words("-M q35 -global q35-pcihost.pci-hole64-size=2T");
+        arguments.extend(["-accel".into(), self.accelerator.argument().into()]);
+        arguments.extend(["-cpu".into(), format!("max,phys-bits={PHYS_BITS}")]);
+        arguments.extend(["-m".into(), self.memory_mib.to_string()]);
+        arguments.extend(["-smp".into(), self.cpus.to_string()]);
+        arguments.extend(words(
+            "-display none -monitor none -parallel none -net none -no-reboot",
+        ));
+        arguments.extend(["-serial".into(), format!("file:{}", path(self.console))]);
+        arguments.extend(words("-serial stdio"));
+        // Without interrupt remapping VFIO refuses the device.
+        arguments.extend(words(
+            "-device intel-iommu,caching-mode=on,intremap=on,aw-bits=48",
+        ));
+        // Before the devices: they may be on a bus, or have a memory, that is made here.
+        arguments.extend(self.extra.iter().cloned());
+        for device in self.devices {
+            arguments.extend(["-device".into(), device.argument.clone()]);
+        }
+        arguments.extend(["-kernel".into(), path(self.vmlinuz)]);
+        arguments.extend(["-initrd".into(), path(self.initrd)]);
+        // A panic reboots at once, which -no-reboot makes QEMU's end.
+        let append = "console=ttyS0 quiet panic=-1 oops=panic reboot=t intel_iommu=on";
+        arguments.extend([
+            "-append".into(),
+            format!("{append} {}", self.append).trim_end().into(),
+        ]);
+        Ok(arguments)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(devices: &[&str]) -> Vec<Option<String>> {
+        let devices: Vec<_> = devices.iter().map(|&device| device.to_owned()).collect();
+        let placed = place(&devices).unwrap();
+        placed.into_iter().map(|device| device.address).collect()
+    }
+
+    #[test]
+    fn devices_follow_one_another_from_slot_16() {
+        let devices = ["a".to_owned(), "b,membar=4G".to_owned()];
+        let placed = place(&devices).unwrap();
+        assert_eq!(placed[0].argument, "a,addr=0x10");
+        assert_eq!(placed[1].argument, "b,membar=4G,addr=0x11");
+        assert_eq!(placed[1].address.as_deref(), Some("0000:00:11.0"));
+        assert!(place(&vec!["a".to_owned(); 16]).is_err());
+    }
+
+    #[test]
+    fn a_device_may_choose_its_place() {
+        assert_eq!(
+            addresses(&[
+                "a,addr=1c.1,multifunction=on",
+                "b",
+                "c,bus=pcie.0,addr=0x05",
+                "d,bus=port1",
+                "e"
+            ]),
+            [
+                Some("0000:00:1c.1".to_owned()),
+                Some("0000:00:10.0".to_owned()),
+                Some("0000:00:05.0".to_owned()),
+                None,
+                Some("0000:00:11.0".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn physical_bits_are_read_from_cpuinfo() {
+        let text = "processor\t: 0\naddress sizes\t: 39 bits physical, 48 bits virtual\n";
+        assert_eq!(phys_bits(text), Some(39));
+        assert_eq!(phys_bits("processor\t: 0\n"), None);
+    }
+
+    #[test]
+    fn the_command_line_has_what_was_asked_for() {
+        let devices = place(&[DEFAULT_DEVICE.to_owned()]).unwrap();
+        let mut machine = Machine {
+            accelerator: Accelerator::Tcg,
+            memory_mib: 512,
+            cpus: 1,
+            devices: &devices,
+            vmlinuz: Path::new("/k"),
+            initrd: Path::new("/i"),
+            console: Path::new("/c"),
+            append: "loglevel=7",
+            extra: &["-s".to_owned()],
+        };
+        let line = machine.arguments().unwrap().join(" ");
+        for part in [
+            "-accel tcg,thread=multi",
+            "-m 512 -smp 1",
+            "-s -device pci-testdev,membar=4G,addr=0x10",
+            "intel_iommu=on loglevel=7",
+        ] {
+            assert!(line.contains(part), "{part:?} in {line}");
+        }
+        machine.memory_mib = 2048;
+        assert!(machine.arguments().is_err());
+    }
+}

@@ -1,0 +1,129 @@
+//! Programs of this workspace that go into the guest: built when they are first needed, once in a process.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+/// By profile and what Cargo is told to build.
+static BUILT: Mutex<BTreeMap<(String, String), PathBuf>> = Mutex::new(BTreeMap::new());
+
+/// PID 1, built with this profile.
+pub(crate) fn init(profile: &str) -> Result<PathBuf> {
+    program("hugebar-lab-guest", "init", profile)
+}
+
+/// The `hugebar` of this checkout, built with this profile of Cargo.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn hugebar(profile: &str) -> Result<PathBuf> {
+    program("hugebar-cli", "hugebar", profile)
+}
+
+/// A program of this workspace, built with this profile of Cargo unless this process has done so already.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn program(package: &str, name: &str, profile: &str) -> Result<PathBuf> {
+    once(package, name, &["--bin", name], profile)
+}
+
+/// An example of a package of this workspace, with all features of the package; as [`program`] otherwise.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn example(package: &str, name: &str, profile: &str) -> Result<PathBuf> {
+    once(
+        package,
+        name,
+        &["--example", name, "--all-features"],
+        profile,
+    )
+}
+
+fn once(package: &str, name: &str, target: &[&str], profile: &str) -> Result<PathBuf> {
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = (profile.to_owned(), target.join(" "));
+    if let Some(path) = built.get(&key) {
+        return Ok(path.clone());
+    }
+    let path = build(package, name, target, profile)?;
+    built.insert(key, path.clone());
+    Ok(path)
+}
+
+fn build(package: &str, name: &str, target: &[&str], profile: &str) -> Result<PathBuf> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("the lab lies within the workspace")?;
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args([
+            "build",
+            "--quiet",
+            "--message-format=json-render-diagnostics",
+        ])
+        .args(["--package", package, "--profile", profile])
+        .args(target)
+        .current_dir(workspace)
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
+    ensure!(
+        output.status.success(),
+        "cargo cannot build {name} ({})",
+        output.status
+    );
+    executable(&String::from_utf8_lossy(&output.stdout), name)
+        .with_context(|| format!("cargo has built no program {name}"))
+}
+
+/// The part of Cargo's messages that is of interest.
+#[derive(Deserialize)]
+struct Message {
+    executable: Option<PathBuf>,
+    target: Option<Target>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+/// A library can have the name of a program; only the program is executable.
+fn executable(messages: &str, name: &str) -> Option<PathBuf> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Message>(line).ok())
+        .filter(|message| {
+            let target = message.target.as_ref();
+            target.is_some_and(|target| target.name == name)
+        })
+        .find_map(|message| message.executable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_in_cargos_messages() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"serde"},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"init","kind":["bin"]},"executable":"/t/debug/init"}
+{"reason":"compiler-artifact","target":{"name":"hugebar","kind":["lib"]},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"hugebar","kind":["bin"]},"executable":"/t/debug/hugebar"}
+{"reason":"build-finished","success":true}
+"#;
+        assert_eq!(executable(messages, "init"), Some("/t/debug/init".into()));
+        assert_eq!(executable(messages, "serde"), None);
+        assert_eq!(
+            executable(messages, "hugebar"),
+            Some("/t/debug/hugebar".into())
+        );
+    }
+}

@@ -1,0 +1,141 @@
+//! What came of a boot: the output and status of each command, or what became of the guest instead.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use hugebar_lab_guest::Status;
+
+/// A boot in which all commands were run.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// One for each command that was begun, in their order.
+    pub commands: Vec<Output>,
+    /// What `uname -r` says in the guest; empty if it never spoke.
+    pub release: String,
+    /// Everything that the kernel wrote to its console.
+    pub console: String,
+    /// How many boots died before PID 1's first word, and were repeated.
+    pub boot_retries: u32,
+    /// What the CPU was: `QEMU TCG` (emulated) or `KVM`.
+    pub accelerator: &'static str,
+    /// From the start of QEMU to PID 1's first word, in the boot that counts.
+    pub boot_time: Duration,
+    /// From the start of QEMU to its end, in the boot that counts.
+    pub total_time: Duration,
+}
+
+/// One command's output and end.
+#[derive(Clone, Default)]
+pub struct Output {
+    /// `None` if the guest went away before the command's end.
+    pub status: Option<Status>,
+    /// What it wrote to its standard output.
+    pub stdout: Vec<u8>,
+    /// What it wrote to its standard error.
+    pub stderr: Vec<u8>,
+    /// How long it ran, by the guest's clock.
+    pub wall: Duration,
+}
+
+impl Output {
+    /// Its exit status as a shell shows it; 125 if the guest went away.
+    pub fn code(&self) -> i32 {
+        self.status.map_or(125, Status::code)
+    }
+
+    /// Whether it ended by itself with status 0.
+    pub fn success(&self) -> bool {
+        self.status.is_some_and(Status::success)
+    }
+
+    /// Its standard output as text.
+    pub fn stdout(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.stdout)
+    }
+
+    /// Its standard error as text.
+    pub fn stderr(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.stderr)
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output")
+            .field("status", &self.status)
+            .field("stdout", &self.stdout())
+            .field("stderr", &self.stderr())
+            .field("wall", &self.wall)
+            .finish()
+    }
+}
+
+/// One of a command's two streams of output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// The guest did not get through its commands.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What happened.
+    pub kind: FailureKind,
+    /// What there was until then.
+    pub report: Report,
+}
+
+/// What became of a guest that did not get through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// It panicked, had an oops or another bug, or hung: the first line on the console that says so.
+    Crashed(String),
+    /// Its time was over.
+    TimedOut(Duration),
+    /// PID 1 could not set it up, for this reason.
+    Setup(String),
+    /// QEMU did not run it.
+    Machine(String),
+}
+
+impl Failure {
+    /// The exit status for it: 125 for a crash, 124 for a time-out, 2 for the rest.
+    pub fn code(&self) -> u8 {
+        match self.kind {
+            FailureKind::Crashed(_) => 125,
+            FailureKind::TimedOut(_) => 124,
+            FailureKind::Setup(_) | FailureKind::Machine(_) => 2,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            FailureKind::Crashed(line) => write!(f, "the guest crashed: {line}")?,
+            FailureKind::TimedOut(limit) => {
+                write!(
+                    f,
+                    "the guest did not finish within {} s",
+                    limit.as_secs_f64()
+                )?;
+            }
+            FailureKind::Setup(reason) => write!(f, "the guest could not be set up: {reason}")?,
+            FailureKind::Machine(reason) => write!(f, "the machine did not run: {reason}")?,
+        }
+        if !self.report.console.is_empty() {
+            writeln!(f, "\nfrom its console:")?;
+            for line in crate::console::excerpt(&self.report.console) {
+                writeln!(f, "  {line}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Error for Failure {}

@@ -1,0 +1,330 @@
+//! What a virtual machine is to be: the way in for tests and commands.
+
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use hugebar_lab_guest::job::JOB_PATH;
+use hugebar_lab_guest::{Command, Job, Thp};
+
+use crate::boot::{self, Boot, End, Sink};
+use crate::cache::Cache;
+use crate::copy::{Copier, HostFile};
+use crate::initramfs::{Initramfs, Source};
+use crate::kernel::{self, Kernel};
+use crate::machine::{self, Accelerator, DEFAULT_DEVICE, Device, Machine};
+use crate::report::{Failure, FailureKind, Report, Stream};
+use crate::slot::{self, Slot};
+use crate::{console, install, programs};
+
+/// How often a boot is tried: about one in fifty of some kernels dies early in an emulated machine.
+const ATTEMPTS: u32 = 3;
+
+/// A virtual machine to be started: a kernel, devices, and what the guest is given.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    kernel: String,
+    modules: Option<PathBuf>,
+    thp: Option<Thp>,
+    devices: Vec<String>,
+    bind: bool,
+    append: Vec<String>,
+    qemu: Vec<String>,
+    copies: Vec<HostFile>,
+    memory_mib: u32,
+    cpus: u32,
+    timeout: Duration,
+    profile: String,
+    console: Option<PathBuf>,
+    emulated: bool,
+}
+
+impl Spec {
+    /// A machine with this kernel: `6.1`, `6.12.107`, `newest`, `lab`, `host`, or the path of an image.
+    pub fn new(kernel: impl Into<String>) -> Self {
+        Spec {
+            kernel: kernel.into(),
+            modules: None,
+            thp: None,
+            devices: Vec::new(),
+            bind: true,
+            append: Vec::new(),
+            qemu: Vec::new(),
+            copies: Vec::new(),
+            memory_mib: 1024,
+            cpus: 2,
+            timeout: Duration::from_secs(120),
+            profile: "dev".into(),
+            console: None,
+            emulated: false,
+        }
+    }
+
+    /// The modules of a kernel given by its path: its folder `lib/modules/RELEASE`.
+    #[must_use]
+    pub fn modules(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.modules = Some(dir.into());
+        self
+    }
+
+    /// The policy for transparent huge pages; otherwise it is the kernel's default.
+    #[must_use]
+    pub fn thp(mut self, policy: Thp) -> Self {
+        self.thp = Some(policy);
+        self
+    }
+
+    /// Adds a device, as for QEMU's `-device`. The first is at 0000:00:10.0, the next at 0000:00:11.0, and so on, unless it says otherwise.
+    /// Without any, there is [`DEFAULT_DEVICE`].
+    #[must_use]
+    pub fn device(mut self, device: impl Into<String>) -> Self {
+        self.devices.push(device.into());
+        self
+    }
+
+    /// Leaves the devices as the kernel finds them, instead of binding them to vfio-pci.
+    #[must_use]
+    pub fn no_bind(mut self) -> Self {
+        self.bind = false;
+        self
+    }
+
+    /// Adds words to the kernel's command line.
+    #[must_use]
+    pub fn append(mut self, words: impl Into<String>) -> Self {
+        self.append.push(words.into());
+        self
+    }
+
+    /// Adds arguments for QEMU, separated by spaces.
+    #[must_use]
+    pub fn qemu(mut self, arguments: &str) -> Self {
+        self.qemu
+            .extend(arguments.split_whitespace().map(str::to_owned));
+        self
+    }
+
+    /// Takes a file or folder along; see [`HostFile`].
+    #[must_use]
+    pub fn copy(mut self, copy: HostFile) -> Self {
+        self.copies.push(copy);
+        self
+    }
+
+    /// The guest's memory in MiB: 1024, unless said otherwise.
+    #[must_use]
+    pub fn memory(mut self, mib: u32) -> Self {
+        self.memory_mib = mib;
+        self
+    }
+
+    /// The guest's CPUs: 2, unless said otherwise.
+    #[must_use]
+    pub fn cpus(mut self, cpus: u32) -> Self {
+        self.cpus = cpus;
+        self
+    }
+
+    /// How long all of it may take: 120 s, unless said otherwise.
+    #[must_use]
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = limit;
+        self
+    }
+
+    /// The profile of Cargo that `hugebar` and PID 1 are built with: `dev`, unless said otherwise.
+    #[must_use]
+    pub fn profile(mut self, profile: impl Into<String>) -> Self {
+        self.profile = profile.into();
+        self
+    }
+
+    /// A file for the kernel's console.
+    #[must_use]
+    pub fn console(mut self, file: impl Into<PathBuf>) -> Self {
+        self.console = Some(file.into());
+        self
+    }
+
+    /// Emulates the processor also where this host has KVM: an emulated one has KVM in the guest, whatever
+    /// the host's processor is and however its KVM is set up.
+    #[must_use]
+    pub fn emulated(mut self) -> Self {
+        self.emulated = true;
+        self
+    }
+
+    /// Boots, runs the commands one after the other, and powers off.
+    ///
+    /// # Errors
+    /// A [`Failure`], if the guest did not get through; another error, if it could not be started.
+    pub fn run(&self, commands: &[Command]) -> Result<Report> {
+        self.run_with(commands, &mut |_, _, _| {})
+    }
+
+    /// The same, with the output as it comes: the index of the command, which stream, and the bytes.
+    ///
+    /// # Errors
+    /// As [`Spec::run`].
+    pub fn run_with(
+        &self,
+        commands: &[Command],
+        sink: &mut dyn FnMut(usize, Stream, &[u8]),
+    ) -> Result<Report> {
+        ensure!(
+            cfg!(target_arch = "x86_64"),
+            "the lab's guests are x86-64 machines with programs of this host: it must be one as well"
+        );
+        install::check()?;
+        let cache = Cache::open()?;
+        let kernel = kernel::resolve(&cache, &self.kernel, self.modules.as_deref())?;
+        let devices = machine::place(&self.placed())?;
+        let initramfs = self.initramfs(&kernel, &devices, commands)?;
+        let slot = Slot::take(&cache)?;
+        let initrd = slot.dir().join("initrd");
+        initramfs.write(BufWriter::new(File::create(&initrd)?))?;
+        let report = self.boot(&cache, &slot, &kernel, &devices, &initrd, sink);
+        if let Some(file) = &self.console {
+            fs::copy(slot.dir().join("console"), file)
+                .with_context(|| format!("cannot write the console to {}", file.display()))?;
+        }
+        report
+    }
+
+    fn placed(&self) -> Vec<String> {
+        if self.devices.is_empty() {
+            vec![DEFAULT_DEVICE.to_owned()]
+        } else {
+            self.devices.clone()
+        }
+    }
+
+    fn initramfs(
+        &self,
+        kernel: &Kernel,
+        devices: &[Device],
+        commands: &[Command],
+    ) -> Result<Initramfs> {
+        let mut initramfs = Initramfs::new();
+        let mut modules = Vec::new();
+        if let Some(dir) = &kernel.modules {
+            for (number, file) in kernel::load_order(dir)?.into_iter().enumerate() {
+                let name = file.rsplit('/').next().unwrap_or(&file);
+                let path = format!("/lib/modules/{number:02}-{name}");
+                let module = kernel::read_module(&dir.join(file))?;
+                initramfs.file(&path, 0o644, Source::Bytes(module));
+                modules.push(path);
+            }
+        }
+        let mut copier = Copier::new(&mut initramfs);
+        copier.program(&programs::init(&self.profile)?, "/init")?;
+        copier.program(&programs::hugebar(&self.profile)?, "/bin/hugebar")?;
+        for copy in &self.copies {
+            copier.copy(copy)?;
+        }
+        let job = Job {
+            thp: self.thp,
+            modules,
+            bind: devices
+                .iter()
+                .filter(|_| self.bind)
+                .filter_map(|device| device.address.clone())
+                .collect(),
+            library_path: copier.library_path(),
+            commands: commands.to_vec(),
+        };
+        initramfs.file(JOB_PATH, 0o644, Source::Bytes(serde_json::to_vec(&job)?));
+        Ok(initramfs)
+    }
+
+    /// Boots until a guest has got as far as its first word, or the attempts are used up.
+    fn boot(
+        &self,
+        cache: &Cache,
+        slot: &Slot,
+        kernel: &Kernel,
+        devices: &[Device],
+        initrd: &Path,
+        sink: Sink<'_>,
+    ) -> Result<Report> {
+        let deadline = Instant::now() + self.timeout;
+        let append = self.append.join(" ");
+        let mut retries = 0;
+        loop {
+            let accelerator = if self.emulated {
+                Accelerator::Tcg
+            } else {
+                Accelerator::choose(cache)
+            };
+            let arguments = Machine {
+                accelerator,
+                memory_mib: self.memory_mib,
+                cpus: self.cpus,
+                devices,
+                vmlinuz: &kernel.vmlinuz,
+                initrd,
+                console: &slot.dir().join("console"),
+                append: &append,
+                extra: &self.qemu,
+            }
+            .arguments()?;
+            let boot = boot::run(&arguments, slot.dir(), deadline, sink)?;
+            let what = format!("{} {} {:?}", kernel.release, accelerator.name(), boot.end);
+            slot::record_boot(cache, &what)?;
+            let silent = boot.release.is_none();
+            match boot.end {
+                End::Lost | End::Qemu(_) if silent && accelerator == Accelerator::Kvm => {
+                    Accelerator::give_up_kvm(cache)?;
+                    continue;
+                }
+                End::Lost if silent && retries + 1 < ATTEMPTS => {
+                    retries += 1;
+                    continue;
+                }
+                _ => {}
+            }
+            return self.judge(boot, retries, accelerator);
+        }
+    }
+
+    /// A report of what went well, a failure of the rest.
+    fn judge(&self, boot: Boot, boot_retries: u32, accelerator: Accelerator) -> Result<Report> {
+        let kind = match boot.end {
+            // A kernel that says BUG has lost the right to be believed, also when it went on.
+            End::Done => {
+                console::crash(&boot.console).map(|line| FailureKind::Crashed(line.into()))
+            }
+            End::Failed(reason) => Some(FailureKind::Setup(reason)),
+            End::Qemu(words) => Some(FailureKind::Machine(words)),
+            End::TimedOut => Some(
+                match console::crash(&boot.console).or(console::hang(&boot.console)) {
+                    Some(line) => FailureKind::Crashed(line.into()),
+                    None => FailureKind::TimedOut(self.timeout),
+                },
+            ),
+            End::Lost => {
+                let line = console::crash(&boot.console).or(console::hang(&boot.console));
+                let line = line.unwrap_or(match boot.release {
+                    Some(_) => "the machine ended before its commands were through",
+                    None => "no sign of PID 1",
+                });
+                Some(FailureKind::Crashed(line.into()))
+            }
+        };
+        let report = Report {
+            commands: boot.commands,
+            release: boot.release.unwrap_or_default(),
+            console: boot.console,
+            boot_retries,
+            accelerator: accelerator.name(),
+            boot_time: boot.boot_time,
+            total_time: boot.total_time,
+        };
+        match kind {
+            None => Ok(report),
+            Some(kind) => Err(Failure { kind, report }.into()),
+        }
+    }
+}

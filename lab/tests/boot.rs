@@ -1,0 +1,159 @@
+//! The lab itself: that a guest runs commands and tells how they ended, and that a guest in trouble is found out.
+
+use std::time::Duration;
+
+use hugebar_lab::{Command, Failure, FailureKind, Report, Spec, Status, Thp};
+
+const THP: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
+
+fn spec(kernel: &str) -> Spec {
+    Spec::new(kernel)
+}
+
+fn failure(result: anyhow::Result<Report>) -> Failure {
+    result.unwrap_err().downcast().unwrap()
+}
+
+/// A kernel of before huge pfnmaps and one of today's run the same commands.
+#[test]
+fn commands_run_on_old_and_new_kernels() {
+    for kernel in ["6.1", "newest"] {
+        let report = spec(kernel)
+            .thp(Thp::Never)
+            .device("pci-testdev,membar=4G")
+            .device("edu")
+            .run(&[
+                Command::new(["@readlink", "/sys/bus/pci/devices/0000:00:10.0/driver"]),
+                Command::new(["@readlink", "/sys/bus/pci/devices/0000:00:11.0/driver"]),
+                Command::new(["@ls", "/dev/vfio"]),
+                Command::new(["@cat", THP]),
+                Command::new(["@cat", THP]).thp(Thp::Always),
+                Command::new(["no-such-program"]),
+                Command::new(["@cat", "/no/such/file"]),
+                Command::new(["@exists", "/no/such/file"]),
+            ])
+            .unwrap();
+        let [driver, edu, nodes, thp, thp_set, missing, cat, exists] = &report.commands[..] else {
+            panic!("{kernel}: {:?}", report.commands);
+        };
+        assert!(driver.stdout().ends_with("/vfio-pci\n"), "{driver:?}");
+        assert!(edu.stdout().ends_with("/vfio-pci\n"), "{edu:?}");
+        // A group for each device, and the container.
+        assert_eq!(nodes.stdout().lines().count(), 3, "{nodes:?}");
+        assert_eq!(thp.stdout(), "always madvise [never]\n");
+        assert_eq!(thp_set.stdout(), "[always] madvise never\n");
+        assert_eq!(missing.status, Some(Status::Exited(127)));
+        assert!(missing.stderr().contains("no-such-program"), "{missing:?}");
+        assert_eq!((cat.code(), cat.stdout().len()), (2, 0));
+        assert!(cat.stderr().contains("/no/such/file"), "{cat:?}");
+        assert_eq!(exists.code(), 1);
+        let wanted = if kernel == "newest" { "7." } else { "6.1." };
+        assert!(report.release.starts_with(wanted), "{}", report.release);
+    }
+}
+
+/// What a program prints and how it ends comes back unchanged, and it runs as whom and as long as it may.
+#[test]
+fn programs_of_this_host_run_with_their_libraries() {
+    // Time enough to begin, on a busy host too.
+    const LIMIT: Duration = Duration::from_secs(5);
+    let shell = |script: &str| Command::new(["sh", "-c", script]);
+    let report = spec("newest")
+        .no_bind()
+        .copy("/bin/sh".parse().unwrap())
+        .copy("/usr/bin/id".parse().unwrap())
+        .run(&[
+            shell("printf 'a\\r\\n\\003\\021\\377'; printf 'b\\n' >&2; exit 7"),
+            shell("i=0; while [ $i -lt 3000 ]; do echo line number $i; i=$((i+1)); done"),
+            shell("kill -SEGV $$"),
+            shell("echo $WHO $PATH; id").env("WHO", "me").uid(1000),
+            shell("echo begun; while :; do :; done").time_limit(LIMIT),
+            shell("trap 'echo ended; exit 5' TERM; echo ready; while :; do :; done")
+                .background("ready"),
+            Command::new(["@exists", "/proc/{pid:5}/exe"]),
+            Command::new(["@signal", "5", "15"]),
+            Command::new(["@wait", "5"]),
+            shell("(sleep 1000 &) ; echo parent"),
+            shell("while :; do :; done").background(""),
+        ])
+        .unwrap();
+    let output = |index: usize| &report.commands[index];
+    assert_eq!(output(0).stdout, b"a\r\n\x03\x11\xff", "{report:?}");
+    assert_eq!((output(0).stderr().as_ref(), output(0).code()), ("b\n", 7));
+    assert_eq!(output(1).stdout().lines().count(), 3000);
+    assert!(output(1).stdout().ends_with("line number 2999\n"));
+    assert_eq!(output(2).status, Some(Status::Signaled(11)));
+    let said = output(3).stdout();
+    assert!(said.starts_with("me /bin:"), "{said}");
+    assert!(said.contains("uid=1000 gid=1000"), "{said}");
+    assert!(!said.contains("groups=0"), "{said}");
+    assert_eq!(output(4).status, Some(Status::TimedOut));
+    assert_eq!(output(4).stdout(), "begun\n");
+    assert!(output(4).wall >= LIMIT);
+    assert_eq!(output(5).status, Some(Status::Exited(5)));
+    assert_eq!(output(5).stdout(), "ready\nended\n");
+    assert!(output(6).success() && output(7).success() && output(8).success());
+    assert_eq!(output(9).stdout(), "parent\n");
+    assert!(output(9).success());
+    // Ended with the last command.
+    assert_eq!(output(10).status, Some(Status::Signaled(15)));
+}
+
+/// The host does not wait for a guest that goes on and on.
+#[test]
+fn a_guest_is_ended_when_its_time_is_over() {
+    // Time enough to boot, and to lose a boot or two.
+    const LIMIT: Duration = Duration::from_secs(60);
+    let failure = failure(spec("newest").timeout(LIMIT).run(&[
+        Command::new(["@cat", "/proc/version"]),
+        Command::new(["@sleep", "1000"]),
+    ]));
+    assert_eq!(failure.kind, FailureKind::TimedOut(LIMIT));
+    assert_eq!(failure.code(), 124);
+    let commands = &failure.report.commands;
+    assert!(
+        commands[0].stdout().starts_with("Linux version"),
+        "{commands:?}"
+    );
+}
+
+/// A panic ends the machine at once, and its console says why.
+#[test]
+fn a_panic_is_reported_with_the_console() {
+    let failure = failure(spec("6.12").run(&[
+        Command::new(["@cat", "/proc/version"]),
+        Command::new(["@write", "/proc/sysrq-trigger", "c"]),
+        Command::new(["@cat", "/proc/version"]),
+    ]));
+    let FailureKind::Crashed(line) = &failure.kind else {
+        panic!("{failure:?}");
+    };
+    assert!(line.contains("sysrq triggered crash"), "{line}");
+    assert_eq!(failure.code(), 125);
+    assert!(failure.report.commands[0].success());
+    assert!(
+        failure.report.commands.len() < 3,
+        "{:?}",
+        failure.report.commands
+    );
+    let text = failure.to_string();
+    assert!(text.contains("Call Trace"), "{text}");
+}
+
+/// What QEMU, or PID 1, has to say against a device reaches the user.
+#[test]
+fn a_device_that_cannot_be_is_reported() {
+    let unknown = failure(spec("newest").device("no-such-device").run(&[]));
+    let FailureKind::Machine(words) = &unknown.kind else {
+        panic!("{unknown:?}");
+    };
+    assert!(words.contains("no-such-device"), "{words}");
+    assert_eq!(unknown.code(), 2);
+    assert_eq!(unknown.report.boot_retries, 0);
+
+    let bridge = failure(spec("newest").device("pcie-root-port").run(&[]));
+    let FailureKind::Setup(reason) = &bridge.kind else {
+        panic!("{bridge:?}");
+    };
+    assert!(reason.contains("0000:00:10.0"), "{reason}");
+}

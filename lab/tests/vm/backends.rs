@@ -1,0 +1,143 @@
+//! `hugebar map` by each backend: the same leaves, and the page tables as witness.
+
+use hugebar_lab::Output;
+
+use crate::report::{ErrorReport, Region, Report, machine, map, map_json};
+
+fn region(output: &Output, backend: &str) -> Region {
+    assert!(output.success(), "{output:?}");
+    let mut report = Report::parse(output);
+    assert_eq!(report.backend, backend);
+    report.regions.remove(0)
+}
+
+#[test]
+fn iommufd_has_the_leaves_of_type1_and_the_page_tables_agree() {
+    let mut commands = Vec::new();
+    let shapes = ["", "--exclude 0x6000+0x1000", "--placement size-aligned"];
+    for shape in shapes {
+        for backend in ["type1", "iommufd", "auto"] {
+            let arguments = format!("0000:00:10.0 --bar 2 --witness --backend {backend} {shape}");
+            commands.push(map_json(&arguments));
+        }
+    }
+    let report = machine("lab").run(&commands).unwrap();
+    let leaves = [[4, 0, 0], [3, 511, 511], [4, 0, 0]];
+    for (outputs, leaves) in report.commands.chunks(3).zip(leaves) {
+        let opened = [("type1", "type1"), ("iommufd", "kvm"), ("type1", "type1")];
+        for (output, (backend, populated_by)) in outputs.iter().zip(opened) {
+            let region = region(output, backend);
+            assert_eq!(region.populated_by.as_deref(), Some(populated_by));
+            assert_eq!(region.measured(), leaves, "{backend}");
+            assert_eq!(region.witness(), leaves, "{backend}");
+            assert_eq!(region.verdict, "optimal");
+            assert_eq!(output.stderr(), "");
+        }
+    }
+}
+
+/// Without nested paging KVM cannot populate either.
+#[test]
+fn without_a_way_to_populate_it_says_what_would_measure() {
+    let report = machine("lab")
+        .append("kvm_amd.npt=0")
+        .run(&[
+            map_json("0000:00:10.0 --bar 2 --backend iommufd"),
+            map("0000:00:10.0 --bar 2 --backend iommufd --require 4K"),
+            // Nothing has populated it, and the page tables bear witness to that.
+            map_json("0000:00:10.0 --bar 2 --backend iommufd --witness"),
+        ])
+        .unwrap();
+    let unmeasured = region(&report.commands[0], "iommufd");
+    assert_eq!(unmeasured.verdict, "unmeasured");
+    assert_eq!(unmeasured.codes(), ["no-populate"]);
+    let remedy = &unmeasured.reasons[0].remedy;
+    assert!(
+        remedy.contains("--backend type1") && remedy.contains("/dev/kvm"),
+        "{remedy}"
+    );
+    assert_eq!(
+        report.commands[1].code(),
+        1,
+        "what is not measured is not met"
+    );
+    assert_eq!(region(&report.commands[2], "iommufd").witness(), [0, 0, 0]);
+}
+
+/// A kernel without iommufd: type1 without a word, and a clear one where iommufd was asked for.
+#[test]
+fn a_kernel_without_iommufd() {
+    let report = machine("newest")
+        .run(&[
+            map_json("0000:00:10.0 --bar 2"),
+            map_json("0000:00:10.0 --bar 2 --backend iommufd"),
+            map_json("0000:00:10.0 --bar 2 --backend noiommu"),
+            map_json("0000:00:10.0 --bar 2 --witness"),
+        ])
+        .unwrap();
+    let [auto, iommufd, noiommu, witness] = &report.commands[..] else {
+        panic!("{report:?}");
+    };
+    assert_eq!(Report::region(auto).verdict, "optimal");
+    for (output, kind, word) in [
+        (iommufd, "unsupported", "no iommufd"),
+        (noiommu, "unsupported", "no-IOMMU mode"),
+        (witness, "witness", "CONFIG_PTDUMP_DEBUGFS"),
+    ] {
+        assert_eq!(output.code(), 2, "{output:?}");
+        assert_eq!(output.stderr().lines().count(), 1, "{output:?}");
+        let error = ErrorReport::of(output).error;
+        assert_eq!(error.kind, kind);
+        assert!(error.message.contains(word), "{error:?}");
+    }
+}
+
+#[test]
+fn no_iommu_only_when_it_is_asked_for_by_name() {
+    let report = machine("lab")
+        .append("intel_iommu=off vfio.enable_unsafe_noiommu_mode=1")
+        .run(&[
+            map("0000:00:10.0 --bar 2"),
+            map_json("0000:00:10.0 --bar 2 --backend noiommu --witness"),
+        ])
+        .unwrap();
+    let refused = &report.commands[0];
+    assert_eq!(refused.code(), 2, "{refused:?}");
+    assert!(
+        refused.stderr().contains("no-IOMMU mode by name"),
+        "{refused:?}"
+    );
+    let warned = &report.commands[1];
+    assert!(warned.stderr().contains("warning") && warned.stderr().contains("all of memory"));
+    let region = region(warned, "noiommu");
+    assert_eq!(
+        (region.measured(), region.witness()),
+        ([4, 0, 0], [4, 0, 0])
+    );
+}
+
+/// Whoever has the device, by whichever backend, keeps the others out.
+#[test]
+fn a_device_that_is_taken_is_busy() {
+    let mut commands = Vec::new();
+    for (held, wanted) in [("type1", "iommufd"), ("iommufd", "type1")] {
+        let index = commands.len().to_string();
+        let hold = map(&format!("0000:00:10.0 --bar 2 --backend {held} --hold"));
+        commands.push(hold.background("optimal"));
+        commands.push(map(&format!("0000:00:10.0 --bar 2 --backend {wanted}")));
+        commands.push(hugebar_lab::Command::new(["@signal", index.as_str(), "15"]));
+        commands.push(hugebar_lab::Command::new(["@wait", index.as_str()]));
+    }
+    let report = machine("lab").run(&commands).unwrap();
+    for busy in [&report.commands[1], &report.commands[5]] {
+        assert_eq!(busy.code(), 2, "{busy:?}");
+        let line = busy.stderr();
+        assert!(
+            line.contains("busy") && line.contains("another process"),
+            "{line}"
+        );
+    }
+    for held in [&report.commands[0], &report.commands[4]] {
+        assert!(held.success(), "{held:?}");
+    }
+}

@@ -1,0 +1,134 @@
+//! The library on the lab's devices: scenarios of the program `exercise`.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use crate::report::machine;
+use hugebar_lab::{Command, HostFile, Spec};
+
+/// A machine that has the program on its `PATH`.
+pub(crate) fn with_exercise(kernel: &str) -> Spec {
+    let program = hugebar_lab::program("hugebar-lab-exercise", "exercise", "dev").unwrap();
+    machine(kernel).copy(HostFile {
+        host: program,
+        guest: None,
+    })
+}
+
+fn exercise(arguments: &str) -> Command {
+    let words = ["exercise"].into_iter();
+    Command::new(words.chain(arguments.split_whitespace()))
+}
+
+/// Runs scenarios, each of which says by itself that all was as it should be.
+fn all_well(spec: &Spec, scenarios: &[Command]) {
+    let report = spec.run(scenarios).unwrap();
+    for output in &report.commands {
+        assert!(
+            output.success() && output.stdout().ends_with("ok\n"),
+            "{output:?}"
+        );
+    }
+}
+
+/// Populated mappings are carved, dropped and re-made without an oops (which would end the guest),
+/// each system call fails once, and descriptors are handed over.
+fn paces(kernel: &str) {
+    all_well(
+        &two_devices(kernel),
+        &[
+            exercise("carve 0000:00:10.0"),
+            exercise("failures 0000:00:10.0"),
+            exercise("handover 0000:00:10.0 0000:00:11.0"),
+            exercise("pinned 0000:00:10.0"),
+        ],
+    );
+}
+
+fn two_devices(kernel: &str) -> Spec {
+    let one = with_exercise(kernel).device("pci-testdev,membar=4G");
+    one.device("pci-testdev,membar=4G")
+}
+
+#[test]
+fn paces_on_6_12() {
+    paces("6.12");
+}
+
+#[test]
+fn paces_on_the_newest() {
+    paces("newest");
+}
+
+/// Before huge leaves the same steps work as well.
+#[test]
+fn paces_on_6_1() {
+    paces("6.1");
+}
+
+/// Devices by their own nodes and iommufd: shared, moved, handed over, taken; and an iommufd that
+/// answers like a container.
+#[test]
+fn by_iommufd() {
+    all_well(
+        &two_devices("lab"),
+        &[
+            exercise("iommufd 0000:00:10.0 0000:00:11.0"),
+            exercise("carve 0000:00:10.0 iommufd"),
+            exercise("failures 0000:00:10.0 iommufd"),
+            // And by group on the same kernel.
+            exercise("handover 0000:00:10.0 0000:00:11.0"),
+        ],
+    );
+}
+
+/// Without an IOMMU, where that is allowed and asked for.
+#[test]
+fn without_an_iommu() {
+    let allowed = "intel_iommu=off vfio.enable_unsafe_noiommu_mode=1";
+    all_well(
+        &with_exercise("lab").append(allowed),
+        &[
+            exercise("carve 0000:00:10.0 noiommu"),
+            exercise("failures 0000:00:10.0 noiommu"),
+        ],
+    );
+}
+
+/// Reads and writes reach the device: a file on this host, checked from both sides.
+#[test]
+fn data_reaches_the_device() {
+    const GREETING: u64 = 0x6775_6265_6261_7221;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(8 << 20).unwrap();
+    for offset in [0x100, (2 << 20) + 8, (4 << 20) - 8] {
+        file.as_file()
+            .write_all_at(&GREETING.to_le_bytes(), offset)
+            .unwrap();
+    }
+    let path = file.path().display();
+    let report = with_exercise("newest")
+        .qemu(&format!(
+            "-object memory-backend-file,id=memory,share=on,size=8M,mem-path={path}"
+        ))
+        .device("ivshmem-plain,memdev=memory")
+        .run(&[
+            exercise("data 0000:00:10.0"),
+            // And through a descriptor of vfio-ioctls.
+            exercise("peers 0000:00:10.0"),
+        ])
+        .unwrap();
+    for output in &report.commands {
+        assert!(output.success(), "{output:?}");
+    }
+    let host = File::open(file.path()).unwrap();
+    let word = |offset| {
+        let mut bytes = [0; 8];
+        host.read_exact_at(&mut bytes, offset).unwrap();
+        u64::from_le_bytes(bytes)
+    };
+    for offset in [0, 0x7000, 2 << 20, (4 << 20) - 16] {
+        assert_eq!(word(offset), !GREETING ^ offset, "{offset:#x}");
+    }
+    assert_eq!(word(0x6000), 0, "nothing else was written");
+}

@@ -1,0 +1,335 @@
+//! `hugebar doctor` on hosts that are ready and on hosts that are not.
+
+use hugebar_lab::{Command, Output, Thp};
+use serde::Deserialize;
+
+use crate::device::with_exercise;
+use crate::report::{kernel_that_asks, machine, map, version};
+
+#[derive(Debug, Deserialize)]
+struct Report {
+    version: u32,
+    steps: Vec<Step>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Step {
+    step: String,
+    status: String,
+    fact: String,
+    remedy: Option<String>,
+}
+
+fn doctor(arguments: &str) -> Command {
+    let words = ["hugebar", "doctor", "--json"].into_iter();
+    Command::new(words.chain(arguments.split_whitespace()))
+}
+
+fn report(output: &Output) -> Report {
+    let report: Report = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    assert_eq!(report.version, 1);
+    let blocked = report.steps.iter().any(|step| step.status == "blocker");
+    assert_eq!(output.code(), i32::from(blocked), "{output:?}");
+    report
+}
+
+/// The steps of one status are these, in this order.
+fn assert_steps(output: &Output, status: &str, steps: &[&str]) {
+    let report = report(output);
+    let found = report.steps.iter().filter(|step| step.status == status);
+    let found: Vec<_> = found.map(|step| step.step.as_str()).collect();
+    assert_eq!(found, steps, "{status}: {output:?}");
+}
+
+/// A step has this status, its fact these words, and a remedy unless it is ok.
+fn assert_step(output: &Output, name: &str, status: &str, words: &str) {
+    let report = report(output);
+    let step = report.steps.iter().find(|step| step.step == name);
+    let step = step.unwrap_or_else(|| panic!("{name}: {output:?}"));
+    assert_eq!(step.status, status, "{step:?}");
+    assert!(step.fact.contains(words), "{words:?} is not in {step:?}");
+    assert_eq!(step.remedy.is_none(), status == "ok", "{step:?}");
+}
+
+/// The IOMMU group of the only device.
+const GROUP: &str = "/sys/bus/pci/devices/0000:00:10.0/iommu_group";
+
+/// The number of the group that a link leads to.
+fn number(link: &Output) -> u32 {
+    let path = link.stdout();
+    let name = path.trim_end().rsplit('/').next();
+    name.and_then(|name| name.parse().ok())
+        .unwrap_or_else(|| panic!("no group: {link:?}"))
+}
+
+/// A healthy device, what users without privilege see, and a device that somebody has.
+fn in_use_and_free(kernel: &str, backend: &str, node: &str, with: &str) {
+    let as_user = |memlock: u64| {
+        let words = format!(
+            "exercise limited --uid 1000 --memlock {memlock} hugebar doctor --json 0000:00:10.0"
+        );
+        Command::new(words.split(' '))
+    };
+    let only_mapped = format!("exercise mapped --close --backend {backend} 0000:00:10.0");
+    let only_mapped = Command::new(only_mapped.split(' '));
+    let report = with_exercise(kernel)
+        .run(&[
+            doctor("0000:00:10.0").thp(Thp::Always),
+            doctor(""),
+            doctor("0000:00:10.0").uid(1000),
+            map(&format!("0000:00:10.0 --bar 2 --hold --backend {backend}"))
+                .thp(Thp::Madvise)
+                .background("BAR 2"),
+            doctor("0000:00:10.0"),
+            Command::new(["@signal", "3", "15"]),
+            Command::new(["@wait", "3"]),
+            Command::new(["@chown", "1000", node, with]),
+            as_user(64 << 10),
+            as_user(256 << 20),
+            as_user(4 << 30),
+            // Somebody who has kept nothing but a mapping.
+            only_mapped.background("mapped"),
+            doctor("0000:00:10.0"),
+            map("0000:00:10.0 --bar 2"),
+            Command::new(["@signal", "11", "15"]),
+            Command::new(["@wait", "11"]),
+            // As firmware and other drivers leave it.
+            Command::new(["exercise", "decode-off", "0000:00:10.0"]),
+            doctor("0000:00:10.0"),
+            map("0000:00:10.0 --bar 2 --require optimal"),
+            Command::new(["exercise", "decode", "0000:00:10.0"]),
+            Command::new(["hugebar", "doctor", "0000:00:10.0"]),
+            doctor("0000:00:1e.7"),
+            Command::new(["@readlink", GROUP]),
+        ])
+        .unwrap();
+    let [
+        healthy,
+        host,
+        user,
+        _,
+        held,
+        _,
+        _,
+        _,
+        low,
+        owner,
+        plenty,
+        _,
+        mapped,
+        busy,
+        _,
+        _,
+        switched_off,
+        decode_off,
+        again,
+        decode,
+        text,
+        nowhere,
+        group,
+    ] = &report.commands[..]
+    else {
+        panic!("{report:?}");
+    };
+    // QEMU's test device cannot be reset.
+    assert_steps(healthy, "blocker", &[]);
+    assert_steps(healthy, "warning", &["reset"]);
+    assert_step(healthy, "open", "ok", "nobody has it open");
+    assert_step(healthy, "interrupt-remapping", "ok", "on");
+    assert_step(healthy, "memlock", "ok", "CAP_IPC_LOCK");
+    assert_step(healthy, "bar-size", "ok", "no BAR can be resized");
+    assert_steps(host, "warning", &[]);
+    assert!(!host.stdout().contains("\"driver\""), "{host:?}");
+    // What everybody has is as good as nothing.
+    assert_steps(user, "blocker", &["memlock", "node"]);
+    assert_steps(user, "warning", &["reset"]);
+    assert_step(user, "memlock", "blocker", "only 8 MiB");
+    assert_step(user, "open", "ok", "<needs root>");
+    assert_step(user, "node", "blocker", node);
+    assert_step(user, "bar-size", "ok", "no BAR can be resized");
+    assert_steps(held, "blocker", &["open"]);
+    assert_step(held, "open", "blocker", "(hugebar)");
+    assert_steps(low, "blocker", &["memlock"]);
+    assert_step(low, "memlock", "blocker", "only 64 KiB");
+    assert_steps(owner, "blocker", &[]);
+    assert_steps(owner, "warning", &["memlock", "reset"]);
+    assert_step(owner, "node", "ok", node);
+    assert_steps(plenty, "warning", &["reset"]);
+    // By its own node the mapping has a name; otherwise it may be of any device of that size.
+    let (status, words) = match backend {
+        "iommufd" => ("blocker", "(exercise) has it mapped"),
+        _ => ("warning", "(exercise) has a device mapped"),
+    };
+    assert_step(mapped, "open", status, words);
+    assert_eq!(busy.code(), 2, "{busy:?}");
+    for output in [switched_off, again, decode] {
+        assert!(output.success(), "{output:?}");
+    }
+    assert_steps(decode_off, "blocker", &[]);
+    assert!(decode.stdout().contains("decode-off"), "{decode:?}");
+    let viable = format!("group {} is viable", number(group));
+    assert!(
+        text.success() && text.stdout().contains(&viable),
+        "{text:?}"
+    );
+    assert_eq!(nowhere.code(), 2, "{nowhere:?}");
+}
+
+#[test]
+fn by_group() {
+    // The number depends on what else is on the bus, so it is asked for first.
+    let group = Command::new(["@readlink", GROUP]);
+    let report = with_exercise("newest").run(&[group]).unwrap();
+    let node = format!("/dev/vfio/{}", number(&report.commands[0]));
+    in_use_and_free("newest", "type1", &node, "/dev/vfio/vfio");
+}
+
+#[test]
+fn by_its_own_node() {
+    in_use_and_free("lab", "iommufd", "/dev/vfio/devices/vfio0", "/dev/iommu");
+}
+
+#[test]
+fn iommu_off() {
+    let report = machine("newest")
+        .append("intel_iommu=off")
+        .no_bind()
+        .run(&[doctor("0000:00:10.0"), doctor("")])
+        .unwrap();
+    let [device, host] = &report.commands[..] else {
+        panic!("{report:?}");
+    };
+    assert_steps(device, "blocker", &["iommu", "driver", "group"]);
+    assert_steps(host, "blocker", &["iommu"]);
+    assert!(host.stdout().contains("intel_iommu=on"), "{host:?}");
+}
+
+/// Without an IOMMU, where that is allowed: a warning, and a device that can be opened.
+#[test]
+fn no_iommu_but_allowed() {
+    let report = with_exercise("lab")
+        .append("intel_iommu=off vfio.enable_unsafe_noiommu_mode=1")
+        .run(&[
+            doctor("0000:00:10.0"),
+            map("0000:00:10.0 --bar 2 --hold --backend noiommu").background("BAR 2"),
+            doctor("0000:00:10.0"),
+        ])
+        .unwrap();
+    let [free, _, held] = &report.commands[..] else {
+        panic!("{report:?}");
+    };
+    assert_steps(free, "blocker", &[]);
+    assert_step(free, "iommu", "warning", "no-IOMMU mode is allowed");
+    assert_step(free, "node", "ok", "/dev/vfio/noiommu-");
+    assert_steps(held, "blocker", &["open"]);
+}
+
+#[test]
+fn interrupts_not_remapped() {
+    let report = machine("newest")
+        .append("intremap=off")
+        .run(&[doctor("")])
+        .unwrap();
+    assert_steps(&report.commands[0], "blocker", &["interrupt-remapping"]);
+}
+
+/// On an old kernel: pages only, a device without a driver, a group that another driver spoils.
+#[test]
+fn not_bound_and_not_viable() {
+    let report = machine("6.1")
+        .no_bind()
+        .qemu("-drive if=none,id=disk,file.driver=null-co,file.size=1M,format=raw")
+        .device("pci-testdev,membar=4G,addr=10.0,multifunction=on")
+        .device("nvme,serial=x,drive=disk,addr=10.1")
+        .run(&[
+            doctor("0000:00:10.0"),
+            doctor("0000:00:10.1"),
+            Command::new(["@bind", "0000:00:10.0", "vfio-pci"]),
+            doctor("0000:00:10.0"),
+        ])
+        .unwrap();
+    let [unbound, nvme, _, spoilt] = &report.commands[..] else {
+        panic!("{report:?}");
+    };
+    assert_steps(unbound, "blocker", &["driver", "group"]);
+    assert_step(unbound, "driver", "blocker", "no driver");
+    assert_step(unbound, "kernel", "warning", "pages only");
+    assert_step(nvme, "driver", "blocker", "bound to nvme");
+    assert_steps(spoilt, "blocker", &["group"]);
+    assert_step(spoilt, "group", "blocker", "0000:00:10.1 is bound to nvme");
+}
+
+/// Under a policy that keeps all to pages, where the kernel asks it; what is counted bears it out.
+#[test]
+fn policies_that_the_kernel_asks() {
+    for kernel in [kernel_that_asks(), "6.12", "newest"] {
+        policies(kernel, version(kernel).asks_thp_policy());
+    }
+}
+
+fn policies(kernel: &str, asked: bool) {
+    let report = machine(kernel)
+        .run(&[
+            doctor("0000:00:10.0").thp(Thp::Never),
+            map("0000:00:10.0 --bar 2 --limit 0 --require 1G"),
+            doctor("0000:00:10.0").thp(Thp::Madvise),
+            map("0000:00:10.0 --bar 2 --limit 0 --require 1G"),
+        ])
+        .unwrap();
+    let [never, pages, madvise, leaves] = &report.commands[..] else {
+        panic!("{report:?}");
+    };
+    let (blockers, status): (&[_], _) = if asked {
+        (&["thp"], "blocker")
+    } else {
+        (&[], "ok")
+    };
+    assert_steps(never, "blocker", blockers);
+    assert_step(never, "thp", status, "policy never");
+    assert_eq!(pages.code(), i32::from(asked), "{pages:?}");
+    assert_steps(madvise, "blocker", &[]);
+    assert_step(madvise, "thp", "ok", "policy madvise");
+    assert_eq!(leaves.code(), 0, "{leaves:?}");
+}
+
+/// A virtual function has no memory bit and no resizable BARs of its own.
+#[test]
+fn a_virtual_function() {
+    let physical = "/sys/bus/pci/devices/0000:00:10.0";
+    let report = machine("newest")
+        .qemu("-device nvme-subsys,id=subsystem")
+        .device("nvme,serial=x,subsys=subsystem,sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2")
+        .run(&[
+            Command::new(["@write", "/sys/module/vfio_pci/parameters/enable_sriov", "Y"]),
+            Command::new(["@write", &format!("{physical}/sriov_numvfs"), "1"]),
+            Command::new(["@readlink", &format!("{physical}/virtfn0")]),
+            doctor("0000:00:10.1"),
+            doctor("0000:00:10.0").uid(1000),
+        ])
+        .unwrap();
+    let [_, _, link, healthy, user] = &report.commands[..] else {
+        panic!("{report:?}");
+    };
+    assert!(link.stdout().contains("0000:00:10.1"), "{report:?}");
+    assert_steps(healthy, "blocker", &[]);
+    assert_step(healthy, "driver", "ok", "vfio-pci");
+    // Extended configuration space is there, but not for everybody.
+    assert_step(user, "bar-size", "ok", "<needs root>");
+}
+
+/// Inherited over exec, as from a service manager or container runtime.
+#[test]
+fn transparent_huge_pages_disabled_for_the_process() {
+    let words = [
+        "exercise",
+        "no-thp",
+        "hugebar",
+        "doctor",
+        "--json",
+        "0000:00:10.0",
+    ];
+    let report = with_exercise("newest").run(&[Command::new(words)]).unwrap();
+    assert_steps(&report.commands[0], "blocker", &["thp"]);
+    assert_step(&report.commands[0], "thp", "blocker", "PR_SET_THP_DISABLE");
+}

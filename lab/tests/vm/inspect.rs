@@ -1,0 +1,393 @@
+//! What `hugebar inspect` says of processes that hold mappings.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use hugebar::leaf::{self, GIB, KIB, LeafSizes, MIB};
+use hugebar_lab::{Command, Output, Thp};
+use serde::Deserialize;
+
+use crate::device::with_exercise;
+use crate::report::{Counts, ErrorReport, kernel_that_asks, machine, map, version};
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Report {
+    version: u32,
+    pub(crate) processes: Vec<Process>,
+    pub(crate) unreadable: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    pub(crate) name: String,
+    pub(crate) thp_disabled: Option<bool>,
+    pub(crate) mappings: Vec<Mapping>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Mapping {
+    address: String,
+    pub(crate) size: u64,
+    pub(crate) device: Option<String>,
+    candidates: Vec<String>,
+    pub(crate) region: Option<u32>,
+    pub(crate) offset: Option<u64>,
+    physical: Option<String>,
+    pub(crate) congruent: u64,
+    best: BTreeMap<u64, u64>,
+    possible: BTreeMap<u64, u64>,
+    pub(crate) optimal: bool,
+    pub(crate) smaps: Option<Advice>,
+    pub(crate) reasons: Vec<Note>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Advice {
+    pub(crate) hinted: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Note {
+    pub(crate) code: String,
+}
+
+impl Report {
+    pub(crate) fn of(output: &Output) -> Self {
+        let report: Self = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        assert_eq!(report.version, 1);
+        report
+    }
+
+    /// The mappings of the only process.
+    fn mappings(output: &Output) -> Vec<Mapping> {
+        let mut report = Self::of(output);
+        assert_eq!(report.processes.len(), 1, "{report:?}");
+        let process = report.processes.remove(0);
+        assert_eq!(
+            (process.name.as_str(), process.thp_disabled),
+            ("hugebar", Some(false))
+        );
+        process.mappings
+    }
+}
+
+impl Mapping {
+    fn hex(text: &str) -> u64 {
+        u64::from_str_radix(text.strip_prefix("0x").unwrap(), 16).unwrap()
+    }
+
+    /// The addresses that it has in its process.
+    pub(crate) fn addresses(&self) -> Range<u64> {
+        let start = Self::hex(&self.address);
+        start..start + self.size
+    }
+
+    pub(crate) fn possible(&self) -> Counts {
+        [GIB, 2 * MIB, 4 * KIB].map(|size| self.possible[&size])
+    }
+
+    /// All of it is what it must be, whatever the address: by the rule.
+    pub(crate) fn assert_sound(&self, device: &str, sizes: &LeafSizes) {
+        assert_eq!(self.device.as_deref(), Some(device), "{self:?}");
+        assert!(self.candidates.is_empty());
+        let physical = Self::hex(self.physical.as_deref().unwrap());
+        let address = self.addresses().start;
+        // BAR 2 of the device is naturally aligned.
+        assert_eq!(physical % (4 * GIB), self.offset.unwrap());
+        let rule = leaf::leaves(address, physical, self.size, sizes);
+        let best = leaf::leaves(physical, physical, self.size, &LeafSizes::X86_64);
+        let counts = |leaves: &leaf::Leaves| [GIB, 2 * MIB, 4 * KIB].map(|size| leaves.count(size));
+        assert_eq!(self.possible(), counts(&rule), "{self:?}");
+        let reported = [GIB, 2 * MIB, 4 * KIB].map(|size| self.best[&size]);
+        assert_eq!(reported, counts(&best), "{self:?}");
+        assert_eq!(self.optimal, rule.total() == best.total());
+        assert_eq!(address % self.congruent, physical % self.congruent);
+    }
+}
+
+pub(crate) fn inspect(arguments: &str) -> Command {
+    let words = ["hugebar", "inspect"].into_iter();
+    Command::new(words.chain(arguments.split_whitespace()))
+}
+
+/// Looking at a process leaves its leaves alone; the page tables bear witness.
+#[test]
+fn nothing_is_taken_from_whom_it_looks_at() {
+    let watched = Command::new(["exercise", "watched", "0000:00:10.0"]);
+    let report = with_exercise("lab").run(&[watched]).unwrap();
+    let output = &report.commands[0];
+    assert!(output.success() && output.stdout() == "ok\n", "{output:?}");
+}
+
+/// Holders of devices, a congruent one with a hole and a plain one, and whoever looks at them.
+fn holders(kernel: &str, backend: &str, sizes: &LeafSizes) {
+    let huge = sizes.largest() == GIB;
+    let hold = |arguments: &str| {
+        map(&format!("{arguments} --bar 2 --hold --backend {backend}"))
+            .thp(Thp::Always)
+            .background("BAR 2")
+    };
+    let report = machine(kernel)
+        .device("pci-testdev,membar=4G")
+        .device("pci-testdev,membar=4G")
+        .run(&[
+            hold("0000:00:10.0 --exclude 0x6000+0x1000"),
+            hold("0000:00:11.0 --placement plain --limit 0"),
+            inspect("{pid:0} --json"),
+            inspect("{pid:1} --json"),
+            inspect("--json"),
+            inspect("0000:00:11.0 --json"),
+            inspect("{pid:0} --require 1G"),
+            inspect("{pid:0} --require optimal"),
+            inspect("0000:00:11.0 --require 1G"),
+            inspect("--json").uid(1000),
+            inspect("{pid:0} --json").uid(1000),
+            inspect("99999999 --json"),
+            inspect("1 --require optimal"),
+            inspect("{pid:0} --smaps --json"),
+        ])
+        .unwrap();
+    let [
+        _,
+        _,
+        holed,
+        plain,
+        all,
+        of_device,
+        gib,
+        optimal,
+        short,
+        others,
+        refused,
+        gone,
+        none,
+        smaps,
+    ] = &report.commands[..]
+    else {
+        panic!("{report:?}");
+    };
+
+    let mappings = Report::mappings(holed);
+    let [low, high] = &mappings[..] else {
+        panic!("{holed:?}");
+    };
+    for (mapping, offset, size) in [(low, 0, 0x6000), (high, 0x7000, 4 * GIB - 0x7000)] {
+        mapping.assert_sound("0000:00:10.0", sizes);
+        let place = (mapping.region, mapping.offset, mapping.size);
+        assert_eq!(place, (Some(2), Some(offset), size), "{mapping:?}");
+        assert_eq!(mapping.congruent, GIB);
+        assert!(mapping.smaps.is_none(), "only when asked");
+    }
+    if huge {
+        assert_eq!(high.possible(), [3, 511, 505]);
+        assert!(high.optimal && high.reasons.is_empty(), "{high:?}");
+    } else {
+        assert!(
+            !high.optimal && high.reasons[0].code == "kernel",
+            "{high:?}"
+        );
+    }
+
+    let mappings = Report::mappings(plain);
+    let [whole] = &mappings[..] else {
+        panic!("{plain:?}");
+    };
+    whole.assert_sound("0000:00:11.0", sizes);
+    assert_eq!(
+        (whole.region, whole.offset, whole.size),
+        (Some(2), Some(0), 4 * GIB)
+    );
+    // One in 512 of the addresses that 6.12 gives is as good as any.
+    let lucky = Mapping::hex(&whole.address) % GIB == 0;
+    let placed = whole.reasons.iter().all(|note| note.code != "placement");
+    assert_eq!(
+        (whole.congruent == GIB, placed),
+        (lucky, lucky),
+        "{whole:?}"
+    );
+    assert_eq!(whole.optimal, huge && lucky, "{whole:?}");
+
+    let everybody = Report::of(all);
+    assert_eq!((everybody.processes.len(), everybody.unreadable), (2, 0));
+    let only = Report::of(of_device);
+    assert_eq!(only.processes.len(), 1);
+    assert_eq!(only.processes[0].pid, everybody.processes[1].pid);
+
+    assert_eq!(gib.code(), i32::from(!huge), "{gib:?}");
+    assert_eq!(optimal.code(), i32::from(!huge), "{optimal:?}");
+    assert_eq!(short.code(), i32::from(!(huge && lucky)), "{short:?}");
+    assert_eq!(
+        none.code(),
+        1,
+        "nothing is mapped, so nothing meets it: {none:?}"
+    );
+    assert!(none.stdout().contains("no mapping"), "{none:?}");
+
+    let others = Report::of(others);
+    assert!(
+        others.processes.is_empty() && others.unreadable > 2,
+        "{others:?}"
+    );
+    for (output, kind) in [(refused, "permission-denied"), (gone, "not-found")] {
+        assert_eq!(output.code(), 2, "{output:?}");
+        assert_eq!(ErrorReport::of(output).error.kind, kind);
+        assert_eq!(output.stderr().lines().count(), 1, "{output:?}");
+    }
+
+    assert!(
+        smaps.stderr().contains("takes away the 1 GiB leaves"),
+        "{smaps:?}"
+    );
+    let advised = Report::mappings(smaps);
+    assert!(
+        advised.iter().all(|own| own.smaps.as_ref().unwrap().hinted),
+        "{advised:?}"
+    );
+}
+
+#[test]
+fn holders_on_6_1() {
+    holders("6.1", "type1", &LeafSizes::X86_64.only_base());
+}
+
+#[test]
+fn holders_on_6_12() {
+    holders("6.12", "type1", &LeafSizes::X86_64);
+}
+
+#[test]
+fn holders_on_the_newest() {
+    holders("newest", "type1", &LeafSizes::X86_64);
+}
+
+/// By their own nodes, whose paths are in `maps`.
+#[test]
+fn holders_by_iommufd() {
+    holders("lab", "iommufd", &LeafSizes::X86_64);
+}
+
+/// What a process for which THP is disabled can have: pages only.
+#[test]
+fn a_process_without_transparent_huge_pages() {
+    let words = [
+        "exercise",
+        "no-thp",
+        "hugebar",
+        "map",
+        "--bar",
+        "2",
+        "--hold",
+        "0000:00:10.0",
+    ];
+    let report = with_exercise("newest")
+        .device("pci-testdev,membar=256M")
+        .run(&[
+            Command::new(words).background("BAR 2"),
+            inspect("{pid:0} --json"),
+            inspect("{pid:0} --require 2M"),
+        ])
+        .unwrap();
+    let process = Report::of(&report.commands[1]).processes.remove(0);
+    assert_eq!(process.thp_disabled, Some(true));
+    let mapping = &process.mappings[0];
+    assert_eq!(mapping.possible(), [0, 0, 65_536]);
+    assert!(!mapping.optimal);
+    assert!(
+        mapping
+            .reasons
+            .iter()
+            .any(|note| note.code == "thp-disabled")
+    );
+    assert_eq!(report.commands[2].code(), 1);
+}
+
+/// Under a policy that this kernel asks: what the mapping can have, and what is not known without smaps.
+#[test]
+fn policies_that_the_kernel_asks() {
+    for kernel in [kernel_that_asks(), "newest"] {
+        let asks = version(kernel).asks_thp_policy();
+        let report = machine(kernel)
+            .run(&[
+                map("0000:00:10.0 --bar 2 --hold")
+                    .thp(Thp::Always)
+                    .background("BAR 2"),
+                inspect("{pid:0} --json"),
+                inspect("{pid:0} --json").thp(Thp::Madvise),
+                inspect("{pid:0} --json --smaps"),
+                inspect("{pid:0} --json").thp(Thp::Never),
+                inspect("{pid:0} --require 1G"),
+            ])
+            .unwrap();
+        let [_, always, madvise, advised, never, required] = &report.commands[..] else {
+            panic!("{report:?}");
+        };
+        let seen = |output| {
+            let mapping = Report::mappings(output).remove(0);
+            let codes: Vec<_> = mapping.reasons.iter().map(|one| one.code.clone()).collect();
+            (mapping.possible(), codes.concat())
+        };
+        let none = ([4, 0, 0], String::new());
+        let asked = |leaves| match asks {
+            true => (leaves, "thp-policy".to_owned()),
+            false => none.clone(),
+        };
+        assert_eq!(seen(always), none, "{kernel}");
+        assert_eq!(seen(madvise), asked([4, 0, 0]), "{kernel}");
+        assert_eq!(seen(advised), none, "{kernel}: it is hinted");
+        assert_eq!(seen(never), asked([0, 0, 1_048_576]), "{kernel}");
+        assert_eq!(required.code(), i32::from(asks), "{kernel}");
+    }
+}
+
+/// Two devices with BARs of one size in one process: told apart by their own nodes, and where the kernel
+/// shows physical addresses (6.1). By group all files of devices have one inode, and nothing is guessed.
+#[test]
+fn two_alike_in_one_process() {
+    for (kernel, backend, told) in [
+        ("6.1", "type1", true),
+        ("6.12", "type1", false),
+        ("newest", "type1", false),
+        ("lab", "iommufd", true),
+    ] {
+        let both = format!("exercise mapped --backend {backend} 0000:00:10.0 0000:00:11.0");
+        let report = with_exercise(kernel)
+            .device("pci-testdev,membar=256M")
+            .device("pci-testdev,membar=256M")
+            .run(&[
+                Command::new(both.split(' ')).background("mapped"),
+                inspect("{pid:0} --json"),
+                inspect("0000:00:11.0 --json"),
+            ])
+            .unwrap();
+        let all = Report::of(&report.commands[1]).processes.remove(0);
+        let of_one = Report::of(&report.commands[2]).processes.remove(0);
+        let devices = ["0000:00:10.0", "0000:00:11.0"];
+        assert_eq!(all.mappings.len(), 2, "{kernel}");
+        let mut found: Vec<_> = all
+            .mappings
+            .iter()
+            .filter_map(|own| own.device.as_deref())
+            .collect();
+        found.sort_unstable();
+        if told {
+            assert_eq!(found, devices, "{kernel}");
+            assert_eq!(of_one.mappings.len(), 1, "{kernel}");
+        } else {
+            assert_eq!(found, [""; 0], "{kernel}");
+            assert_eq!(of_one.mappings.len(), 2, "{kernel}: each may be the one");
+        }
+        for mapping in &all.mappings {
+            let place = (mapping.region, mapping.offset);
+            assert_eq!(place, (Some(2), Some(0)), "{kernel}: {mapping:?}");
+            let vague = mapping.reasons.iter().any(|one| one.code == "device");
+            assert_eq!(vague, !told, "{kernel}: {mapping:?}");
+            assert_eq!(
+                mapping.candidates.len(),
+                if told { 0 } else { 2 },
+                "{kernel}"
+            );
+        }
+    }
+}

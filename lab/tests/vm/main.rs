@@ -1,0 +1,11 @@
+//! `hugebar` on real kernels: leaves, devices, errors.
+
+mod backends;
+mod device;
+mod doctor;
+mod errors;
+mod inspect;
+mod leaves;
+mod matrix;
+mod qemu;
+mod report;

@@ -1,0 +1,30 @@
+//! `cargo xtask kernel`: the lab kernel, built from the newest source.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use hugebar_lab::cache::Cache;
+use hugebar_lab::{install, kernel};
+
+/// Build the lab kernel, unless the newest source has been built already, and print where it is.
+///
+/// It has VFIO's device files, iommufd, no-IOMMU, a dump of page tables and KVM, as lab/kernel.config says, which Debian's own
+/// kernels lack in part. Takes minutes, and 3 GiB of the cache while it does.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Install what is missing without asking
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Builds it.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    install::ensure_build(args.yes)?;
+    let kernel = kernel::build_lab(&Cache::open()?)?;
+    println!(
+        "lab: Linux {}, {}",
+        kernel.release,
+        kernel.vmlinuz.display()
+    );
+    Ok(ExitCode::SUCCESS)
+}

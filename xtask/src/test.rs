@@ -1,0 +1,236 @@
+//! `cargo xtask test`: every check and every test there is, with one line at the end that counts them.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use hugebar_lab::cache::Cache;
+use hugebar_lab::{debian, install, kernel};
+
+/// The kernels that tests boot, fetched or built before they start.
+const KERNELS: [&str; 5] = ["6.1", "6.12", "6.18", "newest", "lab"];
+
+/// Run every check and every test there is, those in virtual machines included.
+///
+/// The last line counts the tests of all programs: N passed, N failed, N skipped.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Run only the tests whose names have this in them, and no other checks
+    #[arg(long, value_name = "NAME")]
+    filter: Option<String>,
+    /// Install what is missing without asking
+    #[arg(long)]
+    yes: bool,
+}
+
+/// One step: a name, what Cargo is told, and what is set in its environment.
+struct Step {
+    name: &'static str,
+    cargo: &'static str,
+    env: Option<(&'static str, &'static str)>,
+}
+
+const CHECKS: [Step; 4] = [
+    Step {
+        name: "formatting",
+        cargo: "fmt --all --check",
+        env: None,
+    },
+    Step {
+        name: "clippy",
+        cargo: "clippy --workspace --all-targets --all-features --quiet -- -D warnings",
+        env: None,
+    },
+    Step {
+        name: "documentation",
+        cargo: "doc --no-deps --workspace --all-features --quiet",
+        env: Some(("RUSTDOCFLAGS", "-D warnings")),
+    },
+    Step {
+        name: "documentation of private items",
+        cargo: "doc --no-deps --workspace --all-features --document-private-items --quiet",
+        env: Some(("RUSTDOCFLAGS", "-D warnings")),
+    },
+];
+
+const TESTS: [Step; 2] = [
+    Step {
+        name: "tests",
+        // With what tests print that have passed: how many cells of the matrix, for one.
+        cargo: "test --workspace --all-features --no-fail-fast --lib --bins --examples --tests -- --show-output",
+        env: None,
+    },
+    Step {
+        name: "documentation tests",
+        cargo: "test --workspace --all-features --no-fail-fast --doc --",
+        env: None,
+    },
+];
+
+/// Runs them all, also after a failure.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let mut failed = Vec::new();
+    let mut counts = Counts::default();
+    let before = hugebar_lab::boots()?;
+
+    prepare(args.yes)?;
+    if args.filter.is_none() {
+        for step in &CHECKS {
+            if !step.run(&mut |_| {}, None)? {
+                failed.push(step.name);
+            }
+        }
+    }
+    for step in &TESTS {
+        let failures = counts.failed;
+        let passed = step.run(&mut |line| counts.add(line), args.filter.as_deref())?;
+        if !passed {
+            failed.push(step.name);
+            // A program that does not build, or is killed, counts no failures of its own.
+            counts.failed = counts.failed.max(failures + 1);
+        }
+    }
+    println!(
+        "{} virtual machines were started",
+        hugebar_lab::boots()? - before
+    );
+    if !failed.is_empty() {
+        println!("FAILED: {}", failed.join(", "));
+    }
+    println!("{}", counts.line());
+    Ok(if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Gets QEMU, the kernels and what goes into guests, so that no test has to wait for them.
+fn prepare(yes: bool) -> Result<()> {
+    let started = begin("QEMU and kernels");
+    install::ensure_all(yes)?;
+    let cache = Cache::open()?;
+    for word in KERNELS {
+        kernel::prepare(&cache, word, yes)?;
+        let kernel = kernel::resolve(&cache, word, None)?;
+        println!("{word}: Linux {}", kernel.release);
+    }
+    let qemu = debian::QEMU.get(&cache)?;
+    println!("QEMU inside the guest: {}", qemu.version);
+    end(started, true);
+    Ok(())
+}
+
+fn begin(name: &str) -> Instant {
+    println!("== {name}");
+    Instant::now()
+}
+
+fn end(started: Instant, passed: bool) {
+    let word = if passed { "ok" } else { "FAILED" };
+    println!("== {word}, {:.1} s\n", started.elapsed().as_secs_f64());
+}
+
+impl Step {
+    /// Runs the step, showing what it prints, and says whether it went well.
+    fn run(&self, line: &mut dyn FnMut(&str), filter: Option<&str>) -> Result<bool> {
+        let started = begin(self.name);
+        let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+        let mut command = Command::new(cargo);
+        command.args(self.cargo.split(' ')).envs(self.env);
+        command.args(filter);
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot run cargo")?;
+        let stdout = child.stdout.take().context("cargo's output is a pipe")?;
+        for text in BufReader::new(stdout).split(b'\n') {
+            let text = text?;
+            let text = String::from_utf8_lossy(&text);
+            println!("{text}");
+            line(&text);
+        }
+        let passed = child.wait()?.success();
+        end(started, passed);
+        Ok(passed)
+    }
+}
+
+/// Tests, summed up over all programs.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+impl Counts {
+    /// Takes in a line; the last one of a test program has its counts.
+    fn add(&mut self, line: &str) {
+        if let Ok(counts) = Counts::of(line) {
+            self.passed += counts.passed;
+            self.failed += counts.failed;
+            self.skipped += counts.skipped;
+        }
+    }
+
+    /// Reads `test result: ok. 4 passed; 1 failed; 2 ignored; …`.
+    fn of(line: &str) -> Result<Counts> {
+        let (_, parts) = line
+            .strip_prefix("test result: ")
+            .and_then(|rest| rest.split_once(". "))
+            .context("not a result")?;
+        let mut counts = Counts::default();
+        let mut known = 0;
+        for part in parts.split(';') {
+            let (number, what) = part.trim().split_once(' ').context("no count")?;
+            let place = match what {
+                "passed" => &mut counts.passed,
+                "failed" => &mut counts.failed,
+                "ignored" => &mut counts.skipped,
+                _ => continue,
+            };
+            *place = number.parse()?;
+            known += 1;
+        }
+        ensure!(known == 3, "not all counts");
+        Ok(counts)
+    }
+
+    fn line(&self) -> String {
+        let Counts {
+            passed,
+            failed,
+            skipped,
+        } = self;
+        format!("{passed} passed, {failed} failed, {skipped} skipped")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counts_of_all_programs_are_added() {
+        let mut counts = Counts::default();
+        for line in [
+            "running 3 tests",
+            "test result: ok. 40 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.23s",
+            "test result: FAILED. 4 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 23.57s",
+            "test result: odd ... ok",
+            "    test result: ok. 9 passed; 9 failed; 9 ignored; 0 measured",
+        ] {
+            counts.add(line);
+        }
+        assert_eq!(counts.line(), "44 passed, 1 failed, 2 skipped");
+    }
+
+    #[test]
+    fn a_result_with_a_count_missing_is_none() {
+        assert!(Counts::of("test result: ok. 4 passed; 0 failed; 0 measured").is_err());
+    }
+}
