@@ -263,11 +263,11 @@ impl Count<'_> {
         let page = sizes.base();
         let (start, size) = (area.address(), area.area.size);
         let pages = size / page;
+        // No other thread can come into being while only this one is there.
+        let alone = facts::threads() == Some(1);
         let before = facts::page_table_bytes();
         let first = self.step(area, start, page)?;
-        let grown = facts::page_table_bytes()
-            .zip(before)
-            .map(|(after, before)| after.saturating_sub(before));
+        let after = facts::page_table_bytes();
         if first == 0 {
             return Err(self.wrong(area, start, page, 0, 1));
         }
@@ -281,7 +281,10 @@ impl Count<'_> {
         let table = page * (page / 8);
         let tables = (start + size) / table;
         let new_tables = tables.saturating_sub(start.div_ceil(table)) * page;
-        let filled = last == 0 && grown.is_none_or(|grown| grown >= new_tables);
+        let grown = before
+            .zip(after)
+            .is_none_or(|(before, after)| after.saturating_sub(before) >= new_tables);
+        let filled = last == 0 && (grown || !alone && self.last_page_tells(area, sizes)?);
         if !filled {
             self.known.extend([(start, first), (last_page, last)]);
             return self.area(area, sizes);
@@ -289,6 +292,20 @@ impl Count<'_> {
         self.limit -= size;
         self.found(area, start, size, |leaves| leaves.add(page, pages));
         Ok(())
+    }
+
+    /// That the first fault filled an area, of which the last page took none.
+    ///
+    /// For when the page tables did not grow, but are those of other threads as well, which may have
+    /// given some back meanwhile. Only a last page under another leaf than the first one's tells then.
+    fn last_page_tells(&self, area: &MappedArea, sizes: &LeafSizes) -> Result<bool> {
+        let hpa = self.mapping.plan().phys().behind(area.area.offset);
+        if leaf::leaves(area.address(), hpa, area.area.size, sizes).total() > 1 {
+            return Ok(true);
+        }
+        let operation = "other threads may have changed the page tables meanwhile";
+        let error = Error::new(ErrorKind::Miscounted, operation).on(format!("area {}", area.area));
+        Err(error.remedy("map it anew and count again"))
     }
 
     /// Populates `len` bytes at an address of an area, and tells the faults that it took.

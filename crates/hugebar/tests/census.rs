@@ -173,6 +173,70 @@ fn an_old_version_does_not_deceive() {
     }
 }
 
+/// Populates as a kernel before huge leaves does: whatever is touched first, all of the mapping is filled.
+struct Fill<'a> {
+    mapping: &'a Mapping,
+    /// Unmapped right after that, as another thread might do.
+    ballast: Option<Mapping>,
+}
+
+impl Populate for Fill<'_> {
+    fn name(&self) -> &'static str {
+        "fill"
+    }
+
+    fn populate(&mut self, span: &Span<'_>) -> hugebar::Result<Duration> {
+        let own = self.mapping.areas()[0];
+        let distance = (span.start().addr().get() as u64).wrapping_sub(own.address());
+        // And not the page that a census warms up on.
+        if distance < own.area.size {
+            touch_all(self.mapping);
+            self.ballast = None;
+        }
+        Touch::default().populate(span)
+    }
+}
+
+fn touch_all(mapping: &Mapping) {
+    let size = mapping.plan().layout().mappable();
+    for page in (0..size).step_by(4096) {
+        mapping.write_u8(page, 1).unwrap();
+    }
+}
+
+fn count_filled(mapping: &Mapping, ballast: Option<Mapping>) -> hugebar::Result<Census> {
+    let mut fill = Fill { mapping, ballast };
+    let progress = &mut |_| ControlFlow::Continue(());
+    let options = CensusOptions {
+        limit: None,
+        progress,
+    };
+    census(mapping, &facts("6.1.0"), &mut fill, options)
+}
+
+/// Page tables are those of the whole process: what other threads give back must not hide what was filled.
+#[test]
+fn an_area_that_one_fault_fills_has_pages_whatever_other_threads_do() {
+    for with_ballast in [false, true] {
+        let ballast = with_ballast.then(|| map(128 * MIB, &X86));
+        ballast.as_ref().inspect(|ballast| touch_all(ballast));
+        let mapping = map(6 * MIB + 4 * KIB, &X86);
+        let census = count_filled(&mapping, ballast).unwrap();
+        assert_eq!(census.measured.count(4 * KIB), 3 * 512 + 1);
+        assert!(census.complete && !census.broken);
+    }
+}
+
+/// Of a single leaf only the page tables could tell; when they cannot, nothing is claimed.
+#[test]
+fn what_cannot_be_told_is_no_count() {
+    let ballast = map(128 * MIB, &X86);
+    touch_all(&ballast);
+    let mapping = map(2 * MIB, &X86);
+    let error = count_filled(&mapping, Some(ballast)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Miscounted, "{error}");
+}
+
 #[test]
 fn on_an_old_kernel_nothing_beyond_the_limit_is_touched() {
     let mapping = map(4 * MIB, &X86);

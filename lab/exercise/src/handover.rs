@@ -78,7 +78,7 @@ fn from_several_threads(address: Address) -> Result<()> {
     let work = || -> Result<()> {
         // Before huge leaves each of them takes a second.
         let times = if Facts::observe().device_leaf_sizes().largest() < GIB {
-            2
+            4
         } else {
             20
         };

@@ -107,12 +107,21 @@ fn pmd_size() -> Option<u64> {
 /// Memory of all page tables of this process in bytes (`VmPTE` of `/proc/self/status`, which is
 /// harmless to read).
 pub(crate) fn page_table_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmPTE:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let value = status_field("VmPTE:")?;
+    let kib: u64 = value.strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(KIB)
+}
+
+/// How many threads this process has.
+pub(crate) fn threads() -> Option<u64> {
+    status_field("Threads:")?.parse().ok()
+}
+
+/// What stands behind a name in `/proc/self/status`.
+fn status_field(name: &str) -> Option<String> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(value.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -125,6 +134,7 @@ mod tests {
         assert_eq!(facts.leaf_sizes.base(), process::page_size());
         assert!(facts.kernel.is_some(), "{}", facts.release);
         assert!(page_table_bytes().is_some_and(|bytes| bytes > 0));
+        assert!(threads().is_some_and(|threads| threads > 0));
     }
 
     #[test]
