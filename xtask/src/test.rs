@@ -61,7 +61,9 @@ const TESTS: [Step; 2] = [
         name: "tests",
         // With what tests print that have passed: how many cells of the matrix, for one.
         cargo: "test --workspace --all-features --no-fail-fast --lib --bins --examples --tests -- --show-output",
-        env: None,
+        // A case that fails is printed. It cannot be kept beside tests that are no part of a library, and
+        // proptest says so each time.
+        env: Some(("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1")),
     },
     Step {
         name: "documentation tests",
@@ -97,6 +99,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         "{} virtual machines were started",
         hugebar_lab::boots()? - before
     );
+    for test in &counts.failures {
+        println!("failed: {test}");
+    }
     if !failed.is_empty() {
         println!("FAILED: {}", failed.join(", "));
     }
@@ -165,11 +170,17 @@ struct Counts {
     passed: u64,
     failed: u64,
     skipped: u64,
+    /// The names of those that failed.
+    failures: Vec<String>,
 }
 
 impl Counts {
     /// Takes in a line; the last one of a test program has its counts.
     fn add(&mut self, line: &str) {
+        let test = line.strip_prefix("test ");
+        if let Some(name) = test.and_then(|rest| rest.strip_suffix(" ... FAILED")) {
+            self.failures.push(name.trim_end().to_owned());
+        }
         if let Ok(counts) = Counts::of(line) {
             self.passed += counts.passed;
             self.failed += counts.failed;
@@ -205,6 +216,7 @@ impl Counts {
             passed,
             failed,
             skipped,
+            ..
         } = self;
         format!("{passed} passed, {failed} failed, {skipped} skipped")
     }
@@ -219,6 +231,8 @@ mod tests {
         let mut counts = Counts::default();
         for line in [
             "running 3 tests",
+            "test fine                ... ok",
+            "test device::odd         ... FAILED",
             "test result: ok. 40 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.23s",
             "test result: FAILED. 4 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 23.57s",
             "test result: odd ... ok",
@@ -227,6 +241,7 @@ mod tests {
             counts.add(line);
         }
         assert_eq!(counts.line(), "44 passed, 1 failed, 2 skipped");
+        assert_eq!(counts.failures, ["device::odd"]);
     }
 
     #[test]
