@@ -1,10 +1,12 @@
 //! The table of the demo: what `hugebar map --json` says of several mappings, side by side.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use comfy_table::{CellAlignment, presets};
+use hugebar::leaf::{Bytes, LeafSizes};
+use indicatif::HumanCount;
 use serde::Deserialize;
 
 /// The part of `hugebar map --json` that is shown.
@@ -26,25 +28,27 @@ struct Region {
     verdict: String,
 }
 
-/// The sizes of leaves that have a column. x86-64 has no others.
-const LEAVES: [(u64, &str); 3] = [(1 << 30, "1 GiB"), (2 << 20, "2 MiB"), (4 << 10, "4 KiB")];
-
+/// The columns that hold numbers.
 const NUMBERS: std::ops::Range<usize> = 2..7;
 
-/// Rows of text, and how wide they have to be.
-pub(crate) struct Table {
-    rows: Vec<Vec<String>>,
-}
+/// A row for each mapping.
+pub(crate) struct Table(comfy_table::Table);
 
 impl Table {
     /// One with nothing but the names of the columns.
     pub(crate) fn new() -> Self {
-        let mut names = vec!["BAR", "placement"];
-        names.extend(LEAVES.map(|(_, name)| name));
-        names.extend(["faults", "time", "verdict"]);
-        Table {
-            rows: vec![names.into_iter().map(str::to_owned).collect()],
+        let mut table = comfy_table::Table::new();
+        table.load_preset(presets::NOTHING);
+        let mut names = vec!["BAR".to_owned(), "placement".to_owned()];
+        names.extend(sizes().map(|size| Bytes(size).to_string()));
+        names.extend(["faults", "time", "verdict"].map(str::to_owned));
+        table.set_header(names);
+        for column in NUMBERS {
+            if let Some(column) = table.column_mut(column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
         }
+        Table(table)
     }
 
     /// Adds a row for each region; `remark` tells what is special about this mapping.
@@ -58,75 +62,35 @@ impl Table {
         );
         for region in mapped.regions {
             let mut row = vec![
-                format!("BAR {}, {}{remark}", region.bar, size(region.size)),
+                format!("BAR {}, {}{remark}", region.bar, Bytes(region.size)),
                 region.placement,
             ];
-            let count = |leaf: u64| match &region.measured {
-                Some(leaves) => thousands(leaves.get(&leaf).copied().unwrap_or(0)),
-                None => "?".to_owned(),
-            };
-            row.extend(LEAVES.map(|(leaf, _)| count(leaf)));
-            row.push(region.faults.map_or("?".to_owned(), thousands));
-            row.push(region.populate_ns.map_or("?".to_owned(), time));
+            let unknown = || "?".to_owned();
+            let leaves = |size| region.measured.as_ref().map(|all| all.get(&size).copied());
+            let count = |number: Option<u64>| HumanCount(number.unwrap_or(0)).to_string();
+            row.extend(sizes().map(|size| leaves(size).map_or_else(unknown, count)));
+            row.push(
+                region
+                    .faults
+                    .map_or_else(unknown, |faults| count(Some(faults))),
+            );
+            row.push(region.populate_ns.map_or_else(unknown, time));
             row.push(region.verdict);
-            self.rows.push(row);
+            self.0.add_row(row);
         }
         Ok(())
     }
 
     /// The table as text.
     pub(crate) fn render(&self) -> String {
-        let columns = self.rows[0].len();
-        let widths: Vec<_> = (0..columns)
-            .map(|column| {
-                let cells = self.rows.iter().map(|row| row[column].chars().count());
-                cells.max().unwrap_or(0)
-            })
-            .collect();
-        let mut text = String::new();
-        for row in &self.rows {
-            let mut line = String::new();
-            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-                // Writing to a String cannot fail.
-                let _ = if NUMBERS.contains(&column) {
-                    write!(line, "{cell:>width$}  ")
-                } else {
-                    write!(line, "{cell:<width$}  ")
-                };
-            }
-            text.push_str(line.trim_end());
-            text.push('\n');
-        }
-        text
+        format!("{}\n", self.0.trim_fmt())
     }
 }
 
-fn size(bytes: u64) -> String {
-    let units = [
-        (1 << 40, "TiB"),
-        (1 << 30, "GiB"),
-        (1 << 20, "MiB"),
-        (1 << 10, "KiB"),
-    ];
-    let whole = units
-        .iter()
-        .find(|(unit, _)| bytes >= *unit && bytes % unit == 0);
-    match whole {
-        Some((unit, name)) => format!("{} {name}", bytes / unit),
-        None => format!("{bytes} B"),
-    }
-}
-
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+/// The sizes of leaves, largest first. The machines of the demo are x86-64.
+fn sizes() -> impl Iterator<Item = u64> {
+    let sizes = LeafSizes::X86_64.as_slice().to_vec();
+    sizes.into_iter().rev()
 }
 
 fn time(nanoseconds: u64) -> String {
@@ -168,15 +132,15 @@ mod tests {
         let text = table.render();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 3, "{text}");
-        assert!(lines[0].contains("1 GiB  2 MiB      4 KiB"), "{text}");
-        assert!(
-            lines[1].contains("1,048,576  1,048,576  6.80 s  degraded"),
-            "{text}"
+        let end = |line: &str, cell: &str| line.find(cell).map(|start| start + cell.len());
+        assert!(lines[0].contains("1 GiB"), "{text}");
+        assert_eq!(
+            end(lines[0], "4 KiB"),
+            end(lines[1], "1,048,576"),
+            "to the right: {text}"
         );
-        assert!(
-            lines[2].starts_with("BAR 2, 4 GiB, hole 0x6000+0x1000  plain"),
-            "{text}"
-        );
+        assert!(lines[1].contains("6.80 s"), "{text}");
+        assert!(lines[2].contains("BAR 2, 4 GiB, hole 0x6000+0x1000"));
         assert!(lines[2].ends_with("unmeasured"), "{text}");
         assert_eq!(lines[1].find("6.80 s"), lines[2].find("6.80 s"));
     }
@@ -190,12 +154,8 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_made_for_reading() {
-        assert_eq!(thousands(0), "0");
-        assert_eq!(thousands(1000), "1,000");
-        assert_eq!(thousands(16_777_215), "16,777,215");
-        assert_eq!(size(256 << 30), "256 GiB");
-        assert_eq!(size(4097), "4097 B");
+    fn times_are_made_for_reading() {
         assert_eq!(time(570_000), "0.57 ms");
+        assert_eq!(time(6_800_000_000), "6.80 s");
     }
 }

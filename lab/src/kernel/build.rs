@@ -105,7 +105,7 @@ impl Build {
         command
     }
 
-    fn run(&self, command: &mut Command, mut progress: Progress) -> Result<()> {
+    fn run(&self, command: &mut Command, progress: Progress) -> Result<()> {
         let log = File::options().append(true).open(&self.log)?;
         let mut child = command
             .stdout(log.try_clone()?)

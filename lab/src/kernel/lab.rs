@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use indicatif::HumanDuration;
 use serde::{Deserialize, Serialize};
 
 use super::build::{self, Build};
 use super::config::Options;
-use super::progress::elapsed;
 use super::source::{self, Source};
 use super::{Kernel, lists, set_up_apt};
 use crate::cache::{self, Cache};
@@ -169,7 +169,7 @@ fn build(cache: &Cache, source: Source, options: &Options) -> Result<Kernel> {
         .with_context(|| format!("cannot build the lab kernel from {}", source.package))?;
     note(&format!(
         "the lab kernel is built ({})",
-        elapsed(started.elapsed())
+        HumanDuration(started.elapsed())
     ));
     built(cache, &key).context("the lab kernel is not in the cache after it was built")
 }

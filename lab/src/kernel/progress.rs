@@ -1,37 +1,35 @@
 //! How far a long step has got: a line on the terminal that follows its log, and nothing where nobody watches.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::Read;
 use std::path::Path;
 use std::process::{Child, ExitStatus};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
+use indicatif::{ProgressBar, ProgressStyle};
 
 /// How often a program is looked after.
 const INTERVAL: Duration = Duration::from_millis(200);
 
 /// A step under way.
-pub(super) struct Progress {
-    what: &'static str,
-    started: Instant,
-    live: bool,
-}
+pub(super) struct Progress(ProgressBar);
 
 impl Progress {
     /// Begins a step.
     pub(super) fn start(what: &'static str) -> Self {
-        Progress {
-            what,
-            started: Instant::now(),
-            live: io::stderr().is_terminal(),
+        // On stderr, and hidden where that is no terminal.
+        let bar = ProgressBar::new_spinner().with_prefix(what);
+        if let Ok(style) = ProgressStyle::with_template("lab: {prefix}, {msg}{elapsed}") {
+            bar.set_style(style);
         }
+        Progress(bar)
     }
 
     /// Waits for a program, and shows how far its log has got.
-    pub(super) fn wait(&mut self, child: &mut Child, log: &Path) -> Result<ExitStatus> {
-        if !self.live {
+    pub(super) fn wait(&self, child: &mut Child, log: &Path) -> Result<ExitStatus> {
+        if self.0.is_hidden() {
             return Ok(child.wait()?);
         }
         let mut log = File::open(log)?;
@@ -43,26 +41,16 @@ impl Progress {
             let mut new = Vec::new();
             log.read_to_end(&mut new)?;
             counter.add(&new);
-            self.show(&counter.text());
+            self.0.set_message(counter.text());
+            self.0.tick();
             thread::sleep(INTERVAL);
         }
-    }
-
-    fn show(&self, counted: &str) {
-        let passed = elapsed(self.started.elapsed());
-        let _ = write!(
-            io::stderr(),
-            "\r\x1b[Klab: {}, {counted}{passed}",
-            self.what
-        );
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.live {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
+        self.0.finish_and_clear();
     }
 }
 
@@ -98,14 +86,6 @@ impl Counter {
     }
 }
 
-/// A time as a person says it.
-pub(super) fn elapsed(time: Duration) -> String {
-    match (time.as_secs() / 60, time.as_secs() % 60) {
-        (0, seconds) => format!("{seconds} s"),
-        (minutes, seconds) => format!("{minutes} min {seconds:02} s"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,11 +103,5 @@ mod tests {
         assert_eq!(counter.text(), "2 files, ");
         counter.add(b"o\n");
         assert_eq!(counter.compiled, 3);
-    }
-
-    #[test]
-    fn times_are_said_in_minutes_and_seconds() {
-        assert_eq!(elapsed(Duration::from_secs(59)), "59 s");
-        assert_eq!(elapsed(Duration::from_secs(367)), "6 min 07 s");
     }
 }
