@@ -92,8 +92,12 @@ pub fn census(
         let operation = format!("planned for leaves of {sizes:?}, the kernel has {kernel_sizes:?}");
         return Err(Error::new(ErrorKind::InvalidInput, operation));
     }
+    let (page, machine) = (sizes.base(), process::page_size());
+    if page != machine {
+        let operation = format!("planned for pages of {page} bytes, this machine has {machine}");
+        return Err(Error::new(ErrorKind::InvalidInput, operation));
+    }
     // Whole pages, and one at least, whatever the implementation says.
-    let page = sizes.base();
     let longest = (populate.longest() / page).max(1) * page;
     let mut count = Count {
         mapping,

@@ -82,7 +82,8 @@ impl LeafSizes {
     }
 
     /// These sizes and the next that the page tables have a level for, where they hold no leaf of that
-    /// size: the PUD of arm64 and of x86-64 without `pdpe1gb`.
+    /// size: the PUD of arm64 and of x86-64 without `pdpe1gb`. `None` where there is no such level, or the
+    /// page is too small for a table.
     ///
     /// ```
     /// use hugebar::leaf::{GIB, LeafSizes};
@@ -93,6 +94,9 @@ impl LeafSizes {
     pub fn missing(&self) -> Option<Self> {
         // A table is a page of entries of 8 bytes.
         let next = self.largest().checked_mul(self.base() / 8)?;
+        if next <= self.largest() {
+            return None;
+        }
         let mut sizes = self.sizes;
         *sizes.get_mut(self.len)? = next;
         Some(Self::from_array(sizes, self.len + 1))

@@ -279,6 +279,19 @@ fn leaf_sizes_that_the_plan_did_not_know_are_refused() {
     assert!(count(&mapping, "6.1.0", None).is_ok());
 }
 
+/// Larger than the machine's: such a mapping need not start where one of them does.
+#[test]
+fn pages_of_another_size_are_refused() {
+    let sizes = LeafSizes::ARM64_64K;
+    let layout = Layout::whole(MIB, sizes.base()).unwrap();
+    let plan = Plan::new(&layout, Phys::Natural, &sizes, Placement::Plain).unwrap();
+    let mapping = map_plan(MIB, &plan);
+    let mut facts = facts("7.3.4");
+    facts.leaf_sizes = sizes;
+    let error = count_with(&mapping, &facts, &mut Touch::default(), None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+}
+
 #[test]
 fn it_stops_when_told_to_and_tells_how_far_it_is() {
     let mapping = map(4 * MIB, &X86);

@@ -150,6 +150,17 @@ fn gcd(a: u64, b: u64) -> u64 {
 }
 
 #[test]
+fn tables_of_tiny_pages_have_no_further_level() {
+    for page in [1, 2, 4, 8] {
+        assert_eq!(LeafSizes::new(&[page]).unwrap().missing(), None, "{page}");
+    }
+    let next = LeafSizes::new(&[16]).unwrap().missing().unwrap();
+    assert_eq!(next.as_slice(), [16, 32]);
+    let top = LeafSizes::new(&[4096, 1 << 60]).unwrap();
+    assert_eq!(top.missing(), None, "beyond 64 bits");
+}
+
+#[test]
 fn the_top_of_the_address_space_does_not_overflow() {
     let sizes = LeafSizes::X86_64;
     let top = leaves(u64::MAX - GIB + 1, 0, GIB, &sizes);

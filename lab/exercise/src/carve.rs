@@ -3,6 +3,9 @@
 
 #![allow(unsafe_code, reason = "an arena is the caller's promise")]
 
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr::NonNull;
 
@@ -146,12 +149,22 @@ fn side_by_side(bar: &mut Bar) -> Result<()> {
     Ok(())
 }
 
-/// A child that lives on must not keep the device busy.
+/// A child that lives on must not keep the device busy: neither by the mapping, which it never has, nor by a
+/// descriptor, which is closed when it becomes another program.
 fn children_do_not_inherit(bar: &mut Bar) -> Result<Mapping> {
     let mapping = bar.map(&bar.plan(&[], Placement::Congruent)?)?;
     bar.check(&mapping)?;
-    // The descriptor is close-on-exec, and the mapping is gone in the child before that.
-    let status = Command::new("/proc/self/exe").arg("--help").output()?;
-    ensure!(status.status.success());
+    let not_mapped = || match fs::read_to_string("/proc/self/maps")?.contains("vfio") {
+        true => Err(io::Error::other("the child has the mapping")),
+        false => Ok(()),
+    };
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["descriptors", "vfio"]);
+    // SAFETY: this process has one thread, so its child may allocate and read files.
+    unsafe { command.pre_exec(not_mapped) };
+    let output = command.output().context("between fork and exec")?;
+    let open = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success() && open == "ok\n", "{output:?}");
+    ensure!(fs::read_to_string("/proc/self/maps")?.contains("vfio"));
     Ok(mapping)
 }

@@ -8,7 +8,7 @@ use hugebar::layout::Area;
 use hugebar::leaf::{KIB, MIB};
 use hugebar::pci::Address;
 use hugebar::plan::Placement;
-use hugebar::vfio::Device;
+use hugebar::vfio::{Backend, Device};
 
 use crate::bar::Bar;
 
@@ -24,8 +24,8 @@ fn answer(offset: u64) -> u64 {
     !GREETING ^ offset
 }
 
-pub(crate) fn run(address: Address) -> Result<()> {
-    let bar = Bar::of(Device::open(address)?)?;
+pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
+    let bar = Bar::of(Device::open_by(address, backend)?)?;
     let holes = [Area::new(24 * KIB, 4 * KIB)];
     for placement in [
         Placement::Congruent,

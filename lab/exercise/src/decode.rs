@@ -11,7 +11,7 @@ use hugebar::census::{CensusOptions, census};
 use hugebar::pci::Address;
 use hugebar::plan::Placement;
 use hugebar::reason::{self, Code};
-use hugebar::vfio::Device;
+use hugebar::vfio::{Backend, Device};
 
 use crate::bar::Bar;
 
@@ -22,8 +22,8 @@ const COMMAND: u64 = 4;
 const MEMORY: u8 = 1 << 1;
 
 /// By way of VFIO, on a device that we have open.
-pub(crate) fn run(address: Address) -> Result<()> {
-    let mut bar = Bar::of(Device::open(address)?)?;
+pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
+    let mut bar = Bar::of(Device::open_by(address, backend)?)?;
     let plan = bar.plan(&[], Placement::Congruent)?;
 
     switch(&bar.device, false)?;

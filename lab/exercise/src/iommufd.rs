@@ -1,6 +1,8 @@
 //! Devices by their own node and an iommufd: shared address spaces, descriptors handed over, and who
 //! gets in whose way.
 
+#![allow(unsafe_code, reason = "forks")]
+
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -12,11 +14,13 @@ use hugebar::pci::{Address, Function};
 use hugebar::plan::{Placement, Plan};
 use hugebar::populate::Type1;
 use hugebar::vfio::{Backend, Container, Device, Ioas, IommuKind};
+use nix::unistd::ForkResult;
 
 pub(crate) fn run(first: Address, second: Address) -> Result<()> {
     one_address_space(first, second)?;
     moved(first)?;
     handed_over(first)?;
+    kept_from_children(first)?;
     one_at_a_time(first)?;
     served_by_iommufd(first)
 }
@@ -97,6 +101,24 @@ fn handed_over(address: Address) -> Result<()> {
     ensure!(
         Device::bind(null, None, &manager).is_err_and(|e| e.to_string().contains("VFIO device"))
     );
+    Ok(())
+}
+
+/// A child after `fork` shares the iommufd, and must not take the address space away from its parent.
+fn kept_from_children(address: Address) -> Result<()> {
+    let ioas = Ioas::open()?;
+    // SAFETY: this process has one thread, and the child ends at once.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Child => {
+            drop(ioas);
+            // SAFETY: ends the child, and nothing else.
+            unsafe { libc::_exit(0) }
+        }
+        ForkResult::Parent { child } => {
+            nix::sys::wait::waitpid(child, None)?;
+        }
+    }
+    check(&Device::open_on(address, &ioas)?)?;
     Ok(())
 }
 

@@ -35,9 +35,19 @@ enum Scenario {
         backend: Backend,
     },
     /// Write to a device's memory and read what somebody else has written there
-    Data { device: Address },
+    Data {
+        device: Address,
+        #[arg(value_parser = backend, default_value = "type1")]
+        backend: Backend,
+    },
     /// Switch memory decode off and on under a mapping
-    Decode { device: Address },
+    Decode {
+        device: Address,
+        #[arg(value_parser = backend, default_value = "type1")]
+        backend: Backend,
+    },
+    /// Print what this process has open whose name has a word in it
+    Descriptors { word: String },
     /// Switch memory decode off on a device that nobody has open
     DecodeOff { device: Address },
     /// Make each system call fail once, from opening the device to counting its leaves
@@ -103,7 +113,8 @@ fn main() -> Result<()> {
     let leaves_something = matches!(scenario, Scenario::Pinned { .. });
     match scenario {
         Scenario::Carve { device, backend } => carve::run(device, backend),
-        Scenario::Decode { device } => decode::run(device),
+        Scenario::Decode { device, backend } => decode::run(device, backend),
+        Scenario::Descriptors { word } => state::print(&word),
         Scenario::DecodeOff { device } => decode::switch_off(device),
         Scenario::Mapped {
             devices,
@@ -120,7 +131,7 @@ fn main() -> Result<()> {
             limit(Resource::As, address_space)?;
             turn_into(&command, uid)
         }
-        Scenario::Data { device } => data::run(device),
+        Scenario::Data { device, backend } => data::run(device, backend),
         Scenario::Failures { device, backend } => failures::run(device, backend),
         Scenario::Handover { device, second } => handover::run(device, second),
         Scenario::Kvm { device } => kvm::run(device),

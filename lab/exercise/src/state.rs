@@ -14,13 +14,7 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn observe() -> Result<Self> {
-        let mut files = Vec::new();
-        for entry in fs::read_dir("/proc/self/fd")? {
-            // The descriptor of this very listing is gone by the time it is looked at.
-            if let Ok(target) = fs::read_link(entry?.path()) {
-                files.push(target.display().to_string());
-            }
-        }
+        let mut files = open()?;
         files.retain(|name| name.contains("vfio") || name.contains("kvm"));
         files.sort();
         let maps = fs::read_to_string("/proc/self/maps")?;
@@ -39,6 +33,26 @@ impl State {
         ensure!(now == *self, "before: {self:#?}\nnow: {now:#?}");
         Ok(())
     }
+}
+
+/// What this process has open.
+fn open() -> Result<Vec<String>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir("/proc/self/fd")? {
+        // The descriptor of this very listing is gone by the time it is looked at.
+        if let Ok(target) = fs::read_link(entry?.path()) {
+            files.push(target.display().to_string());
+        }
+    }
+    Ok(files)
+}
+
+/// Prints those that have a word in their names.
+pub(crate) fn print(word: &str) -> Result<()> {
+    let files = open()?;
+    let found = files.iter().filter(|name| name.contains(word));
+    found.for_each(|name| println!("{name}"));
+    Ok(())
 }
 
 /// Bytes of a large reservation: only windows are of a GiB or more, an allocator's arenas are smaller.

@@ -76,6 +76,7 @@ fn by_iommufd() {
             exercise("iommufd 0000:00:10.0 0000:00:11.0"),
             exercise("carve 0000:00:10.0 iommufd"),
             exercise("failures 0000:00:10.0 iommufd"),
+            exercise("decode 0000:00:10.0 iommufd"),
             // And by group on the same kernel.
             exercise("handover 0000:00:10.0 0000:00:11.0"),
         ],
@@ -98,6 +99,16 @@ fn without_an_iommu() {
 /// Reads and writes reach the device: a file on this host, checked from both sides.
 #[test]
 fn data_reaches_the_device() {
+    // And through a descriptor of vfio-ioctls.
+    reads_and_writes("newest", &["data 0000:00:10.0", "peers 0000:00:10.0"]);
+}
+
+#[test]
+fn data_reaches_the_device_by_iommufd() {
+    reads_and_writes("lab", &["data 0000:00:10.0 iommufd"]);
+}
+
+fn reads_and_writes(kernel: &str, scenarios: &[&str]) {
     const GREETING: u64 = 0x6775_6265_6261_7221;
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(8 << 20).unwrap();
@@ -107,16 +118,13 @@ fn data_reaches_the_device() {
             .unwrap();
     }
     let path = file.path().display();
-    let report = with_exercise("newest")
+    let scenarios: Vec<_> = scenarios.iter().map(|words| exercise(words)).collect();
+    let report = with_exercise(kernel)
         .qemu(&format!(
             "-object memory-backend-file,id=memory,share=on,size=8M,mem-path={path}"
         ))
         .device("ivshmem-plain,memdev=memory")
-        .run(&[
-            exercise("data 0000:00:10.0"),
-            // And through a descriptor of vfio-ioctls.
-            exercise("peers 0000:00:10.0"),
-        ])
+        .run(&scenarios)
         .unwrap();
     for output in &report.commands {
         assert!(output.success(), "{output:?}");

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout::Area;
 use crate::leaf::{LeafSizes, Leaves};
 use crate::plan::{Placement, Plan};
+use crate::sys::file;
 use crate::sys::mm::{self, Source};
 
 use super::{Window, to_usize};
@@ -120,7 +121,13 @@ impl Mapping {
     /// On any error everything is as it was before the window was reserved, and the window's addresses
     /// are given back: who depends on them has them in an arena ([`Window::within`]).
     /// [`ErrorKind::InvalidInput`]: the window has no room for an area, the offset is not page-aligned
-    /// or nothing can be mapped; [`ErrorKind::Unsupported`]: the driver refuses to map an area.
+    /// or nothing can be mapped; [`ErrorKind::Unsupported`]: the driver refuses to map an area, or the file
+    /// is one of huge pages (hugetlbfs).
+    ///
+    /// Two things no process can rule out. Where the kernel has no entry left for a mapping
+    /// (`vm.max_map_count`), addresses that were reserved may stay so, because nobody can tell whose they
+    /// are by then. And a `fork` in another thread in the middle of this call takes along what is mapped
+    /// at that moment, and keeps the device busy.
     pub fn new(
         fd: impl AsFd,
         fd_offset: u64,
@@ -156,9 +163,16 @@ impl Mapping {
             fd,
             offset: fd_offset + area.offset,
         };
+        let huge = file::is_hugetlb(fd).map_err(|errno| Error::call("fstatfs", errno))?;
+        if huge {
+            // The kernel would map whole huge pages, beyond the end of an area.
+            let operation = "a file of huge pages (hugetlbfs) cannot be mapped by areas";
+            return Err(Error::new(ErrorKind::Unsupported, operation));
+        }
         let areas = plan.layout().areas();
-        if plan.placement() != Placement::Plain {
-            for area in areas {
+        for area in areas {
+            // Where the kernel chooses the address nothing can be lost.
+            if mapping.window.place(area).is_some() {
                 rehearse(area, mapping.protection(), source(area))?;
             }
         }
@@ -223,6 +237,13 @@ impl Mapping {
         self.window.pin();
     }
 
+    /// Whether the IOMMU could not be made to forget the mapping, which populating it has said by an error.
+    /// Its addresses then stay as they are for good, also after it is dropped: in an arena they must not be
+    /// used again.
+    pub fn is_pinned(&self) -> bool {
+        self.window.is_pinned()
+    }
+
     /// The mapped areas, ascending by region offset.
     pub fn areas(&self) -> &[MappedArea] {
         &self.areas
@@ -277,16 +298,19 @@ fn rehearse(area: &Area, protection: ProtFlags, source: Source<'_>) -> Result<()
         }
         // There may be room for the mapping in its window though not for a second one elsewhere.
         Err(Errno::NOMEM) => Ok(()),
-        Err(errno) => {
-            let error = Error::call(format!("mmap of area {area}"), errno);
-            Err(match errno {
-                Errno::ACCESS => error.remedy("the descriptor was not opened for that"),
-                Errno::INVAL | Errno::NODEV | Errno::PERM | Errno::NXIO => error
-                    .of_kind(ErrorKind::Unsupported)
-                    .remedy("the driver refuses to map this part of the region"),
-                _ => error,
-            })
-        }
+        Err(errno) => Err(refused(area, errno)),
+    }
+}
+
+/// Why an area of the file was not mapped.
+pub(super) fn refused(area: &Area, errno: Errno) -> Error {
+    let error = Error::call(format!("mmap of area {area}"), errno);
+    match errno {
+        Errno::ACCESS => error.remedy("the descriptor was not opened for that"),
+        Errno::INVAL | Errno::NODEV | Errno::PERM | Errno::NXIO => error
+            .of_kind(ErrorKind::Unsupported)
+            .remedy("the driver refuses to map this part of the region"),
+        _ => error,
     }
 }
 

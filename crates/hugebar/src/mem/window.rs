@@ -15,6 +15,7 @@ use crate::plan::{Placement, Plan, Shape};
 use crate::sys::fork::{Process, this_process};
 use crate::sys::mm::{self, Put, Source};
 
+use super::mapping::refused;
 use super::{check_page, to_usize};
 
 /// Addresses reserved for the areas of a plan; nothing is behind them yet.
@@ -67,7 +68,7 @@ impl Block {
     /// Whether `/proc/self/maps` has a shared mapping of exactly these addresses. Reservations are
     /// private, and so is most of what another thread might have put there.
     fn is_mapped_shared(&self) -> bool {
-        let range = format!("{:x}-{:x} ", self.start.addr().get(), self.end());
+        let range = format!("{:08x}-{:08x} ", self.start.addr().get(), self.end());
         let Ok(maps) = File::open("/proc/self/maps") else {
             return false;
         };
@@ -163,8 +164,9 @@ impl Window {
     /// Takes addresses for a plan from the caller's arena, the lowest that fit.
     ///
     /// When the window, or the mapping made in it, is dropped, whatever was mapped is replaced by a
-    /// `PROT_NONE` reservation; should the kernel refuse that, it stays mapped. A congruent window that
-    /// does not fit is aligned to the next smaller leaf, as in [`Window::reserve`]. [`Placement::Plain`] needs page alignment only.
+    /// `PROT_NONE` reservation. Should the kernel refuse that, it is unmapped, and reserved again if no
+    /// other thread has taken its addresses meanwhile. A congruent window that does not fit is aligned to
+    /// the next smaller leaf, as in [`Window::reserve`]. [`Placement::Plain`] needs page alignment only.
     ///
     /// # Errors
     ///
@@ -176,6 +178,9 @@ impl Window {
     /// Until the window and every mapping made in it are gone, `[base, base + len)`
     /// * must be mapped, and belong to the caller, who keeps out of it and leaves it mapped;
     /// * must hold nothing that is in use: it is replaced.
+    ///
+    /// Addresses of a mapping that the IOMMU could not be made to forget ([`super::Mapping::is_pinned`])
+    /// must not be used again at all.
     pub unsafe fn within(plan: &Plan, base: NonNull<u8>, len: usize) -> Result<Self> {
         check_page(plan)?;
         let page = plan.layout().page();
@@ -246,6 +251,25 @@ impl Window {
         self.pinned.store(true, Ordering::Relaxed);
     }
 
+    /// Whether they do.
+    pub(super) fn is_pinned(&self) -> bool {
+        self.pinned.load(Ordering::Relaxed)
+    }
+
+    /// Where the window has the place of an area, if it has one.
+    pub(super) fn place(&self, area: &Area) -> Option<NonNull<u8>> {
+        self.blocks.iter().find_map(|block| block.at(area))
+    }
+
+    /// In a child after `fork` the addresses are somebody else's.
+    fn check_process(&self) -> Result<()> {
+        if self.process == this_process() {
+            return Ok(());
+        }
+        let operation = "the window belongs to the process that this one was forked from";
+        Err(Error::new(ErrorKind::InvalidInput, operation))
+    }
+
     /// Maps an area of the region where the window has its place, or, in a window for
     /// [`Placement::Plain`] that has none, where the kernel likes.
     pub(super) fn map(
@@ -254,14 +278,15 @@ impl Window {
         protection: ProtFlags,
         source: Source<'_>,
     ) -> Result<NonNull<u8>> {
+        self.check_process()?;
         let len = to_usize(area.size)?;
         let origin = area.offset;
-        let place = self.blocks.iter().find_map(|block| block.at(area));
-        let refused = |errno| Error::call("mmap", errno);
-        let start = match place {
+        let refused = |errno| refused(area, errno);
+        let start = match self.place(area) {
             Some(start) => {
                 // SAFETY: the place is the window's own, and nothing is mapped there yet: areas of
-                // a layout do not overlap, and `clear` has removed any earlier ones.
+                // a layout do not overlap, and `clear` has removed any earlier ones. `Mapping::new` has
+                // refused files of huge pages.
                 let mapped = unsafe { mm::map_over(start, len, protection, source) };
                 if let Err(errno) = mapped {
                     self.heal(start, len);
@@ -285,6 +310,7 @@ impl Window {
 
     /// Replaces every mapped area by a reservation again.
     pub(super) fn clear(&mut self) -> Result<()> {
+        self.check_process()?;
         if *self.pinned.get_mut() {
             let operation = "the IOMMU still refers to the mapping";
             return Err(Error::new(ErrorKind::Busy, operation));

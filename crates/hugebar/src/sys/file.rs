@@ -15,6 +15,20 @@ pub(crate) fn open_read_write(path: &Path) -> Result<OwnedFd> {
     })
 }
 
+/// `fstatfs(fd)`: whether the file is of huge pages, in which the kernel maps no fewer bytes than one.
+pub(crate) fn is_hugetlb(fd: BorrowedFd<'_>) -> Result<bool> {
+    // `HUGETLBFS_MAGIC` of include/uapi/linux/magic.h.
+    const HUGETLBFS: u32 = 0x9584_58f6;
+    let stat = seam::call("fstatfs", || rustix::fs::fstatfs(fd))?;
+    // The type of the field, and its sign, depend on the architecture.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "32 bits count"
+    )]
+    Ok(stat.f_type as u32 == HUGETLBFS)
+}
+
 /// `pread(fd, buffer, offset)`: how many bytes were read.
 pub(crate) fn read_at(fd: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<usize> {
     seam::call("pread", || {

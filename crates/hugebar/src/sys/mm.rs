@@ -59,7 +59,8 @@ pub(crate) fn map_anywhere(
 /// # Safety
 ///
 /// `[address, address + len)` must be page-aligned, belong to the caller, and hold nothing that is
-/// in use.
+/// in use. The file must not be of huge pages ([`super::file::is_hugetlb`]): the kernel makes the length
+/// a multiple of theirs before it replaces what is there.
 pub(crate) unsafe fn map_over(
     address: NonNull<u8>,
     len: usize,

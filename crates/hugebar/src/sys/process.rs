@@ -33,8 +33,9 @@ pub(crate) fn kernel_release() -> String {
 /// `prctl(PR_GET_THP_DISABLE)`: 0, or the flags that THP was disabled with plus one.
 pub(crate) fn thp_disabled() -> Result<u32> {
     seam::call("prctl", || {
+        let none: libc::c_ulong = 0;
         // SAFETY: the request takes four zeroes and changes nothing.
-        let answer = unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, 0, 0, 0, 0) };
+        let answer = unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, none, none, none, none) };
         u32::try_from(answer).map_err(|_| {
             let error = std::io::Error::last_os_error();
             Errno::from_io_error(&error).unwrap_or(Errno::INVAL)

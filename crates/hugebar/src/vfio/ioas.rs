@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::fork::{Process, this_process};
 use crate::sys::{file, iommufd, process};
 
 const NODE: &str = "/dev/iommu";
@@ -20,6 +21,8 @@ pub struct Ioas {
     id: u32,
     /// Whether the address space is ours to destroy, and not somebody else's on the same iommufd.
     owned: bool,
+    /// The process that made it.
+    process: Process,
 }
 
 impl Ioas {
@@ -68,6 +71,7 @@ impl Ioas {
             iommufd,
             id,
             owned: true,
+            process: this_process(),
         }))
     }
 
@@ -79,6 +83,7 @@ impl Ioas {
             iommufd: Arc::new(iommufd),
             id,
             owned: false,
+            process: this_process(),
         }))
     }
 
@@ -106,9 +111,11 @@ impl AsFd for Ioas {
 
 impl Drop for Ioas {
     fn drop(&mut self) {
-        if self.owned {
-            // Every device that we attached holds this address space and is closed by now. Should
-            // somebody else have attached one, the kernel says EBUSY, and is right.
+        // The iommufd is a parent's as well, who goes on with the address space.
+        if self.owned && self.process == this_process() {
+            // Every device that we attached holds this address space and is closed by now. Should a
+            // mapping keep one open, or somebody else have attached one, the kernel says EBUSY, and is
+            // right: the address space then goes with the iommufd.
             let _ = iommufd::destroy(self.iommufd.as_fd(), self.id);
         }
     }

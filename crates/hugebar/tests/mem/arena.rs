@@ -6,6 +6,7 @@ use hugebar::ErrorKind;
 use hugebar::leaf::{GIB, MIB};
 use hugebar::mem::{MapOptions, Mapping, Window};
 use hugebar::plan::{Placement, Plan};
+use hugebar::seam::record;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 use crate::maps::{File, at, reserved};
@@ -18,6 +19,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ),
     ("arena::a_tight_arena_costs_alignment", tight),
     ("arena::what_does_not_fit_is_refused", does_not_fit),
+    ("arena::what_the_file_refuses_changes_nothing", refused),
     (
         "arena::nothing_outside_the_window_is_touched",
         nothing_outside,
@@ -108,6 +110,25 @@ fn does_not_fit() {
     // SAFETY: as for `Arena::window`; refused for its length, which is not whole pages.
     let odd = unsafe { Window::within(&tight, arena.base, arena.len - 1) };
     assert_eq!(odd.unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+/// What the file refuses is found before anything in the arena is replaced, whatever the placement.
+fn refused() {
+    let file = File::new(BAR);
+    rustix::fs::fcntl_add_seals(&file, rustix::fs::SealFlags::FUTURE_WRITE).unwrap();
+    let arena = Arena::new(3 * BAR);
+    for placement in PLACEMENTS {
+        let plan = plan(&holed(), placement);
+        let window = arena.window(&plan).unwrap();
+        let new = || Mapping::new(&file, 0, &plan, window, MapOptions::default());
+        let (result, calls) = record(new);
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Unsupported);
+        assert_eq!(
+            calls,
+            ["fstatfs", "mmap"],
+            "{placement}: the rehearsal only"
+        );
+    }
 }
 
 fn nothing_outside() {

@@ -237,7 +237,7 @@ fn gap_in_an_arena() {
 fn the_seam_sees() {
     let file = File::new(BAR);
     let ((), calls) = record(|| drop(map(&file, &plan(&whole(), Placement::Congruent)).unwrap()));
-    // Reserve, trim, rehearse, map, two pieces of advice, unmap. A reservation that happens to fit has
+    // Reserve, trim, ask for the kind of file, rehearse, map, two pieces of advice, unmap. A reservation that happens to fit has
     // only a tail to trim.
     let trims = calls[1..].iter().take_while(|name| **name == "munmap");
     assert!((1..=2).contains(&trims.count()), "{calls:?}");
@@ -245,7 +245,9 @@ fn the_seam_sees() {
         .iter()
         .skip_while(|name| **name == "munmap")
         .collect();
-    let due = ["mmap", "munmap", "mmap", "madvise", "madvise", "munmap"];
+    let due = [
+        "fstatfs", "mmap", "munmap", "mmap", "madvise", "madvise", "munmap",
+    ];
     assert_eq!(calls[0], "mmap");
     assert_eq!(rest, due.iter().collect::<Vec<_>>());
 }

@@ -5,6 +5,7 @@ use hugebar::layout::{Area, Layout};
 use hugebar::leaf::{GIB, LeafSizes, MIB};
 use hugebar::mem::{Hint, MapOptions, Mapping, Window};
 use hugebar::plan::{Phys, Placement, Plan};
+use rustix::fs::MemfdFlags;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -54,6 +55,11 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         "place::a_child_does_not_unmap_what_it_has_there",
         a_child_does_not_unmap,
     ),
+    (
+        "place::a_child_has_no_use_of_a_window",
+        a_child_has_no_use_of_a_window,
+    ),
+    ("place::files_of_huge_pages_are_refused", huge_pages),
     (
         "place::a_child_of_the_same_number_does_not_unmap_what_it_has_there",
         a_child_of_the_same_number_does_not_unmap,
@@ -260,11 +266,29 @@ fn refused_by_the_file() {
         let plan = plan(&holed(), placement);
         let error = map(&file, &plan).unwrap_err();
         assert_eq!(error.errno(), Some(libc::EPERM), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{placement}: {error}");
+        assert!(error.to_string().contains("0x0+0x6000"), "{error}");
         let options = MapOptions {
             write: false,
             ..MapOptions::default()
         };
         assert!(map_with(&file, &plan, options).is_ok());
+    }
+}
+
+/// The kernel maps no less than a whole huge page, beyond the end of an area and of the window.
+fn huge_pages() {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB;
+    let Ok(file) = rustix::fs::memfd_create("huge", flags) else {
+        println!("not tried: this kernel has no hugetlbfs");
+        return;
+    };
+    rustix::fs::ftruncate(&file, 4 * MIB).unwrap();
+    for placement in PLACEMENTS {
+        let plan = plan(&Layout::whole(3 * MIB, 4096).unwrap(), placement);
+        let window = Window::reserve(&plan).unwrap();
+        let error = Mapping::new(&file, 0, &plan, window, MapOptions::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     }
 }
 
@@ -349,6 +373,31 @@ fn drops_without_unmapping(mapping: Mapping, address: u64) -> bool {
     drop(mapping);
     let kept = at(address).is_some_and(|line| line.mode == "r--p");
     free && own.is_ok() && kept
+}
+
+/// Nor can it give what it has there to a mapping or a window of its parent's.
+fn a_child_has_no_use_of_a_window() {
+    let file = File::new(BAR);
+    let plan = plan(&holed(), Placement::Congruent);
+    let mapping = map(&file, &plan).unwrap();
+    let window = Window::reserve(&plan).unwrap();
+    let address = mapping.areas()[1].address();
+    // SAFETY: this process has one thread; the child ends without unwinding.
+    match unsafe { libc::fork() } {
+        0 => {
+            let target = std::ptr::with_exposed_provenance_mut(usize::try_from(address).unwrap());
+            let flags = MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE;
+            // SAFETY: replaces nothing.
+            let own = unsafe { mmap_anonymous(target, 4096, ProtFlags::READ, flags) };
+            let given = mapping.into_window().map(drop);
+            let made = Mapping::new(&file, 0, &plan, window, MapOptions::default()).map(drop);
+            let kind = |result: hugebar::Result<()>| result.err().map(|error| error.kind());
+            let refused = [given, made].map(kind) == [Some(ErrorKind::InvalidInput); 2];
+            let kept = at(address).is_some_and(|line| line.mode == "r--p");
+            end(own.is_ok() && refused && kept)
+        }
+        child => assert_eq!(status(child), 0, "the child could use it"),
+    }
 }
 
 fn end(good: bool) -> ! {
