@@ -36,7 +36,7 @@ pub enum Code {
     RegionSize,
     /// This machine has no leaf as large as the region has room for.
     Architecture,
-    /// Holes leave no whole block of the largest leaf.
+    /// Holes cut blocks that could have a leaf.
     Holes,
     /// The physical address is not aligned to the largest leaf.
     PhysUnaligned,
@@ -137,7 +137,7 @@ pub fn explain(evidence: &Evidence<'_>) -> Vec<Reason> {
     if evidence.is_degraded() {
         reasons.push(degraded(evidence));
     }
-    reasons.extend(expected(evidence));
+    reasons.extend(placed(evidence));
     reasons.extend(best(evidence));
     reasons
 }
@@ -186,16 +186,22 @@ fn degraded(evidence: &Evidence<'_>) -> Reason {
     } else {
         process.or_else(policy).or_else(|| device(evidence))
     };
-    rest.unwrap_or_else(|| {
-        Reason::new(
-            Code::Unexplained,
-            format!(
-                "THP, kernel and addresses are in order, and the mapping is {}",
-                hint(evidence)
-            ),
-            "none is known; please report this with the output of this command and of dmesg",
-        )
-    })
+    rest.unwrap_or_else(|| unexplained(evidence))
+}
+
+fn unexplained(evidence: &Evidence<'_>) -> Reason {
+    let facts = evidence.facts;
+    let policy = facts
+        .thp
+        .map_or("not built in".into(), |thp| thp.to_string());
+    let fact = format!(
+        "neither kernel ({}), THP policy ({policy}), prctl nor driver tells why leaves are smaller than \
+         their addresses allow; the mapping is {}",
+        facts.release,
+        hint(evidence)
+    );
+    let remedy = "none is known; please report this with the output of this command and of dmesg";
+    Reason::new(Code::Unexplained, fact, remedy)
 }
 
 fn hint(evidence: &Evidence<'_>) -> &'static str {
@@ -247,11 +253,17 @@ fn policy(evidence: &Evidence<'_>) -> Option<Reason> {
             let remedy = "hint with MADV_HUGEPAGE before anything touches the mapping";
             (policy, remedy)
         }
+        // It is among what may have closed the gate only where the kernel is not known to leave it be.
+        policy @ ThpPolicy::Unknown if facts.asks_thp_policy() != Some(false) => (
+            policy,
+            "show this process /sys/kernel/mm/transparent_hugepage",
+        ),
         _ => return None,
     };
     let asks = match facts.asks_thp_policy() {
         Some(false) => "seems to ask the THP policy although its version does not",
-        _ => "asks the THP policy",
+        Some(true) => "asks the THP policy",
+        None => "seems to ask the THP policy",
     };
     let fact = format!(
         "Linux {} {asks}, which is {policy}, and the mapping is {}",
@@ -279,17 +291,14 @@ fn device(evidence: &Evidence<'_>) -> Option<Reason> {
 }
 
 /// Why these addresses give more leaves than the best there could be.
-fn expected(evidence: &Evidence<'_>) -> Option<Reason> {
+fn placed(evidence: &Evidence<'_>) -> Option<Reason> {
     let (facts, mapping) = (evidence.facts, evidence.mapping);
     let plan = mapping.plan();
     let best = plan.best();
-    if evidence.expected().total() <= best.total() {
-        return None;
-    }
-    // An old version that has huge leaves nevertheless is no reason.
-    let counted = |leaves: &Leaves| leaves.total() > best.total();
-    if !facts.has_huge_device_leaves() {
-        return evidence.measured.is_none_or(counted).then(|| {
+    // Large leaves that were counted are no pages, whatever the version.
+    if !facts.has_huge_device_leaves() && !evidence.gate_was_open() {
+        let more = mapping.expected(&facts.device_leaf_sizes()).total() > best.total();
+        return more.then(|| {
             Reason::new(
                 Code::Kernel,
                 format!("Linux {} maps device memory in pages only", facts.release),
@@ -297,14 +306,19 @@ fn expected(evidence: &Evidence<'_>) -> Option<Reason> {
             )
         });
     }
+    if mapping.expected(&facts.leaf_sizes).total() <= best.total() {
+        return None;
+    }
     let planned = plan.shapes().iter().map(|shape| shape.alignment).max();
-    if plan.placement() == Placement::Congruent {
+    let planned = planned.unwrap_or(facts.leaf_sizes.base());
+    let congruent = plan.placement() == Placement::Congruent;
+    if congruent && mapping.alignment() < planned {
         return Some(Reason::new(
             Code::AddressSpace,
             format!(
                 "addresses could be had only at {} instead of {}",
                 Bytes(mapping.alignment()),
-                Bytes(planned.unwrap_or_default())
+                Bytes(planned)
             ),
             "raise RLIMIT_AS, or give a larger arena",
         ));
@@ -326,61 +340,96 @@ fn expected(evidence: &Evidence<'_>) -> Option<Reason> {
             plan.placement()
         ),
     };
-    Some(Reason::new(
-        Code::Placement,
-        fact,
-        "use the congruent placement",
-    ))
+    let remedy = if congruent {
+        "reserve the window by this plan: it was made for another one"
+    } else {
+        "use the congruent placement"
+    };
+    Some(Reason::new(Code::Placement, fact, remedy))
 }
 
-/// Why even the best addresses cannot have the largest leaf of this machine.
-fn best(evidence: &Evidence<'_>) -> Option<Reason> {
+/// Why even the best addresses have more leaves than a machine like this, and a region of this size, could
+/// have.
+fn best(evidence: &Evidence<'_>) -> Vec<Reason> {
+    let plan = evidence.mapping.plan();
+    let sizes = &evidence.facts.leaf_sizes;
+    let mut reasons = Vec::new();
+    if let Some(with_it) = sizes.missing() {
+        let missing = with_it.largest();
+        let leaves = plan.sum(&with_it, |area| plan.phys().behind(area.offset));
+        if leaves.count(missing) > 0 {
+            let fact = format!(
+                "this machine has no leaves of {} for device memory",
+                Bytes(missing)
+            );
+            let remedy = "none on arm64, where Linux has none; on x86-64, a CPU with pdpe1gb, which a \
+                          virtual machine may have to be given";
+            reasons.push(Reason::new(Code::Architecture, fact, remedy));
+        }
+    }
+    reasons.extend(region(evidence));
+    reasons.extend(holes(evidence));
+    reasons
+}
+
+/// What size or address of the region itself keep from it.
+fn region(evidence: &Evidence<'_>) -> Option<Reason> {
     let plan = evidence.mapping.plan();
     let sizes = &evidence.facts.leaf_sizes;
     let largest = sizes.largest();
+    let leaf = Bytes(largest);
     let region = plan.layout().region_size();
-    let hpa = plan.phys().behind(0);
-    if let Some(missing) = sizes.missing()
-        && leaf::leaves(hpa, hpa, region, &missing).count(missing.largest()) > 0
-    {
-        let fact = format!(
-            "this machine has no leaves of {} for device memory",
-            Bytes(missing.largest())
-        );
-        let remedy = "none on arm64, where Linux has none; on x86-64, a CPU with pdpe1gb, which a \
-                      virtual machine may have to be given";
-        return Some(Reason::new(Code::Architecture, fact, remedy));
-    }
-    if largest == sizes.base() || plan.best().count(largest) > 0 {
+    if largest == sizes.base() || whole(evidence).count(largest) > 0 {
         return None;
     }
-    let leaf = Bytes(largest);
-    if region < largest {
-        let fact = format!(
-            "a region of {} has no room for a leaf of {leaf}",
-            Bytes(region)
-        );
-        let remedy = if sizes
-            .as_slice()
-            .iter()
-            .any(|&size| size > sizes.base() && size <= region)
-        {
-            "a larger BAR, where the device has resizable BARs"
-        } else {
-            "none is needed: so small a BAR has few pages"
-        };
-        return Some(Reason::new(Code::RegionSize, fact, remedy));
-    }
-    let whole = leaf::leaves(hpa, hpa, region, sizes);
-    let unaligned = hpa % largest != 0 && whole.count(largest) == 0;
-    Some(if unaligned {
-        Reason::new(
+    if region >= largest {
+        return Some(Reason::new(
             Code::PhysUnaligned,
             format!("no {leaf} of physical addresses lie whole in the region"),
             "have firmware or kernel assign the BAR at a multiple of its size",
-        )
+        ));
+    }
+    let fact = format!(
+        "a region of {} has no room for a leaf of {leaf}",
+        Bytes(region)
+    );
+    let large = |&size: &u64| size > sizes.base() && size <= region;
+    let remedy = if sizes.as_slice().iter().any(large) {
+        "a larger BAR, where the device has resizable BARs"
     } else {
-        let fact = format!("holes leave no whole {leaf} of physical addresses");
-        Reason::new(Code::Holes, fact, "none: the holes are there for a reason")
-    })
+        "none is needed: so small a BAR has few pages"
+    };
+    Some(Reason::new(Code::RegionSize, fact, remedy))
+}
+
+/// What holes keep from it.
+fn holes(evidence: &Evidence<'_>) -> Option<Reason> {
+    let (best, whole) = (evidence.mapping.plan().best(), whole(evidence));
+    if best.total() <= whole.total() {
+        return None;
+    }
+    // The largest size of which they cut some.
+    let mut counts = whole.iter().rev();
+    let (size, count) = counts.find(|&(size, count)| best.count(size) < count)?;
+    let fact = format!(
+        "holes cut {} of {count} blocks of {}: at best {} leaves instead of {}",
+        count - best.count(size),
+        Bytes(size),
+        best.total(),
+        whole.total()
+    );
+    let remedy = "none: the holes are there for a reason";
+    Some(Reason::new(Code::Holes, fact, remedy))
+}
+
+/// The leaves of the region without its holes, at the best addresses.
+fn whole(evidence: &Evidence<'_>) -> Leaves {
+    let plan = evidence.mapping.plan();
+    let hpa = plan.phys().behind(0);
+    leaf::leaves(
+        hpa,
+        hpa,
+        plan.layout().region_size(),
+        &evidence.facts.leaf_sizes,
+    )
 }

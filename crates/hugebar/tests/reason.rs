@@ -20,15 +20,18 @@ fn facts(release: &str, thp: Option<ThpPolicy>, thp_disabled: ThpDisabled) -> Fa
 }
 
 fn map(layout: &Layout, phys: Phys, placement: Placement, hint: Hint) -> Mapping {
-    let file = rustix::fs::memfd_create("bar", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
-    rustix::fs::ftruncate(&file, layout.span()).unwrap();
     let plan = Plan::new(layout, phys, &X86, placement).unwrap();
-    let window = Window::reserve(&plan).unwrap();
+    map_in(Window::reserve(&plan).unwrap(), &plan, hint)
+}
+
+fn map_in(window: Window, plan: &Plan, hint: Hint) -> Mapping {
+    let file = rustix::fs::memfd_create("bar", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    rustix::fs::ftruncate(&file, plan.layout().span()).unwrap();
     let options = MapOptions {
         hint,
         ..MapOptions::default()
     };
-    Mapping::new(&file, 0, &plan, window, options).unwrap()
+    Mapping::new(&file, 0, plan, window, options).unwrap()
 }
 
 fn whole(size: u64) -> Layout {
@@ -70,6 +73,21 @@ fn nothing_to_explain() {
     // An old version with huge leaves was given them by its distribution.
     let old = facts("5.14.0-427.el9", Some(ThpPolicy::Always), ThpDisabled::No);
     assert_eq!(codes(&old, &mapping, &best, "vfio-pci"), []);
+    // What it falls short by has other reasons than its version.
+    let window = Plan::new(
+        &whole(4 * GIB),
+        Phys::At(2 * MIB),
+        &X86,
+        Placement::Congruent,
+    );
+    let window = Window::reserve(&window.unwrap()).unwrap();
+    let mapping = map_in(window, mapping.plan(), Hint::On);
+    let measured = mapping.expected(&X86);
+    assert_eq!(measured.count(2 * MIB), 2048);
+    assert_eq!(
+        codes(&old, &mapping, &measured, "vfio-pci"),
+        [Code::Placement]
+    );
 }
 
 #[test]
@@ -89,6 +107,8 @@ fn a_closed_gate_has_its_reason() {
         (Some(Madvise), No, &hinted, Code::Unexplained),
         (Some(Always), No, &unhinted, Code::Unexplained),
         (Some(Always), ExceptAdvised, &hinted, Code::Unexplained),
+        // What cannot be read may be what it was.
+        (Some(ThpPolicy::Unknown), No, &unhinted, Code::ThpPolicy),
     ] {
         let facts = facts("6.18.15", thp, disabled);
         let found = codes(&facts, mapping, &pages(mapping), "vfio-pci");
@@ -191,8 +211,18 @@ fn kernel_placement_and_shape() {
     let measured = aligned.expected(&X86);
     assert_eq!(
         codes(&today, &aligned, &measured, "vfio-pci"),
-        [Code::Placement]
+        [Code::Placement, Code::Holes]
     );
+    // Leaves of the best placement are more than the whole region's, too.
+    let carved = map(&odd, Phys::Natural, Placement::Congruent, Hint::On);
+    let best = carved.plan().best();
+    assert_eq!(best.total(), 1025);
+    assert_eq!(codes(&today, &carved, &best, "vfio-pci"), [Code::Holes]);
+    // A hole of whole blocks cuts none.
+    let blocks = whole(4 * GIB).without(Area::new(GIB, GIB)).unwrap();
+    let blocks = map(&blocks, Phys::Natural, Placement::Congruent, Hint::On);
+    let best = blocks.plan().best();
+    assert_eq!(codes(&today, &blocks, &best, "vfio-pci"), []);
 
     let small = congruent(256 * MIB, Hint::On);
     let best = small.plan().best();
@@ -217,11 +247,23 @@ fn codes_have_the_same_name_everywhere() {
     for code in [
         Code::Kernel,
         Code::ThpNotBuiltIn,
-        Code::PhysUnaligned,
-        Code::NoPopulate,
+        Code::ThpPolicy,
+        Code::ThpDisabled,
         Code::NoHugepage,
+        Code::Placement,
+        Code::AddressSpace,
+        Code::RegionSize,
         Code::Architecture,
+        Code::Holes,
+        Code::PhysUnaligned,
+        Code::PhysUnknown,
         Code::Device,
+        Code::Driver,
+        Code::DecodeOff,
+        Code::NoPopulate,
+        Code::Unmeasured,
+        Code::Limit,
+        Code::Unexplained,
     ] {
         let json = serde_json::to_string(&code).unwrap();
         assert_eq!(json, format!("\"{code}\""));

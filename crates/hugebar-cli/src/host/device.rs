@@ -12,9 +12,6 @@ use super::{bars, holders};
 use crate::failure::Failure;
 use crate::output::Step;
 
-/// What the class of a bridge begins with, in sysfs.
-const BRIDGE: &str = "0x06";
-
 /// The steps that concern a device.
 pub(crate) fn steps(
     function: &Function,
@@ -52,8 +49,7 @@ pub(super) fn sysfs(function: &Function, name: &str) -> PathBuf {
 }
 
 fn binding(function: &Function, driver: Option<&str>) -> Step {
-    let class = fs::read_to_string(sysfs(function, "class")).unwrap_or_default();
-    if class.starts_with(BRIDGE) && !driver.is_some_and(is_vfio) {
+    if function.is_bridge() {
         let remedy = "choose a device behind it: what the kernel itself needs is not for programs";
         return Step::blocker("driver", "the device is a bridge", remedy);
     }

@@ -14,6 +14,9 @@ pub struct KernelVersion {
 }
 
 impl KernelVersion {
+    /// The first with leaves larger than a page for device memory.
+    pub(super) const FIRST_WITH_LARGE_LEAVES: Self = Self::new(6, 12, 0);
+
     /// A version by its numbers.
     pub const fn new(major: u32, minor: u32, patch: u32) -> Self {
         Self {

@@ -57,14 +57,23 @@ impl Facts {
     }
 
     /// Whether this kernel, as released, asks the THP policy before it installs large leaves of device
-    /// memory ([`KernelVersion::asks_thp_policy`]); `None` for a release without numbers.
+    /// memory ([`KernelVersion::asks_thp_policy`]).
+    ///
+    /// `None` where the release does not tell: without numbers, or with those of a distribution that counts
+    /// its own releases (`6.17.0-8-generic`, `6.12.0-55.el10`), since it is not known what it has taken back.
     pub fn asks_thp_policy(&self) -> Option<bool> {
-        self.kernel.map(KernelVersion::asks_thp_policy)
+        let kernel = self.kernel?;
+        let own_count =
+            kernel.patch == 0 && self.release.contains('-') && !self.release.contains("-rc");
+        if own_count && kernel >= KernelVersion::FIRST_WITH_LARGE_LEAVES {
+            return None;
+        }
+        Some(kernel.asks_thp_policy())
     }
 
     pub(crate) fn has_huge_device_leaves(&self) -> bool {
-        const FIRST: KernelVersion = KernelVersion::new(6, 12, 0);
-        self.kernel.is_none_or(|kernel| kernel >= FIRST)
+        let first = KernelVersion::FIRST_WITH_LARGE_LEAVES;
+        self.kernel.is_none_or(|kernel| kernel >= first)
     }
 }
 
@@ -135,6 +144,38 @@ mod tests {
         assert!(facts.kernel.is_some(), "{}", facts.release);
         assert!(page_table_bytes().is_some_and(|bytes| bytes > 0));
         assert!(threads().is_some_and(|threads| threads > 0));
+    }
+
+    #[test]
+    fn distributions_that_count_their_own_releases_do_not_tell() {
+        let asks = |release: &str| {
+            let mut facts = Facts::observe();
+            facts.release = release.to_owned();
+            facts.kernel = KernelVersion::parse(release);
+            facts.asks_thp_policy()
+        };
+        for release in [
+            "6.17.0-8-generic",
+            "6.12.0-55.12.1.el10_0.x86_64",
+            "mystery",
+        ] {
+            assert_eq!(asks(release), None, "{release}");
+        }
+        for release in [
+            "6.12.107+deb13-cloud-amd64",
+            "6.13.0",
+            "6.17.0-rc3",
+            "6.18.15-200.fc43",
+        ] {
+            assert_eq!(asks(release), Some(true), "{release}");
+        }
+        for release in [
+            "6.1.0-56-cloud-amd64",
+            "5.14.0-427.el9",
+            "7.3.4+deb13-cloud-amd64",
+        ] {
+            assert_eq!(asks(release), Some(false), "{release}");
+        }
     }
 
     #[test]

@@ -77,6 +77,15 @@ impl Function {
         u16::from_str_radix(digits, 16).map_err(|_| self.malformed(name, &text))
     }
 
+    /// Whether the function is a bridge to another bus (class 0x0604 or 0x0607), which VFIO never hands out:
+    /// its header is not that of a device.
+    pub fn is_bridge(&self) -> bool {
+        let class = self.text("class").unwrap_or_default();
+        ["0x0604", "0x0607"]
+            .iter()
+            .any(|bridge| class.starts_with(bridge))
+    }
+
     /// The name of the driver that the function is bound to.
     pub fn driver(&self) -> Result<Option<String>> {
         self.link("driver")

@@ -8,14 +8,15 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::facts::KernelVersion;
 use crate::pci::{Address, Function};
-use crate::sys::{abi, file, vfio};
+use crate::sys::{abi, file, process, vfio};
 
 use super::{Container, IommuKind};
 
-/// Drivers that leave a group viable beside VFIO's own (`vfio_dev_driver_allowed` of old kernels; since
-/// 5.18 each such driver says so itself by `driver_managed_dma`).
-const HARMLESS: [&str; 3] = ["pci-stub", "pcieport", "shpchp"];
+/// Drivers that leave a group viable beside VFIO's own: they say so themselves by `driver_managed_dma`
+/// (Linux 5.18). Before, `pci-stub` did, and any driver of a bridge (`vfio_dev_driver_allowed`).
+const HARMLESS: [&str; 2] = ["pci-stub", "pcieport"];
 
 /// Whether a driver is one of VFIO's: `vfio-pci`, or a variant such as `mlx5_vfio_pci`.
 pub fn is_vfio(driver: &str) -> bool {
@@ -104,6 +105,10 @@ impl Group {
                 .of_kind(ErrorKind::NotBound)
                 .remedy("the driver of the device is not VFIO's"),
             Errno::BUSY => failed(errno).remedy("another process has the device open"),
+            // Where type1 says it of the group, iommufd does of each device.
+            Errno::PERM if self.container.kind() == IommuKind::Iommufd => {
+                no_interrupt_remapping(failed(errno), "iommufd")
+            }
             _ => failed(errno),
         })
     }
@@ -146,10 +151,13 @@ pub(super) fn not_viable(number: u32) -> Error {
 /// The devices of an IOMMU group that drivers other than VFIO's use, each with its driver: they keep the
 /// group from being viable. From sysfs; opens nothing.
 pub fn held_by_others(number: u32) -> Vec<String> {
+    let kernel = KernelVersion::parse(&process::kernel_release());
+    let spares_bridges = kernel.is_some_and(|kernel| kernel < KernelVersion::new(5, 18, 0));
     let mut held = Vec::new();
     for function in Function::in_group(number).unwrap_or_default() {
+        let spared = spares_bridges && function.is_bridge();
         if let Ok(Some(driver)) = function.driver() {
-            if !is_vfio(&driver) && !HARMLESS.contains(&driver.as_str()) {
+            if !spared && !is_vfio(&driver) && !HARMLESS.contains(&driver.as_str()) {
                 held.push(format!("{} is bound to {driver}", function.address()));
             }
         }

@@ -39,7 +39,8 @@ impl fmt::Display for Backend {
 
 impl Device {
     /// Opens the device at an address in an address space of its own, by the first backend that this
-    /// host has: type1, which can populate BARs too, or iommufd. Never without an IOMMU.
+    /// host has and this process may use: type1, which can populate BARs too, or iommufd. Never without an
+    /// IOMMU.
     ///
     /// # Errors
     ///
@@ -57,12 +58,12 @@ impl Device {
     /// ```
     pub fn open(address: Address) -> Result<Self> {
         let first = match Self::open_by(address, Backend::Type1) {
-            Err(error) if lacks_backend(error.kind()) => error,
+            Err(error) if concerns_backend(error.kind()) => error,
             decided => return decided,
         };
         match Self::open_by(address, Backend::Iommufd) {
-            // The host has neither: what the first one lacks is the likelier thing to mend.
-            Err(error) if lacks_backend(error.kind()) => Err(first),
+            // Neither will do: what the first one lacks is the likelier thing to mend.
+            Err(error) if concerns_backend(error.kind()) => Err(first),
             decided => decided,
         }
     }
@@ -198,9 +199,16 @@ impl Device {
     }
 }
 
-/// Whether a failure says that the host does not have a backend, and not that the device cannot be had.
-fn lacks_backend(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::NotFound | ErrorKind::Unsupported)
+/// Whether a failure is about the backend, so that the device may be had by another one: the host does not
+/// have it, this process may not use it, or its module insists on interrupt remapping.
+fn concerns_backend(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::NotFound
+            | ErrorKind::Unsupported
+            | ErrorKind::PermissionDenied
+            | ErrorKind::NoInterruptRemapping
+    )
 }
 
 /// The IOMMU group of the device at an address.
@@ -210,8 +218,8 @@ fn group_of(address: Address) -> Result<u32> {
         Error::new(ErrorKind::NoIommu, "the device has no IOMMU group")
             .on(address)
             .remedy(
-                "turn the IOMMU on, in the firmware and by the kernel parameter intel_iommu=on \
-                 (Intel) or amd_iommu=on (AMD)",
+                "turn the IOMMU on in the firmware, and boot with intel_iommu=on (Intel) or without \
+                 amd_iommu=off (AMD)",
             )
     })
 }
