@@ -30,6 +30,7 @@ pub struct Spec {
     thp: Option<Thp>,
     devices: Vec<String>,
     bind: bool,
+    load: bool,
     append: Vec<String>,
     qemu: Vec<String>,
     copies: Vec<HostFile>,
@@ -50,6 +51,7 @@ impl Spec {
             thp: None,
             devices: Vec::new(),
             bind: true,
+            load: true,
             append: Vec::new(),
             qemu: Vec::new(),
             copies: Vec::new(),
@@ -89,6 +91,13 @@ impl Spec {
     pub fn no_bind(mut self) -> Self {
         self.bind = false;
         self
+    }
+
+    /// Loads no kernel modules, and so binds no devices: a host that has never heard of VFIO.
+    #[must_use]
+    pub fn no_modules(mut self) -> Self {
+        self.load = false;
+        self.no_bind()
     }
 
     /// Adds words to the kernel's command line.
@@ -209,7 +218,7 @@ impl Spec {
     ) -> Result<Initramfs> {
         let mut initramfs = Initramfs::new();
         let mut modules = Vec::new();
-        if let Some(dir) = &kernel.modules {
+        if let Some(dir) = kernel.modules.as_ref().filter(|_| self.load) {
             for (number, file) in kernel::load_order(dir)?.into_iter().enumerate() {
                 let name = file.rsplit('/').next().unwrap_or(&file);
                 let path = format!("/lib/modules/{number:02}-{name}");

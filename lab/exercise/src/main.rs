@@ -85,6 +85,9 @@ enum Scenario {
     },
     /// Become another program for which transparent huge pages are disabled
     NoThp {
+        /// But not for memory that is hinted
+        #[arg(long)]
+        except_advised: bool,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         command: Vec<String>,
     },
@@ -140,7 +143,10 @@ fn main() -> Result<()> {
         Scenario::Pinned { device } => pinned::run(device),
         Scenario::Tables { pid } => tables::run(pid),
         Scenario::Watched { device } => watched::run(device),
-        Scenario::NoThp { command } => no_thp(&command),
+        Scenario::NoThp {
+            except_advised,
+            command,
+        } => no_thp(except_advised, &command),
     }?;
     if !leaves_something {
         before.unchanged()?;
@@ -150,8 +156,16 @@ fn main() -> Result<()> {
 }
 
 /// `PR_SET_THP_DISABLE` is inherited over exec, as from a service manager or container runtime.
-fn no_thp(command: &[String]) -> Result<()> {
-    rustix::thread::disable_transparent_huge_pages(true)?;
+#[allow(unsafe_code, reason = "rustix has no flags for it")]
+fn no_thp(except_advised: bool, command: &[String]) -> Result<()> {
+    // `PR_THP_DISABLE_EXCEPT_ADVISED` of include/uapi/linux/prctl.h (Linux 6.18).
+    let flags: libc::c_ulong = if except_advised { 1 << 1 } else { 0 };
+    let (on, none): (libc::c_ulong, libc::c_ulong) = (1, 0);
+    // SAFETY: the request takes four numbers, and changes nothing but what huge pages are used for.
+    let answer = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, on, flags, none, none) };
+    if answer != 0 {
+        return Err(std::io::Error::last_os_error().into());
+    }
     turn_into(command, None)
 }
 

@@ -75,6 +75,7 @@ impl FromStr for Thp {
 /// | `@readlink PATH` | prints where a symbolic link leads |
 /// | `@exists PATH` | status 0 if there is something, 1 if not |
 /// | `@chmod MODE PATH…`, `@chown UID PATH…` | as the programs of that name; the mode is octal |
+/// | `@cover PATH WITH` | mounts one file over another |
 /// | `@bind ADDRESS DRIVER`, `@unbind ADDRESS` | gives a PCI function to a driver, takes it away |
 /// | `@dmesg` | prints the kernel's log |
 /// | `@sleep SECONDS` | waits; fractions are possible |

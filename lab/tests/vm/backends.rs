@@ -1,6 +1,6 @@
 //! `hugebar map` by each backend: the same leaves, and the page tables as witness.
 
-use hugebar_lab::Output;
+use hugebar_lab::{Command, Output};
 
 use crate::report::{ErrorReport, Region, Report, machine, map, map_json};
 
@@ -116,6 +116,54 @@ fn no_iommu_only_when_it_is_asked_for_by_name() {
     );
 }
 
+/// `/dev/vfio/vfio` that is really an iommufd (`CONFIG_IOMMUFD_VFIO_CONTAINER`), here by putting the one over
+/// the other: it is recognised before it says EFAULT, and KVM populates instead.
+#[test]
+fn a_container_that_is_really_iommufds() {
+    let cover = Command::new(["@cover", "/dev/vfio/vfio", "/dev/iommu"]);
+    let commands = [
+        cover.clone(),
+        map_json("0000:00:10.0 --bar 2 --witness"),
+        map_json("0000:00:10.0 --bar 2 --backend type1 --exclude 0x6000+0x1000"),
+        Command::new(["hugebar", "doctor", "0000:00:10.0"]),
+    ];
+    let report = machine("lab").run(&commands).unwrap();
+    let [_, auto, hole, doctor] = &report.commands[..] else {
+        panic!("{report:?}");
+    };
+    for (output, leaves) in [(auto, [4, 0, 0]), (hole, [3, 511, 511])] {
+        let region = region(output, "type1");
+        assert_eq!(region.populated_by.as_deref(), Some("kvm"));
+        assert_eq!(region.measured(), leaves);
+    }
+    assert!(doctor.success(), "{doctor:?}");
+
+    // Its refusal comes with the device, not with the IOMMU.
+    let wanted = map("0000:00:10.0 --bar 2 --backend type1");
+    let report = machine("lab").append("intremap=off").run(&[cover, wanted]);
+    let refused = &report.unwrap().commands[1];
+    assert_eq!(refused.code(), 2, "{refused:?}");
+    let remedy = "iommufd.allow_unsafe_interrupts=1";
+    assert!(refused.stderr().contains(remedy), "{refused:?}");
+}
+
+/// Without interrupt remapping, where that risk is accepted for one of the two only.
+#[test]
+fn interrupts_not_remapped_for_one_backend() {
+    let report = machine("lab")
+        .append("intremap=off iommufd.allow_unsafe_interrupts=1")
+        .run(&[
+            map_json("0000:00:10.0 --bar 2"),
+            map("0000:00:10.0 --bar 2 --backend type1"),
+        ])
+        .unwrap();
+    assert_eq!(region(&report.commands[0], "iommufd").verdict, "optimal");
+    let refused = &report.commands[1];
+    assert_eq!(refused.code(), 2, "{refused:?}");
+    let remedy = "vfio_iommu_type1.allow_unsafe_interrupts=1";
+    assert!(refused.stderr().contains(remedy), "{refused:?}");
+}
+
 /// Whoever has the device, by whichever backend, keeps the others out.
 #[test]
 fn a_device_that_is_taken_is_busy() {
@@ -125,8 +173,8 @@ fn a_device_that_is_taken_is_busy() {
         let hold = map(&format!("0000:00:10.0 --bar 2 --backend {held} --hold"));
         commands.push(hold.background("optimal"));
         commands.push(map(&format!("0000:00:10.0 --bar 2 --backend {wanted}")));
-        commands.push(hugebar_lab::Command::new(["@signal", index.as_str(), "15"]));
-        commands.push(hugebar_lab::Command::new(["@wait", index.as_str()]));
+        commands.push(Command::new(["@signal", index.as_str(), "15"]));
+        commands.push(Command::new(["@wait", index.as_str()]));
     }
     let report = machine("lab").run(&commands).unwrap();
     for busy in [&report.commands[1], &report.commands[5]] {

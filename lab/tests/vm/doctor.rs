@@ -4,7 +4,7 @@ use hugebar_lab::{Command, Output, Thp};
 use serde::Deserialize;
 
 use crate::device::with_exercise;
-use crate::report::{kernel_that_asks, machine, map, version};
+use crate::report::{Report as Mapped, kernel_that_asks, machine, map, version};
 
 #[derive(Debug, Deserialize)]
 struct Report {
@@ -25,7 +25,7 @@ fn doctor(arguments: &str) -> Command {
     Command::new(words.chain(arguments.split_whitespace()))
 }
 
-fn report(output: &Output) -> Report {
+fn report_of(output: &Output) -> Report {
     let report: Report = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {output:?}"));
     assert_eq!(report.version, 1);
@@ -36,7 +36,7 @@ fn report(output: &Output) -> Report {
 
 /// The steps of one status are these, in this order.
 fn assert_steps(output: &Output, status: &str, steps: &[&str]) {
-    let report = report(output);
+    let report = report_of(output);
     let found = report.steps.iter().filter(|step| step.status == status);
     let found: Vec<_> = found.map(|step| step.step.as_str()).collect();
     assert_eq!(found, steps, "{status}: {output:?}");
@@ -44,7 +44,7 @@ fn assert_steps(output: &Output, status: &str, steps: &[&str]) {
 
 /// A step has this status, its fact these words, and a remedy unless it is ok.
 fn assert_step(output: &Output, name: &str, status: &str, words: &str) {
-    let report = report(output);
+    let report = report_of(output);
     let step = report.steps.iter().find(|step| step.step == name);
     let step = step.unwrap_or_else(|| panic!("{name}: {output:?}"));
     assert_eq!(step.status, status, "{step:?}");
@@ -71,6 +71,9 @@ fn in_use_and_free(kernel: &str, backend: &str, node: &str, with: &str) {
         );
         Command::new(words.split(' '))
     };
+    // By whichever way this user may take.
+    let map_as_user = "exercise limited --uid 1000 hugebar map --json 0000:00:10.0 --bar 2";
+    let map_as_user = Command::new(map_as_user.split(' '));
     let only_mapped = format!("exercise mapped --close --backend {backend} 0000:00:10.0");
     let only_mapped = Command::new(only_mapped.split(' '));
     let report = with_exercise(kernel)
@@ -88,12 +91,13 @@ fn in_use_and_free(kernel: &str, backend: &str, node: &str, with: &str) {
             as_user(64 << 10),
             as_user(256 << 20),
             as_user(4 << 30),
+            map_as_user,
             // Somebody who has kept nothing but a mapping.
             only_mapped.background("mapped"),
             doctor("0000:00:10.0"),
             map("0000:00:10.0 --bar 2"),
-            Command::new(["@signal", "11", "15"]),
-            Command::new(["@wait", "11"]),
+            Command::new(["@signal", "12", "15"]),
+            Command::new(["@wait", "12"]),
             // As firmware and other drivers leave it.
             Command::new(["exercise", "decode-off", "0000:00:10.0"]),
             doctor("0000:00:10.0"),
@@ -116,6 +120,7 @@ fn in_use_and_free(kernel: &str, backend: &str, node: &str, with: &str) {
         low,
         owner,
         plenty,
+        opened,
         _,
         mapped,
         busy,
@@ -156,6 +161,15 @@ fn in_use_and_free(kernel: &str, backend: &str, node: &str, with: &str) {
     assert_steps(owner, "warning", &["memlock", "reset"]);
     assert_step(owner, "node", "ok", node);
     assert_steps(plenty, "warning", &["reset"]);
+    let opened = Mapped::parse(opened);
+    assert_eq!(opened.backend, backend);
+    // Nothing but a container populates for a user who may not use KVM.
+    let verdict = match backend {
+        "iommufd" => ("unmeasured", vec!["no-populate"]),
+        _ => ("optimal", vec![]),
+    };
+    let region = &opened.regions[0];
+    assert_eq!((region.verdict.as_str(), region.codes()), verdict);
     // By its own node the mapping has a name; otherwise it may be of any device of that size.
     let (status, words) = match backend {
         "iommufd" => ("blocker", "(exercise) has it mapped"),
@@ -205,6 +219,25 @@ fn iommu_off() {
     assert!(host.stdout().contains("intel_iommu=on"), "{host:?}");
 }
 
+/// A host that VFIO was never used on: what is to be loaded comes before what is to be bound.
+#[test]
+fn nothing_is_loaded() {
+    let report = machine("newest")
+        .no_modules()
+        .run(&[doctor("0000:00:10.0"), doctor("")])
+        .unwrap();
+    let [device, host] = &report.commands[..] else {
+        panic!("{report:?}");
+    };
+    assert_steps(device, "blocker", &["vfio", "driver"]);
+    assert_steps(host, "blocker", &["vfio"]);
+    for step in report_of(device).steps {
+        let remedy = step.remedy.unwrap_or_default();
+        let loads = remedy.contains("modprobe vfio-pci");
+        assert_eq!(loads, step.status == "blocker", "{}: {remedy}", step.step);
+    }
+}
+
 /// Without an IOMMU, where that is allowed: a warning, and a device that can be opened.
 #[test]
 fn no_iommu_but_allowed() {
@@ -214,11 +247,17 @@ fn no_iommu_but_allowed() {
             doctor("0000:00:10.0"),
             map("0000:00:10.0 --bar 2 --hold --backend noiommu").background("BAR 2"),
             doctor("0000:00:10.0"),
+            Command::new(["@signal", "1", "15"]),
+            Command::new(["@wait", "1"]),
+            Command::new(["@unbind", "0000:00:10.0"]),
+            doctor("0000:00:10.0"),
         ])
         .unwrap();
-    let [free, _, held] = &report.commands[..] else {
+    let [free, _, held, _, _, _, unbound] = &report.commands[..] else {
         panic!("{report:?}");
     };
+    // It has a group only while a driver of VFIO's makes one up.
+    assert_steps(unbound, "blocker", &["driver"]);
     assert_steps(free, "blocker", &[]);
     assert_step(free, "iommu", "warning", "no-IOMMU mode is allowed");
     assert_step(free, "node", "ok", "/dev/vfio/noiommu-");
@@ -287,6 +326,13 @@ fn policies(kernel: &str, asked: bool) {
     };
     assert_steps(never, "blocker", blockers);
     assert_step(never, "thp", status, "policy never");
+    let (major, minor) = (version(kernel).major, version(kernel).minor);
+    for (since, what) in [(15, "DMA maps by leaf"), (19, "BARs as dma-bufs")] {
+        let told = never
+            .stdout()
+            .contains(&format!("{what} came with 6.{since}"));
+        assert_eq!(told, (major, minor) < (6, since), "{what}: {never:?}");
+    }
     assert_eq!(pages.code(), i32::from(asked), "{pages:?}");
     assert_steps(madvise, "blocker", &[]);
     assert_step(madvise, "thp", "ok", "policy madvise");

@@ -318,9 +318,34 @@ fn policies_that_the_kernel_asks() {
                 inspect("{pid:0} --json --smaps"),
                 inspect("{pid:0} --json").thp(Thp::Never),
                 inspect("{pid:0} --require 1G"),
+                Command::new(["@signal", "0", "15"]),
+                Command::new(["@wait", "0"]),
+                // And what is not hinted.
+                map("0000:00:10.0 --bar 2 --hint off --limit 0 --hold")
+                    .thp(Thp::Madvise)
+                    .background("BAR 2"),
+                inspect("{pid:8} --json"),
+                inspect("{pid:8} --require 1G"),
+                inspect("{pid:8} --json --smaps"),
+                inspect("{pid:8} --require 1G --smaps"),
             ])
             .unwrap();
-        let [_, always, madvise, advised, never, required] = &report.commands[..] else {
+        let [
+            _,
+            always,
+            madvise,
+            advised,
+            never,
+            required,
+            _,
+            _,
+            _,
+            unknown,
+            perhaps,
+            unhinted,
+            refused,
+        ] = &report.commands[..]
+        else {
             panic!("{report:?}");
         };
         let seen = |output| {
@@ -338,6 +363,12 @@ fn policies_that_the_kernel_asks() {
         assert_eq!(seen(advised), none, "{kernel}: it is hinted");
         assert_eq!(seen(never), asked([0, 0, 1_048_576]), "{kernel}");
         assert_eq!(required.code(), i32::from(asks), "{kernel}");
+        assert_eq!(seen(unknown), asked([4, 0, 0]), "{kernel}");
+        assert!(perhaps.success(), "{perhaps:?}");
+        let warned = perhaps.stderr().contains("not known for certain");
+        assert_eq!(warned, asks, "{perhaps:?}");
+        assert_eq!(seen(unhinted), asked([0, 0, 1_048_576]), "{kernel}");
+        assert_eq!(refused.code(), i32::from(asks), "{refused:?}");
     }
 }
 

@@ -60,7 +60,11 @@ impl Script {
             assert_eq!(region.measured(), leaves, "{name}");
             assert_eq!(region.faults, leaves.iter().sum::<u64>(), "{name}");
             assert!(region.complete, "{name}: {region:?}");
-            let codes: &[&str] = if leaves[0] > 0 { &[] } else { &["region-size"] };
+            let codes: &[&str] = match leaves {
+                [0, ..] => &["region-size"],
+                [_, 0, 0] => &[],
+                _ => &["holes"],
+            };
             assert_eq!(region.codes(), codes, "{name}");
             assert_eq!(region.verdict, "optimal", "{name}");
         });
@@ -307,6 +311,37 @@ fn a_cpu_without_gib_pages() {
     assert_eq!(region.codes(), ["architecture"]);
     assert_eq!(required.code(), 2, "{required:?}");
     assert!(required.stdout().contains("no leaf size of this machine"));
+}
+
+/// What is disabled for the process but for hinted memory: a hint is as good as always, and without one there
+/// are pages on every kernel that knows the flag.
+#[test]
+fn disabled_except_for_what_is_hinted() {
+    let limited = |words: &str| {
+        let line = format!("exercise no-thp --except-advised hugebar {words}");
+        Command::new(line.split(' '))
+    };
+    let report = with_exercise("newest")
+        .device("pci-testdev,membar=1G")
+        .run(&[
+            limited("map --json 0000:00:10.0 --bar 2").thp(Thp::Always),
+            limited("map --json 0000:00:10.0 --bar 2 --hint off"),
+            limited("doctor"),
+        ])
+        .unwrap();
+    let [hinted, unhinted, doctor] = &report.commands[..] else {
+        panic!("{report:?}");
+    };
+    let region = Report::region(hinted);
+    assert_eq!((region.measured(), region.codes()), ([1, 0, 0], vec![]));
+    let region = Report::region(unhinted);
+    assert_eq!(region.measured(), [0, 0, PAGES / 4]);
+    assert_eq!(region.codes(), ["thp-disabled"]);
+    assert!(
+        doctor.success(),
+        "it works for programs that hint: {doctor:?}"
+    );
+    assert!(doctor.stdout().contains("EXCEPT_ADVISED"), "{doctor:?}");
 }
 
 /// Without the addresses to align 4 GiB by 1 GiB in, the next smaller leaf has to do, and that is said.

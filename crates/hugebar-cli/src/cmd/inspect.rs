@@ -4,19 +4,18 @@ use std::collections::BTreeMap;
 use std::io;
 
 use hugebar::ErrorKind;
-use hugebar::facts::{Facts, ThpPolicy};
-use hugebar::leaf::{self, Bytes, Leaves};
+use hugebar::facts::Facts;
 use hugebar::pci;
-use hugebar::reason::{Code, Reason};
+use hugebar::reason::Code;
 use hugebar::verdict::reaches;
 
 use crate::Answer;
 use crate::args::{InspectArgs, Requirement};
 use crate::failure::{Failure, host};
-use crate::host::maps::{self, Advice, Vma};
 use crate::host::owner::{Devices, Owner};
-use crate::host::proc;
-use crate::output::{self, AdviceReport, InspectReport, MappingReport, ProcessReport};
+use crate::host::seen::Seen;
+use crate::host::{maps, proc};
+use crate::output::{self, InspectReport, MappingReport, ProcessReport};
 
 /// Runs the command.
 pub(crate) fn run(args: &InspectArgs) -> Result<Answer, Failure> {
@@ -51,17 +50,38 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Answer, Failure> {
         }
     }
     output::deliver(&report, args.json)?;
-    if args.require.is_some() && report.unreadable > 0 {
+    if args.require.is_some() {
+        warn_of_unknown(&report);
+    }
+    Ok(match args.require {
+        Some(required) if !meets(&report, required) => Answer::No,
+        _ => Answer::Yes,
+    })
+}
+
+/// Tells what an answer to `--require` does not take in.
+fn warn_of_unknown(report: &InspectReport) {
+    if report.unreadable > 0 {
         output::warn(format_args!(
             "--require: {} processes could not be read <{}>",
             report.unreadable,
             proc::lacking()
         ));
     }
-    Ok(match args.require {
-        Some(required) if !meets(&report, required) => Answer::No,
-        _ => Answer::Yes,
-    })
+    // Where it is known to close the gate, the mapping falls short anyway.
+    let asked = |own: &&MappingReport| {
+        let policy = own
+            .reasons
+            .iter()
+            .any(|reason| reason.code == Code::ThpPolicy);
+        policy && own.largest > own.possible.sizes().base()
+    };
+    for own in report.mappings().filter(asked) {
+        output::warn(format_args!(
+            "--require: the THP policy may keep {} to pages, which is not known for certain",
+            own.address
+        ));
+    }
 }
 
 /// What is looked at, and by what.
@@ -92,7 +112,10 @@ impl Look<'_> {
         let mut process = ProcessReport {
             pid,
             name: proc::name(pid),
-            thp_disabled: maps::field(&status, "THP_enabled").map(|enabled| enabled == "0"),
+            // Without THP there is none to disable, though it says 0.
+            thp_disabled: maps::field(&status, "THP_enabled")
+                .filter(|_| self.facts.thp.is_some())
+                .map(|enabled| enabled == "0"),
             mappings: Vec::new(),
         };
         if vmas.is_empty() {
@@ -135,158 +158,6 @@ impl Look<'_> {
         self.device
             .as_ref()
             .is_none_or(|wanted| names.any(|name| name == wanted))
-    }
-}
-
-/// What is known of a mapping.
-struct Seen<'a> {
-    facts: &'a Facts,
-    vma: &'a Vma,
-    owner: Owner,
-    /// The physical address, or a number congruent with it.
-    hpa: u64,
-    thp_disabled: bool,
-    advice: Option<Advice>,
-}
-
-impl Seen<'_> {
-    fn report(mut self) -> MappingReport {
-        let sizes = self.facts.leaf_sizes;
-        let physical = self.owner.place.and_then(|place| place.physical);
-        let possible = self.possible();
-        let best = leaf::leaves(self.hpa, self.hpa, self.vma.size, &sizes);
-        let agree = |size: &&u64| self.vma.start % **size == self.hpa % **size;
-        let congruent = sizes.as_slice().iter().rev().find(agree).copied();
-        let congruent = congruent.unwrap_or(sizes.base());
-        let reasons = self.reasons(&best, &possible, congruent);
-        let names = self.owner.devices.drain(..).map(|device| device.name);
-        let mut names: Vec<_> = names.collect();
-        let device = match names.len() {
-            1 => names.pop(),
-            _ => None,
-        };
-        MappingReport {
-            address: format!("{:#x}", self.vma.start),
-            size: self.vma.size,
-            device,
-            candidates: names,
-            region: self.owner.place.map(|place| place.region),
-            offset: self.owner.place.map(|place| place.offset),
-            physical: physical.map(|address| format!("{address:#x}")),
-            congruent,
-            optimal: possible.total() <= best.total(),
-            best,
-            possible,
-            smaps: self.advice.map(AdviceReport::from),
-            reasons,
-        }
-    }
-
-    /// By the rule, at its address, with what this kernel has for this process.
-    fn possible(&self) -> Leaves {
-        let sizes = if self.pages_only() {
-            self.facts.leaf_sizes.only_base()
-        } else {
-            self.facts.device_leaf_sizes()
-        };
-        let mut possible = Leaves::none(&self.facts.leaf_sizes);
-        possible.add_all(&leaf::leaves(
-            self.vma.start,
-            self.hpa,
-            self.vma.size,
-            &sizes,
-        ));
-        possible
-    }
-
-    fn pages_only(&self) -> bool {
-        let closed = self.asked_policy() == Some(ThpPolicy::Never);
-        self.thp_disabled || self.refused() || closed
-    }
-
-    /// The THP policy, where this kernel asks it.
-    fn asked_policy(&self) -> Option<ThpPolicy> {
-        let asks = self.facts.asks_thp_policy() == Some(true);
-        self.facts.thp.filter(|_| asks)
-    }
-
-    fn refused(&self) -> bool {
-        self.advice.is_some_and(|advice| advice.refused)
-    }
-
-    fn reasons(&self, best: &Leaves, possible: &Leaves, congruent: u64) -> Vec<Reason> {
-        let Vma { start, size, .. } = *self.vma;
-        let facts = self.facts;
-        let mut reasons = Vec::new();
-        let mut reason = |code, fact, remedy: &str| {
-            let reason: Reason = Reason::new(code, fact, remedy);
-            reasons.push(reason);
-        };
-        let short = possible.total() > best.total();
-        if short && facts.device_leaf_sizes() != facts.leaf_sizes {
-            let fact = format!("Linux {} maps device memory in pages only", facts.release);
-            reason(Code::Kernel, fact, "use Linux 6.12 or later");
-        }
-        if short && self.thp_disabled {
-            let fact = "transparent huge pages are off for this process (PR_SET_THP_DISABLE)";
-            let remedy = "start it without that setting, which is inherited, or have it call \
-                          prctl(PR_SET_THP_DISABLE, 0) before it populates the mapping";
-            reason(Code::ThpDisabled, fact.to_owned(), remedy);
-        }
-        if short && self.refused() {
-            let fact = format!("{start:#x} is advised with MADV_NOHUGEPAGE");
-            reason(
-                Code::NoHugepage,
-                fact,
-                "have the program spare device memory that advice",
-            );
-        }
-        if leaf::leaves(start, self.hpa, size, &facts.leaf_sizes).total() > best.total() {
-            let agree = Bytes(congruent);
-            let fact = format!("{start:#x} and its physical address agree modulo {agree} only");
-            let remedy = "have the program map it at a congruent address, as hugebar does";
-            reason(Code::Placement, fact, remedy);
-        }
-        let hinted = self.advice.is_some_and(|advice| advice.hinted);
-        let large = possible.bytes_at_least(facts.leaf_sizes.base() + 1) > 0;
-        let asked = match self.asked_policy() {
-            Some(ThpPolicy::Never) if short => Some((ThpPolicy::Never, "pages only")),
-            Some(ThpPolicy::Madvise) if large && !hinted => {
-                let told = self.advice.is_some();
-                let what = if told {
-                    "it is not hinted, so pages only"
-                } else {
-                    "pages only unless it is hinted"
-                };
-                Some((ThpPolicy::Madvise, what))
-            }
-            _ => None,
-        };
-        if let Some((policy, what)) = asked {
-            reason(
-                Code::ThpPolicy,
-                format!(
-                    "Linux {} asks the THP policy, which is {policy}: {what}",
-                    facts.release
-                ),
-                "set it to always, or to madvise and have the program hint before it touches the mapping",
-            );
-        }
-        if self.owner.devices.len() != 1 {
-            let fact = match self.owner.devices.as_slice() {
-                [] => format!("nothing that the process has open tells whose {start:#x} is"),
-                several => {
-                    let names: Vec<_> = several.iter().map(|device| &*device.name).collect();
-                    format!("{start:#x} can be of {}", names.join(" or "))
-                }
-            };
-            reason(
-                Code::Device,
-                fact,
-                "have the program open devices by their own nodes (/dev/vfio/devices), which maps names",
-            );
-        }
-        reasons
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use hugebar::leaf::Bytes;
-use hugebar::pci::Function;
+use hugebar::pci::{Address, Function};
 
 use super::device::sysfs;
 use super::rebar::{self, Resizable};
@@ -16,6 +16,7 @@ const STEP: &str = "bar-size";
 /// Flags of `include/linux/ioport.h`, as `resource` in sysfs shows them.
 const MEMORY: u64 = 0x200;
 const PREFETCH: u64 = 0x2000;
+const UNSET: u64 = 0x2000_0000;
 
 /// Where the windows of a bridge begin among its resources: behind six BARs and the ROM.
 const FIRST_WINDOW: usize = 7;
@@ -23,9 +24,29 @@ const FIRST_WINDOW: usize = 7;
 /// A power state from which the kernel wakes a device when its configuration space is read.
 const OFF: &str = "D3cold";
 
-/// A step for each BAR that could be larger, or one that says that there is none. `state` is the power
-/// state of the function.
+/// The steps that concern BARs. `state` is the power state of the function.
 pub(super) fn steps(function: &Function, state: Option<&str>) -> Vec<Step> {
+    let resource = fs::read_to_string(sysfs(function, "resource")).unwrap_or_default();
+    let mut steps = without_address(&resource);
+    steps.extend(sizes(function, state));
+    steps
+}
+
+/// A step for each BAR that is memory, but has been given no address for want of room. `resource` is the file
+/// of that name.
+fn without_address(resource: &str) -> Vec<Step> {
+    let bars = (0..6).zip(resources(resource));
+    let homeless = bars.filter(|(_, own)| own.flags & MEMORY != 0 && own.flags & UNSET != 0);
+    let step = |(bar, own): (u32, Resource)| {
+        let fact = format!("BAR {bar} of {} has no address", Bytes(own.size));
+        let remedy = "turn on Above 4G Decoding in the firmware, or boot with pci=realloc";
+        Step::blocker("bar-address", fact, remedy)
+    };
+    homeless.map(step).collect()
+}
+
+/// A step for each BAR that could be larger, or one that says that there is none.
+fn sizes(function: &Function, state: Option<&str>) -> Vec<Step> {
     // The sizes of a virtual function's BARs are set at its physical function.
     let physical = sysfs(function, "physfn");
     let virtual_function = physical.exists();
@@ -78,20 +99,30 @@ pub(super) fn steps(function: &Function, state: Option<&str>) -> Vec<Step> {
 }
 
 fn of_function(function: &Function, own: &Resizable) -> Step {
+    let driver = function.driver().ok().flatten();
+    let prefetchable = is_prefetchable(function, own.bar);
+    let narrow = bytes(own.largest).and_then(|size| too_narrow(function, size, prefetchable));
+    resize(&function.address(), driver.as_deref(), own, narrow)
+}
+
+/// How a BAR gets its largest size: without a driver, to which it is given back afterwards. `narrow` is a bridge
+/// whose window is too small for that, and the size of that window.
+fn resize(
+    address: &Address,
+    driver: Option<&str>,
+    own: &Resizable,
+    narrow: Option<(String, u64)>,
+) -> Step {
     let (bar, largest) = (own.bar, own.largest);
-    let file = sysfs(function, &format!("resource{bar}_resize"));
     let mut fact = could_be_larger(own);
-    let mut remedy = format!("echo {largest} > {}", file.display());
-    if matches!(function.driver(), Ok(Some(_))) {
-        let unbind = sysfs(function, "driver/unbind");
-        let unbind = format!("echo {} > {}; ", function.address(), unbind.display());
-        remedy.insert_str(0, &unbind);
+    let file = format!("/sys/bus/pci/devices/{address}/resource{bar}_resize");
+    let mut remedy = format!("echo {largest} > {file}");
+    if let Some(driver) = driver {
+        let driver = format!("/sys/bus/pci/drivers/{driver}");
+        remedy =
+            format!("echo {address} > {driver}/unbind; {remedy}; echo {address} > {driver}/bind");
     }
-    let window = Bridge::above(function).and_then(|bridge| {
-        let size = bridge.window(is_prefetchable(function, bar))?;
-        Some((bridge.address, size))
-    });
-    if let Some((bridge, window)) = window.filter(|(_, window)| bytes(largest) > Some(*window)) {
+    if let Some((bridge, window)) = narrow {
         fact.push_str(&format!(
             "; the window of bridge {bridge} has {}",
             Bytes(window)
@@ -131,7 +162,20 @@ fn is_prefetchable(function: &Function, bar: u32) -> bool {
     resource.is_some_and(|resource| resource.flags & PREFETCH != 0)
 }
 
-/// The bridge that a function is behind.
+/// The nearest bridge above a function whose window has less than `size`, with the size of the window. Windows of
+/// root buses are not in sysfs.
+fn too_narrow(function: &Function, size: u64, prefetchable: bool) -> Option<(String, u64)> {
+    let path = fs::canonicalize(sysfs(function, "")).ok()?;
+    path.ancestors()
+        .skip(1)
+        .map_while(Bridge::at)
+        .find_map(|bridge| {
+            let window = bridge.window(prefetchable)?;
+            (window < size).then_some((bridge.address, window))
+        })
+}
+
+/// A bridge above a function.
 struct Bridge {
     address: String,
     /// The text of its `resource`.
@@ -139,15 +183,13 @@ struct Bridge {
 }
 
 impl Bridge {
-    /// `None` on a root bus, whose windows sysfs does not tell.
-    fn above(function: &Function) -> Option<Self> {
-        let path = fs::canonicalize(sysfs(function, "")).ok()?;
-        let parent: &Path = path.parent()?;
-        let class = fs::read_to_string(parent.join("class")).ok()?;
+    /// `None` where the folder is of something else, such as a root bus.
+    fn at(folder: &Path) -> Option<Self> {
+        let class = fs::read_to_string(folder.join("class")).ok()?;
         class.starts_with("0x0604").then_some(())?;
         Some(Self {
-            address: parent.file_name()?.to_str()?.to_owned(),
-            resource: fs::read_to_string(parent.join("resource")).ok()?,
+            address: folder.file_name()?.to_str()?.to_owned(),
+            resource: fs::read_to_string(folder.join("resource")).ok()?,
         })
     }
 
@@ -223,6 +265,49 @@ mod tests {
         assert_eq!(bridge(without).window(true), Some(2 << 20));
         assert_eq!(bridge("").window(true), None);
         assert_eq!(bridge(&"nonsense\n".repeat(20)).window(false), None);
+    }
+
+    #[test]
+    fn a_bar_without_an_address_blocks() {
+        let lines = "\
+0x00000000fe800000 0x00000000fe800fff 0x0000000000040200
+0x000000000000c000 0x000000000000c0ff 0x0000000020040101
+0x0000000000000000 0x0000003fffffffff 0x000000002014220c
+";
+        let steps = without_address(lines);
+        let [step] = &steps[..] else {
+            panic!("{steps:?}");
+        };
+        assert_eq!(step.status, crate::output::Status::Blocker);
+        assert_eq!(step.fact, "BAR 2 of 256 GiB has no address");
+        assert!(without_address(PORT).is_empty());
+    }
+
+    #[test]
+    fn the_commands_that_resize_give_the_device_back() {
+        let own = Resizable {
+            bar: 2,
+            current: 8,
+            largest: 14,
+        };
+        let address = "01:00.0".parse().unwrap();
+        let step = resize(&address, Some("vfio-pci"), &own, None);
+        assert_eq!(step.fact, "BAR 2 has 256 MiB, it can have 16 GiB");
+        assert_eq!(
+            step.remedy.unwrap(),
+            "echo 0000:01:00.0 > /sys/bus/pci/drivers/vfio-pci/unbind; \
+             echo 14 > /sys/bus/pci/devices/0000:01:00.0/resource2_resize; \
+             echo 0000:01:00.0 > /sys/bus/pci/drivers/vfio-pci/bind"
+        );
+        let narrow = Some(("0000:00:01.0".to_owned(), 512 << 20));
+        let step = resize(&address, None, &own, narrow);
+        assert!(
+            step.fact
+                .ends_with("the window of bridge 0000:00:01.0 has 512 MiB")
+        );
+        let remedy = step.remedy.unwrap();
+        assert!(remedy.starts_with("echo 14 > /sys/"), "{remedy}");
+        assert!(remedy.contains("Above 4G Decoding"), "{remedy}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use hugebar::pci::Function;
 use hugebar::vfio::is_vfio;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
-use super::{bars, holders};
+use super::{bars, health, holders};
 use crate::failure::Failure;
 use crate::output::Step;
 
@@ -24,6 +24,10 @@ pub(crate) fn steps(
     let mut steps = vec![binding(function, driver.as_deref())];
     steps.push(match group {
         Some(group) => viability(group)?,
+        None if health::noiommu_is_allowed() && !by_vfio => Step::ok(
+            "group",
+            "none, until a driver of VFIO's gives it one for no-IOMMU mode",
+        ),
         None => Step::blocker(
             "group",
             "the device has no IOMMU group",
@@ -60,8 +64,13 @@ fn binding(function: &Function, driver: Option<&str>) -> Step {
             Some(_) => format!("echo {address} > {device}driver/unbind; "),
             None => String::new(),
         };
+        // Without the driver the device would be left to none.
+        let load = match Path::new("/sys/bus/pci/drivers/vfio-pci").exists() {
+            true => "",
+            false => "modprobe vfio-pci; ",
+        };
         format!(
-            "echo vfio-pci > {device}driver_override; {unbind}\
+            "{load}echo vfio-pci > {device}driver_override; {unbind}\
              echo {address} > /sys/bus/pci/drivers_probe"
         )
     };

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use hugebar::facts::{Facts, KernelVersion, ThpDisabled, ThpPolicy};
 use hugebar::leaf::{Bytes, GIB};
+use hugebar::vfio::is_vfio;
 
 use super::maps;
 use crate::output::Step;
@@ -30,21 +31,38 @@ fn iommu() -> Step {
         return Step::ok("iommu", format!("on: {}", active.join(", ")));
     }
     let fact = "no IOMMU is on";
-    // The tables in which the firmware tells of one.
     let tables = names("/sys/firmware/acpi/tables");
-    let told = |table: &str| tables.iter().any(|name| name == table);
-    let remedy = if told("DMAR") {
-        "the firmware has one (VT-d): boot with intel_iommu=on"
-    } else if told("IVRS") {
-        "the firmware has one (AMD-Vi): boot without amd_iommu=off and iommu=off"
-    } else {
-        "the firmware tells of none: turn on VT-d, AMD-Vi or the SMMU in its setup"
-    };
-    if on("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode") {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let remedy = turn_iommu_on(&tables, maps::field(&cpu, "vendor_id\t"));
+    if noiommu_is_allowed() {
         let fact = format!("{fact}; no-IOMMU mode is allowed: devices can reach all of memory");
         return Step::warning("iommu", fact, remedy);
     }
     Step::blocker("iommu", fact, remedy)
+}
+
+/// What to do about an IOMMU that is off, by the firmware's tables, which tell of one, and the vendor of the
+/// processor.
+fn turn_iommu_on(tables: &[String], vendor: Option<&str>) -> &'static str {
+    let told = |table: &str| tables.iter().any(|name| name == table);
+    match vendor {
+        _ if told("DMAR") => "the firmware has one (VT-d): boot with intel_iommu=on",
+        _ if told("IVRS") => {
+            "the firmware has one (AMD-Vi): boot without amd_iommu=off and iommu=off"
+        }
+        Some("GenuineIntel") => {
+            "the firmware tells of none: turn on VT-d in its setup, and boot with intel_iommu=on"
+        }
+        Some("AuthenticAMD" | "HygonGenuine") => {
+            "the firmware tells of none: turn on AMD-Vi (IOMMU) in its setup"
+        }
+        _ => "the firmware tells of none: turn on the IOMMU (on arm64 the SMMU) in its setup",
+    }
+}
+
+/// Whether the administrator allows devices to be handed out without an IOMMU.
+pub(super) fn noiommu_is_allowed() -> bool {
+    on("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode")
 }
 
 /// Told by the names of interrupt chips on x86, not told elsewhere or without an IOMMU.
@@ -82,15 +100,25 @@ fn vfio() -> Step {
         .into_iter()
         .filter(|node| Path::new(node).exists())
         .collect();
-    if !there.is_empty() {
-        return Step::ok("vfio", there.join(", "));
+    let mut drivers = names("/sys/bus/pci/drivers");
+    drivers.retain(|driver| is_vfio(driver));
+    let iommus = ["vfio_iommu_type1", "iommufd"];
+    let loaded = |module: &str| Path::new("/sys/module").join(module).exists();
+    if drivers.is_empty() {
+        // The node alone can be there without a module, for the kernel to load one when it is opened.
+        let fact = "no VFIO driver for PCI devices is loaded";
+        return Step::blocker("vfio", fact, "modprobe vfio-pci");
     }
-    let remedy = "modprobe vfio-pci; in a container, pass the nodes in";
-    Step::blocker(
-        "vfio",
-        "neither /dev/vfio/vfio nor /dev/iommu is there",
-        remedy,
-    )
+    if there.is_empty() {
+        let fact = "neither /dev/vfio/vfio nor /dev/iommu is there";
+        return Step::blocker("vfio", fact, "in a container or jail, pass the nodes in");
+    }
+    let fact = format!("{}; {}", drivers.join(", "), there.join(", "));
+    if !noiommu_is_allowed() && !iommus.into_iter().any(loaded) {
+        let fact = format!("{fact}; neither of {} is loaded", iommus.join(" and "));
+        return Step::warning("vfio", fact, "modprobe vfio_iommu_type1");
+    }
+    Step::ok("vfio", fact)
 }
 
 fn kernel(facts: &Facts) -> Step {
@@ -100,7 +128,9 @@ fn kernel(facts: &Facts) -> Step {
     let since = |minor| kernel >= KernelVersion::new(6, minor, 0);
     if facts.device_leaf_sizes() != facts.leaf_sizes {
         let fact = format!("{kernel} maps device memory in pages only");
-        return Step::warning("kernel", fact, "use Linux 6.12 or later");
+        let remedy = "use Linux 6.12 or later; if the distribution has taken large leaves back to this one, \
+                      hugebar map counts them";
+        return Step::warning("kernel", fact, remedy);
     }
     let mut fact = format!(
         "{kernel} has leaves up to {}",
@@ -115,22 +145,43 @@ fn kernel(facts: &Facts) -> Step {
 }
 
 fn thp(facts: &Facts) -> Step {
-    if facts.thp_disabled == ThpDisabled::Yes {
-        return Step::blocker(
-            "thp",
-            "off for this process (PR_SET_THP_DISABLE): pages only, on every kernel",
-            "start programs without that setting, which they inherit from the service manager or \
-             container runtime; a program can call prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0) itself",
-        );
-    }
-    let remedy = "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled";
     let Some(policy) = facts.thp else {
         let remedy = "use a kernel with CONFIG_TRANSPARENT_HUGEPAGE";
         return Step::warning("thp", "not built in: pages only", remedy);
     };
+    if facts.device_leaf_sizes() != facts.leaf_sizes {
+        let fact = format!("policy {policy}, of no account on a kernel of this version");
+        return Step::ok("thp", fact);
+    }
+    let inherited = "which they inherit from the service manager or container runtime";
+    match facts.thp_disabled {
+        ThpDisabled::Yes => {
+            let fact = "off for this process (PR_SET_THP_DISABLE): pages only, on every kernel";
+            let remedy = format!(
+                "start programs without that setting, {inherited}; a program can call \
+                 prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0) itself"
+            );
+            return Step::blocker("thp", fact, remedy);
+        }
+        ThpDisabled::ExceptAdvised => {
+            let fact = "off for unhinted memory of this process (PR_THP_DISABLE_EXCEPT_ADVISED)";
+            let remedy = format!(
+                "have programs hint with MADV_HUGEPAGE, or start them without that setting, {inherited}"
+            );
+            return Step::warning("thp", fact, remedy);
+        }
+        ThpDisabled::No => {}
+    }
+    let remedy = "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled";
     let release = &facts.release;
     match (policy, facts.asks_thp_policy()) {
         (ThpPolicy::Always, _) => Step::ok("thp", "policy always"),
+        (ThpPolicy::Madvise, None) => Step::ok(
+            "thp",
+            format!(
+                "policy madvise; if Linux {release} asks it, pages only for what is not hinted"
+            ),
+        ),
         (ThpPolicy::Unknown, None | Some(true)) => Step::warning(
             "thp",
             format!("the policy cannot be read, and Linux {release} may ask it"),
@@ -164,11 +215,20 @@ fn memlock() -> Option<Step> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let capabilities = maps::field(&status, "CapEff")?;
     let capabilities = u64::from_str_radix(capabilities, 16).ok()?;
-    if capabilities >> CAP_IPC_LOCK & 1 == 1 {
+    // The kernel asks for the capability in the first user namespace. Some kernels have no other.
+    let users = fs::read_to_string("/proc/self/uid_map");
+    let first = users.map_or(true, |users| maps_every_user(&users));
+    if capabilities >> CAP_IPC_LOCK & 1 == 1 && first {
         return Some(Step::ok("memlock", "no limit (CAP_IPC_LOCK)"));
     }
     let limit = soft_limit(&fs::read_to_string("/proc/self/limits").ok()?)?;
     Some(memlock_step(limit))
+}
+
+/// Whether a user namespace, by the text of its `uid_map`, is the first one or as good as that.
+fn maps_every_user(uid_map: &str) -> bool {
+    let words: Vec<_> = uid_map.split_ascii_whitespace().collect();
+    words == ["0", "0", "4294967295"]
 }
 
 /// BARs are never charged, but who maps one maps memory for the device as well.
@@ -181,7 +241,7 @@ fn memlock_step(limit: Option<u64>) -> Step {
     let remedy = "raise RLIMIT_MEMLOCK above the memory of the guest or driver: ulimit -l, \
                   LimitMEMLOCK= of systemd, --ulimit memlock= of containers";
     if limit <= UNRAISED_MEMLOCK {
-        let fact = format!("only {fact}, which is what the kernel gives everybody");
+        let fact = format!("only {fact}, no more than the kernel gives everybody");
         return Step::blocker(STEP, fact, remedy);
     }
     if limit < GIB {
@@ -230,6 +290,25 @@ mod tests {
     }
 
     #[test]
+    fn an_iommu_is_turned_on_as_firmware_and_processor_have_it() {
+        let remedy = |table: &str, vendor| turn_iommu_on(&["APIC".into(), table.into()], vendor);
+        assert!(remedy("DMAR", None).contains("intel_iommu=on"));
+        assert!(remedy("IVRS", Some("AuthenticAMD")).contains("without amd_iommu=off"));
+        assert!(remedy("", Some("GenuineIntel")).contains("VT-d in its setup"));
+        assert!(remedy("", Some("AuthenticAMD")).contains("AMD-Vi"));
+        assert!(!remedy("", Some("AuthenticAMD")).contains("intel"));
+        assert!(remedy("", None).contains("SMMU"));
+    }
+
+    #[test]
+    fn capabilities_count_in_the_first_user_namespace() {
+        assert!(maps_every_user("         0          0 4294967295\n"));
+        assert!(!maps_every_user("         0       1000          1\n"));
+        assert!(!maps_every_user("0 100000 65536\n"));
+        assert!(!maps_every_user(""));
+    }
+
+    #[test]
     fn a_limit_that_nobody_has_raised_blocks() {
         let status = |limit| memlock_step(limit).status;
         assert_eq!(status(Some(64 << 10)), Status::Blocker);
@@ -241,14 +320,7 @@ mod tests {
 
     #[test]
     fn the_policy_counts_where_the_kernel_asks_it() {
-        let status = |release: &str, thp| {
-            let mut facts = Facts::observe();
-            facts.release = release.to_owned();
-            facts.kernel = KernelVersion::parse(release);
-            facts.thp = thp;
-            facts.thp_disabled = ThpDisabled::No;
-            super::thp(&facts).status
-        };
+        let status = |release: &str, thp| thp_status(release, thp, ThpDisabled::No);
         use ThpPolicy::{Always, Madvise, Never, Unknown};
         for (release, thp, expected) in [
             ("6.18.15", Some(Never), Status::Blocker),
@@ -259,9 +331,34 @@ mod tests {
             ("6.18.15", Some(Unknown), Status::Warning),
             ("7.3.4", Some(Unknown), Status::Ok),
             ("mystery", Some(Never), Status::Warning),
+            ("mystery", Some(Madvise), Status::Ok),
             ("mystery", Some(Always), Status::Ok),
+            // A distribution's own count, which does not tell what was taken back.
+            ("6.12.0-55.el10", Some(Never), Status::Warning),
+            ("6.17.0-8-generic", Some(Madvise), Status::Ok),
+            // Pages only, whatever it is.
+            ("6.1.0-56", Some(Never), Status::Ok),
         ] {
             assert_eq!(status(release, thp), expected, "{release} {thp:?}");
         }
+    }
+
+    #[test]
+    fn what_is_disabled_for_the_process_counts_before_the_policy() {
+        use ThpDisabled::{ExceptAdvised, Yes};
+        let always = Some(ThpPolicy::Always);
+        assert_eq!(thp_status("7.3.4", always, Yes), Status::Blocker);
+        assert_eq!(thp_status("7.3.4", always, ExceptAdvised), Status::Warning);
+        assert_eq!(thp_status("6.1.192", always, Yes), Status::Ok);
+        assert_eq!(thp_status("7.3.4", None, Yes), Status::Warning);
+    }
+
+    fn thp_status(release: &str, thp: Option<ThpPolicy>, disabled: ThpDisabled) -> Status {
+        let mut facts = Facts::observe();
+        facts.release = release.to_owned();
+        facts.kernel = KernelVersion::parse(release);
+        facts.thp = thp;
+        facts.thp_disabled = disabled;
+        super::thp(&facts).status
     }
 }

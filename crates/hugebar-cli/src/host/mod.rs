@@ -9,4 +9,5 @@ pub(crate) mod owner;
 pub(crate) mod populate;
 pub(crate) mod proc;
 mod rebar;
+pub(crate) mod seen;
 pub(crate) mod witness;

@@ -47,6 +47,21 @@ pub(crate) struct Place {
     pub(crate) physical: Option<u64>,
 }
 
+#[cfg(test)]
+impl Owner {
+    /// Of a device that nothing but its name is known of.
+    pub(crate) fn test(name: &str, place: Place) -> Self {
+        let device = Device {
+            name: name.to_owned(),
+            bars: [None; 6],
+        };
+        Self {
+            devices: vec![device],
+            place: Some(place),
+        }
+    }
+}
+
 impl Devices {
     /// Looks at what a process has open.
     pub(crate) fn of(pid: u32) -> std::io::Result<Self> {

@@ -3,7 +3,7 @@
 use hugebar::kvm::Prefault;
 use hugebar::populate::{Populate, Type1};
 use hugebar::reason::{Code, Reason};
-use hugebar::vfio::{Device, IommuKind};
+use hugebar::vfio::{Backend, Device, IommuKind};
 
 /// The first way that there is: the container of the device, if it has an IOMMU that maps BARs;
 /// otherwise KVM. Where there is none, why.
@@ -20,11 +20,17 @@ pub(crate) fn by(device: &Device) -> Result<Box<dyn Populate>, Reason> {
     };
     match Prefault::new() {
         Ok(populate) => Ok(Box::new(populate)),
-        Err(error) => Err(Reason::new(
-            Code::NoPopulate,
-            format!("{refused}, and KVM cannot stand in: {}", error.fact()),
-            "to count the leaves, open the device by its group and type1 (--backend type1), or give \
-             this process /dev/kvm of Linux 6.11 or later on x86-64",
-        )),
+        Err(error) => {
+            let fact = format!("{refused}, and KVM cannot stand in: {}", error.fact());
+            let kvm = "give this process /dev/kvm of Linux 6.11 or later on x86-64";
+            let remedy = match device.backend() {
+                // There is no other without an IOMMU.
+                Some(Backend::NoIommu) => format!("to count the leaves, {kvm}"),
+                _ => format!(
+                    "to count the leaves, open the device by its group and type1 (--backend type1), or {kvm}"
+                ),
+            };
+            Err(Reason::new(Code::NoPopulate, fact, remedy))
+        }
     }
 }

@@ -58,6 +58,8 @@ pub(crate) struct MappingReport {
     pub(crate) best: Leaves,
     /// On this kernel, in this process, at its address.
     pub(crate) possible: Leaves,
+    /// The largest of these.
+    pub(crate) largest: u64,
     pub(crate) optimal: bool,
     pub(crate) smaps: Option<AdviceReport>,
     /// Why it falls short, or what could not be told.

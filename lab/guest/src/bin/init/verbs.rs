@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{Mode, OFlags};
+use rustix::mount::mount_bind;
 
 use crate::pci;
 
@@ -57,6 +58,9 @@ pub(crate) fn run(words: &[&str]) -> Result<Answer> {
             for path in paths {
                 chown(path, Some(uid), Some(uid)).context((*path).to_owned())?;
             }
+        }
+        ["@cover", path, with] => {
+            mount_bind(*with, *path).with_context(|| format!("cannot mount {with} over {path}"))?
         }
         ["@bind", address, driver] => pci::bind(address, driver)?,
         ["@unbind", address] => pci::unbind(address)?,
