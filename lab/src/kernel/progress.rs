@@ -21,7 +21,7 @@ impl Progress {
     pub(super) fn start(what: &'static str) -> Self {
         // On stderr, and hidden where that is no terminal.
         let bar = ProgressBar::new_spinner().with_prefix(what);
-        if let Ok(style) = ProgressStyle::with_template("lab: {prefix}, {msg}{elapsed}") {
+        if let Ok(style) = ProgressStyle::with_template("lab: {prefix}, {msg}{elapsed_precise}") {
             bar.set_style(style);
         }
         Progress(bar)
