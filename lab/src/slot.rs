@@ -4,11 +4,15 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
 use crate::cache::Cache;
+use crate::note;
+
+/// After this time it is said that there is no free slot.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A place for one machine: a lock that others wait for, and a work folder that its next owner empties.
 ///
@@ -22,6 +26,7 @@ impl Slot {
     /// Waits for a free slot.
     pub(crate) fn take(cache: &Cache) -> Result<Self> {
         let slots = cache.dir("slots")?;
+        let mut patience = Some(Instant::now() + PATIENCE);
         loop {
             for number in 0..slot_count() {
                 if let Some(lock) = cache.try_lock(&format!("slots/{number}"))? {
@@ -32,6 +37,9 @@ impl Slot {
                     fs::create_dir(&dir)?;
                     return Ok(Slot { dir, _lock: lock });
                 }
+            }
+            if patience.take_if(|until| Instant::now() > *until).is_some() {
+                note("waiting for another machine to end");
             }
             thread::sleep(Duration::from_millis(50));
         }

@@ -42,7 +42,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     memory: u32,
     /// CPUs of the guest
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=255))]
     cpus: u32,
     /// Seconds after which the guest is ended
     #[arg(long, value_name = "S", default_value_t = 120)]

@@ -7,9 +7,11 @@ mod host;
 mod output;
 mod signals;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind as UsageKind;
 
 use args::{Args, Command};
 use failure::Failure;
@@ -45,7 +47,7 @@ fn main() -> ExitCode {
 
 /// Tells of a failure on stderr, and as JSON on stdout where that was asked for.
 fn report(failure: &Failure, json: bool) -> ExitCode {
-    anstream::eprintln!("hugebar: {failure}");
+    output::tell(format_args!("hugebar: {failure}"));
     if json {
         // If stdout is gone there is no way left to tell.
         let _ = output::print_json(&failure.report());
@@ -53,20 +55,33 @@ fn report(failure: &Failure, json: bool) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Prints what clap has to say: help and version go to stdout and are no error.
+/// Prints what clap has to say: help and version go to stdout and are no error, what is wrong is one line.
 fn wrong_usage(usage: &clap::Error) -> ExitCode {
-    let _ = usage.print();
-    if !usage.use_stderr() {
-        return ExitCode::SUCCESS;
+    let shown = [
+        UsageKind::DisplayHelp,
+        UsageKind::DisplayVersion,
+        UsageKind::DisplayHelpOnMissingArgumentOrSubcommand,
+    ];
+    if shown.contains(&usage.kind()) {
+        let printed = usage.print();
+        let closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+        return match printed {
+            Err(error) if !closed(&error) => report(&Failure::Output(error), false),
+            _ if usage.use_stderr() => ExitCode::from(2),
+            _ => ExitCode::SUCCESS,
+        };
     }
-    if std::env::args_os().any(|argument| argument == "--json") {
-        // What is wrong, without the help behind the empty line.
-        let text = usage.to_string();
-        let lines = text.lines().map(str::trim);
-        let lines: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
-        let message = lines.join(" ");
-        let message = message.strip_prefix("error: ").unwrap_or(&message);
-        let _ = output::print_json(&Failure::Usage(message.to_owned()).report());
-    }
-    ExitCode::from(2)
+    // What is wrong and what might have been meant, without the help behind that.
+    let text = usage.to_string();
+    let lines = text.lines().map(str::trim);
+    let help = |line: &&str| line.starts_with("Usage:") || line.starts_with("For more information");
+    let lines: Vec<_> = lines
+        .take_while(|line| !help(line))
+        .filter(|line| !line.is_empty())
+        .collect();
+    let message = lines.join(" ");
+    let message = message.strip_prefix("error: ").unwrap_or(&message);
+    let mut arguments = std::env::args_os().take_while(|argument| argument != "--");
+    let json = arguments.any(|argument| argument == "--json");
+    report(&Failure::Usage(message.to_owned()), json)
 }

@@ -1,5 +1,6 @@
 //! Signals that ask the command to end: what it does is undone first.
 
+use std::fs;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,15 +9,20 @@ use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use crate::host::maps;
+
 /// Whether one of SIGINT, SIGTERM and SIGHUP has come.
 #[derive(Clone, Debug)]
 pub(crate) struct StopSignal(Arc<AtomicBool>);
 
 impl StopSignal {
-    /// From here on these signals no longer end the process at once; a second one does.
+    /// From here on these signals no longer end the process at once; a second one does. One that whoever
+    /// started it has it ignore (`nohup`) stays ignored.
     pub(crate) fn catch() -> io::Result<Self> {
         let came = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
+        let ignored = ignored();
+        let heeded = |signal: &i32| ignored >> (signal - 1) & 1 == 0;
+        for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(heeded) {
             // In this order: the second signal finds the flag set.
             signal_hook::flag::register_conditional_default(signal, came.clone())?;
             signal_hook::flag::register(signal, came.clone())?;
@@ -34,4 +40,12 @@ impl StopSignal {
             thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// The signals that this process ignores, by the bits of their numbers less one (`SigIgn` of its status).
+fn ignored() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = maps::field(&status, "SigIgn");
+    mask.and_then(|mask| u64::from_str_radix(mask, 16).ok())
+        .unwrap_or(0)
 }

@@ -103,14 +103,36 @@ fn wrong_usage_and_json() {
         map_json("0000:00:10.0 --placement best"),
         map_json("0000:00:1e.7"),
         Command::new(["hugebar", "--version"]),
+        map("0000:00:10.0 --placment plain"),
+        map_json(""),
+        map("one two -- --json"),
+        Command::new(["hugebar"]),
         map("0000:00:10.0 --bar 2 -v --json"),
     ];
     let report = machine("newest").run(&commands).unwrap();
-    let [hole, bar, usage, device, version, verbose] = &report.commands[..] else {
+    let [
+        hole,
+        bar,
+        usage,
+        device,
+        version,
+        misspelt,
+        none,
+        several,
+        bare,
+        verbose,
+    ] = &report.commands[..]
+    else {
         panic!("{report:?}");
     };
-    assert_eq!((hole.code(), bar.code()), (2, 2));
-    assert!(hole.stderr().contains("OFFSET+SIZE"), "{hole:?}");
+    assert_refused(hole, &["OFFSET+SIZE"]);
+    assert_refused(bar, &["--bar", "0 to 5"]);
+    assert_refused(misspelt, &["--placment", "--placement"]);
+    assert_refused(several, &["two"]);
+    assert!(ErrorReport::of(none).error.message.contains("<DEV>"));
+    assert_eq!(none.stderr().lines().count(), 1, "{none:?}");
+    assert_eq!(bare.code(), 2);
+    assert!(bare.stderr().contains("Usage: hugebar"), "{bare:?}");
     let usage = ErrorReport::of(usage).error;
     assert_eq!(usage.kind, "usage");
     assert!(usage.message.contains("best"), "{usage:?}");

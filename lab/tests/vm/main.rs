@@ -5,6 +5,7 @@ mod device;
 mod doctor;
 mod errors;
 mod inspect;
+mod jails;
 mod leaves;
 mod matrix;
 mod qemu;

@@ -6,11 +6,12 @@ use hugebar::pci;
 use crate::Answer;
 use crate::args::DoctorArgs;
 use crate::failure::Failure;
-use crate::host::{device, health};
+use crate::host::{device, health, proc};
 use crate::output::{self, DoctorReport};
 
 /// Runs the command.
 pub(crate) fn run(args: &DoctorArgs) -> Result<Answer, Failure> {
+    proc::check()?;
     let facts = Facts::observe();
     let mut report = DoctorReport::new(&facts);
     let function = args.device.as_deref().map(pci::locate).transpose()?;

@@ -23,6 +23,7 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Answer, Failure> {
     if let Some(Requirement::Size(size)) = args.require {
         super::map::check_required_size(size, &facts.leaf_sizes)?;
     }
+    proc::check()?;
     let look = Look {
         facts: &facts,
         device: None,
@@ -68,6 +69,9 @@ fn warn_of_unknown(report: &InspectReport) {
             proc::lacking()
         ));
     }
+    if let Some(which) = report.hidden {
+        output::warn(format_args!("--require: processes {which} are not seen"));
+    }
     // Where it is known to close the gate, the mapping falls short anyway.
     let asked = |own: &&MappingReport| {
         let policy = own
@@ -95,6 +99,7 @@ struct Look<'a> {
 impl Look<'_> {
     /// All processes that can be read; the others are counted.
     fn all(&self, report: &mut InspectReport) -> Result<(), Failure> {
+        report.hidden = proc::hidden();
         for pid in proc::pids().map_err(host("/proc"))? {
             match self.process(pid) {
                 Ok(process) if process.mappings.is_empty() => (),

@@ -23,7 +23,7 @@ pub(crate) fn steps(
     let node = function.vfio_node()?;
     let mut steps = vec![binding(function, driver.as_deref())];
     steps.push(match group {
-        Some(group) => viability(group)?,
+        Some(group) => viability(group),
         None if health::noiommu_is_allowed() && !by_vfio => Step::ok(
             "group",
             "none, until a driver of VFIO's gives it one for no-IOMMU mode",
@@ -81,16 +81,21 @@ fn binding(function: &Function, driver: Option<&str>) -> Step {
     }
 }
 
-fn viability(group: u32) -> Result<Step, Failure> {
+fn viability(group: u32) -> Step {
+    const STEP: &str = "group";
+    let members = match Function::in_group(group) {
+        Ok(members) => members.len(),
+        Err(error) => {
+            let fact = format!("group {group}: {}", error.fact());
+            return Step::warning(STEP, fact, "show this process /sys/kernel/iommu_groups");
+        }
+    };
     let held = hugebar::vfio::held_by_others(group);
     if held.is_empty() {
-        let members = Function::in_group(group)?.len();
-        let fact = format!("group {group} is viable, {members} in it");
-        return Ok(Step::ok("group", fact));
+        return Step::ok(STEP, format!("group {group} is viable, {members} in it"));
     }
     let fact = format!("group {group} is not viable: {}", held.join(", "));
-    let remedy = "bind it to vfio-pci too, or unbind it";
-    Ok(Step::blocker("group", fact, remedy))
+    Step::blocker(STEP, fact, "bind it to vfio-pci too, or unbind it")
 }
 
 /// One way of opening the device is enough: by its group, or by its own node.

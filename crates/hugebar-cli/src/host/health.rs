@@ -13,6 +13,9 @@ use crate::output::Step;
 /// `MLOCK_LIMIT` of `include/uapi/linux/resource.h`: what nobody has raised for DMA (64 KiB before 5.16).
 const UNRAISED_MEMLOCK: u64 = 8 << 20;
 
+/// Where the kernel lists IOMMU groups.
+const GROUPS: &str = "/sys/kernel/iommu_groups";
+
 /// `CAP_IPC_LOCK`: no limit for locked memory.
 const CAP_IPC_LOCK: u32 = 14;
 
@@ -29,6 +32,14 @@ fn iommu() -> Step {
     let active = names("/sys/class/iommu");
     if !active.is_empty() {
         return Step::ok("iommu", format!("on: {}", active.join(", ")));
+    }
+    // Some jails have no such folder. Devices without an IOMMU have groups as well, by that name.
+    let groups = names(GROUPS).into_iter().any(|group| {
+        let name = fs::read_to_string(format!("{GROUPS}/{group}/name")).unwrap_or_default();
+        name.trim() != "vfio-noiommu"
+    });
+    if groups {
+        return Step::ok("iommu", "on: it has devices in groups");
     }
     let fact = "no IOMMU is on";
     let tables = names("/sys/firmware/acpi/tables");

@@ -24,6 +24,8 @@ struct Holders {
     perhaps: Vec<String>,
     /// How many processes could not be read.
     unreadable: u32,
+    /// Which processes may be there that are not seen at all.
+    hidden: Option<&'static str>,
 }
 
 /// The step that says who has the device. `own` is its own node.
@@ -42,7 +44,10 @@ pub(crate) fn step(
         ],
         kernel,
     };
-    let mut holders = Holders::default();
+    let mut holders = Holders {
+        hidden: proc::hidden(),
+        ..Holders::default()
+    };
     for pid in proc::pids().map_err(host("/proc"))? {
         let held = match wanted.held(pid) {
             Ok(held) => held,
@@ -85,16 +90,22 @@ impl Holders {
                 "if the device is busy, end it",
             );
         }
-        match self.unreadable {
-            0 => Step::ok(STEP, "nobody has it open"),
-            unreadable => {
-                let fact = "nobody that this user can see has it open";
-                Step::ok(
-                    STEP,
-                    format!("{fact}; {unreadable} processes: <{}>", proc::lacking()),
-                )
-            }
+        let mut unknown = Vec::new();
+        if self.unreadable > 0 {
+            unknown.push(format!(
+                "{} processes: <{}>",
+                self.unreadable,
+                proc::lacking()
+            ));
         }
+        if let Some(which) = self.hidden {
+            unknown.push(format!("processes {which} are not seen"));
+        }
+        if unknown.is_empty() {
+            return Step::ok(STEP, "nobody has it open");
+        }
+        let fact = "nobody that this user can see has it open";
+        Step::ok(STEP, format!("{fact}; {}", unknown.join("; ")))
     }
 }
 

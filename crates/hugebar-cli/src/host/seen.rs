@@ -173,7 +173,8 @@ impl Seen<'_> {
         {
             let fact =
                 format!("{start:#x} lies in no BAR that sysfs has, so its alignment was guessed");
-            let remedy = "none: the driver puts other memory in the BAR's place";
+            let remedy = "none where the driver puts other memory in the BAR's place; otherwise show this \
+                          process /sys";
             reason(Code::PhysUnknown, fact, remedy);
         }
         if self.owner.devices.len() != 1 {

@@ -27,6 +27,8 @@ pub(crate) struct InspectReport {
     pub(crate) processes: Vec<ProcessReport>,
     /// How many could not be read.
     pub(crate) unreadable: u64,
+    /// Which processes may be there that are not seen at all; null where all are.
+    pub(crate) hidden: Option<&'static str>,
 }
 
 /// A process.
@@ -95,6 +97,7 @@ impl InspectReport {
             leaf_sizes: facts.leaf_sizes.as_slice().to_vec(),
             processes: Vec::new(),
             unreadable: 0,
+            hidden: None,
         }
     }
 
@@ -118,6 +121,9 @@ impl fmt::Display for InspectReport {
             let count = self.unreadable;
             let lacking = crate::host::proc::lacking();
             writeln!(f, "processes that could not be read: {count} <{lacking}>")?;
+        }
+        if let Some(which) = self.hidden {
+            writeln!(f, "processes {which} are not seen")?;
         }
         Ok(())
     }

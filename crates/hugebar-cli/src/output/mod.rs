@@ -54,14 +54,19 @@ pub(crate) fn set_verbose(verbose: bool) {
 /// Tells on stderr what is done, where that was asked for.
 pub(crate) fn step(message: impl fmt::Display) {
     if VERBOSE.load(Ordering::Relaxed) {
-        anstream::eprintln!("{message}");
+        tell(message);
     }
 }
 
 /// Warns on stderr.
 pub(crate) fn warn(message: impl fmt::Display) {
     let style = Style::new().fg_color(Some(AnsiColor::Yellow.into())).bold();
-    anstream::eprintln!("{style}warning{style:#}: {message}");
+    tell(format_args!("{style}warning{style:#}: {message}"));
+}
+
+/// Tells on stderr. Where nobody can be told, on a full disk for one, the command goes on all the same.
+pub(crate) fn tell(message: impl fmt::Display) {
+    let _ = writeln!(anstream::stderr(), "{message}");
 }
 
 /// Prints a JSON document and a line end to stdout.

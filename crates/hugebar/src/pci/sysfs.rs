@@ -39,6 +39,11 @@ impl Function {
         let path = Path::new(DEVICES).join(address.to_string());
         match path.try_exists() {
             Ok(true) => Ok(Self { address, path }),
+            Ok(false) if !Path::new(DEVICES).exists() => {
+                Err(Error::new(ErrorKind::NotFound, "no PCI devices in sysfs")
+                    .on(DEVICES)
+                    .remedy("mount sysfs, or show this process /sys"))
+            }
             Ok(false) => Err(Error::new(ErrorKind::NotFound, "no such PCI device")
                 .on(address)
                 .remedy("lspci -D lists those there are")),

@@ -179,7 +179,9 @@ fn open_node() -> Result<OwnedFd> {
     file::open_read_write(Path::new(NODE)).map_err(|errno| {
         let error = Error::call("open", errno).on(NODE);
         match errno {
-            Errno::NOENT | Errno::NODEV => error.remedy("load the module vfio-pci"),
+            Errno::NOENT | Errno::NODEV => error.remedy(
+                "load the module vfio-pci; where it is loaded, pass the node into this container or jail",
+            ),
             Errno::ACCESS | Errno::PERM => error.remedy("this process may not use VFIO"),
             _ => error,
         }
