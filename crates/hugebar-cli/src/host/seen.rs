@@ -19,6 +19,16 @@ pub(crate) struct Seen<'a> {
     pub(crate) advice: Option<Advice>,
 }
 
+/// What becomes of large leaves by the THP policy.
+enum Gate {
+    /// The policy does not concern the mapping.
+    Open,
+    /// It keeps the mapping to pages, for this reason.
+    Closed(&'static str),
+    /// It may do so: hints cannot be seen, or whether this kernel asks the policy is not known.
+    Unknown(&'static str),
+}
+
 impl Seen<'_> {
     /// Judges it.
     pub(crate) fn report(mut self) -> MappingReport {
@@ -71,51 +81,49 @@ impl Seen<'_> {
         possible
     }
 
-    /// What is known to keep it to pages on every kernel that there are larger leaves on.
+    /// Whether something is known to keep it to pages, wherever it is.
     fn pages_only(&self) -> bool {
         let no_thp = self.facts.thp.is_none();
-        no_thp || self.thp_disabled || self.refused() || self.is_closed_by_policy()
+        no_thp || self.thp_disabled || self.refused() || matches!(self.gate(), Gate::Closed(_))
     }
 
-    /// Whether the THP policy is known to keep it to pages.
-    fn is_closed_by_policy(&self) -> bool {
-        let known = self.facts.asks_thp_policy() == Some(true);
-        let unhinted = self.advice.is_some_and(|advice| !advice.hinted);
-        known
-            && match self.asked_policy() {
-                Some(ThpPolicy::Never) => true,
-                Some(ThpPolicy::Madvise) => unhinted,
-                _ => false,
+    fn gate(&self) -> Gate {
+        let hinted = self.advice.map(|advice| advice.hinted);
+        let asks = self.facts.asks_thp_policy();
+        let what = match (self.facts.thp, hinted) {
+            _ if asks == Some(false) => return Gate::Open,
+            (Some(ThpPolicy::Never), _) => "pages only",
+            (Some(ThpPolicy::Madvise), Some(false)) => "it is not hinted, so pages only",
+            (Some(ThpPolicy::Madvise), None) => {
+                return Gate::Unknown("pages only unless it is hinted");
             }
-    }
-
-    /// The THP policy, where this kernel asks it or may do so.
-    fn asked_policy(&self) -> Option<ThpPolicy> {
-        let asks = self.facts.asks_thp_policy() != Some(false);
-        let has_leaves = self.facts.device_leaf_sizes() == self.facts.leaf_sizes;
-        self.facts.thp.filter(|_| asks && has_leaves)
+            _ => return Gate::Open,
+        };
+        match asks {
+            Some(_) => Gate::Closed(what),
+            None => Gate::Unknown(what),
+        }
     }
 
     fn refused(&self) -> bool {
         self.advice.is_some_and(|advice| advice.refused)
     }
 
-    /// What the THP policy does to it, or may do.
+    /// What the THP policy does to it, or may do, where there are larger leaves to lose.
     fn policy_fact(&self, best: &Leaves, possible: &Leaves) -> Option<String> {
-        let policy = self.asked_policy()?;
-        let large = |leaves: &Leaves| largest(leaves) > Some(self.facts.leaf_sizes.base());
-        let hinted = self.advice.map(|advice| advice.hinted);
-        let what = match (policy, hinted) {
-            (ThpPolicy::Never, _) if large(best) => "pages only",
-            (ThpPolicy::Madvise, Some(false)) if large(best) => "it is not hinted, so pages only",
-            (ThpPolicy::Madvise, None) if large(possible) => "pages only unless it is hinted",
+        let page = self.facts.leaf_sizes.base();
+        let has_large = |leaves: &Leaves| largest(leaves) > Some(page);
+        let what = match self.gate() {
+            Gate::Closed(what) if has_large(best) => what,
+            Gate::Unknown(what) if has_large(possible) => what,
             _ => return None,
         };
+        let Facts { release, .. } = self.facts;
+        let policy = self.facts.thp?;
         let asks = match self.facts.asks_thp_policy() {
             Some(_) => "asks",
             None => "may ask",
         };
-        let release = &self.facts.release;
         Some(format!(
             "Linux {release} {asks} the THP policy, which is {policy}: {what}"
         ))
