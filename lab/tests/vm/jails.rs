@@ -46,6 +46,7 @@ fn what_is_not_seen_is_not_taken_for_absent() {
             without("/sys/bus/pci", "hugebar map 0000:00:10.0"),
             without("/dev/vfio", "hugebar map 0000:00:10.0"),
             Command::new(["hugebar", "inspect"]),
+            without("/sys/bus/pci", "hugebar doctor"),
         ])
         .unwrap();
     let hidden = "processes outside of this PID namespace are not seen";
@@ -61,6 +62,7 @@ fn what_is_not_seen_is_not_taken_for_absent() {
         (8, 2, "show this process /sys"),
         (9, 2, "pass the node into this container or jail"),
         (10, 0, "process "),
+        (11, 0, "ok      vfio                /dev/vfio/vfio"),
     ] {
         assert_says(&report.commands[index], code, words);
     }

@@ -13,6 +13,9 @@ use crate::output::Step;
 /// `MLOCK_LIMIT` of `include/uapi/linux/resource.h`: what nobody has raised for DMA (64 KiB before 5.16).
 const UNRAISED_MEMLOCK: u64 = 8 << 20;
 
+/// Where the kernel lists drivers of PCI devices.
+const DRIVERS: &str = "/sys/bus/pci/drivers";
+
 /// Where the kernel lists IOMMU groups.
 const GROUPS: &str = "/sys/kernel/iommu_groups";
 
@@ -111,11 +114,11 @@ fn vfio() -> Step {
         .into_iter()
         .filter(|node| Path::new(node).exists())
         .collect();
-    let mut drivers = names("/sys/bus/pci/drivers");
+    let mut drivers = names(DRIVERS);
     drivers.retain(|driver| is_vfio(driver));
     let iommus = ["vfio_iommu_type1", "iommufd"];
     let loaded = |module: &str| Path::new("/sys/module").join(module).exists();
-    if drivers.is_empty() {
+    if drivers.is_empty() && Path::new(DRIVERS).exists() {
         // The node alone can be there without a module, for the kernel to load one when it is opened.
         let fact = "no VFIO driver for PCI devices is loaded";
         return Step::blocker("vfio", fact, "modprobe vfio-pci");
@@ -124,7 +127,9 @@ fn vfio() -> Step {
         let fact = "neither /dev/vfio/vfio nor /dev/iommu is there";
         return Step::blocker("vfio", fact, "in a container or jail, pass the nodes in");
     }
-    let fact = format!("{}; {}", drivers.join(", "), there.join(", "));
+    let fact = [drivers.join(", "), there.join(", ")];
+    let fact = fact.into_iter().filter(|part| !part.is_empty());
+    let fact = fact.collect::<Vec<_>>().join("; ");
     if !noiommu_is_allowed() && !iommus.into_iter().any(loaded) {
         let fact = format!("{fact}; neither of {} is loaded", iommus.join(" and "));
         return Step::warning("vfio", fact, "modprobe vfio_iommu_type1");
