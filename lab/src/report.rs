@@ -26,6 +26,26 @@ pub struct Report {
     pub total_time: Duration,
 }
 
+impl Report {
+    /// Tells which commands have not ended, and what they had said.
+    fn unfinished(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A command that has said nothing so far is not known: it is the one behind the last.
+        let ended = self
+            .commands
+            .iter()
+            .filter(|own| own.status.is_some())
+            .count();
+        if !self.commands.is_empty() {
+            write!(f, "\ncommands that have ended: {ended}")?;
+        }
+        let running = |(_, own): &(usize, &Output)| own.status.is_none();
+        for (index, own) in self.commands.iter().enumerate().filter(running) {
+            write!(f, "\ncommand {index} has not; it said {:?}", own.stdout())?;
+        }
+        Ok(())
+    }
+}
+
 /// One command's output and end.
 #[derive(Clone, Default)]
 pub struct Output {
@@ -128,6 +148,7 @@ impl fmt::Display for Failure {
             FailureKind::Setup(reason) => write!(f, "the guest could not be set up: {reason}")?,
             FailureKind::Machine(reason) => write!(f, "the machine did not run: {reason}")?,
         }
+        self.report.unfinished(f)?;
         if !self.report.console.is_empty() {
             writeln!(f, "\nfrom its console:")?;
             for line in crate::console::excerpt(&self.report.console) {

@@ -115,6 +115,8 @@ fn a_guest_is_ended_when_its_time_is_over() {
         commands[0].stdout().starts_with("Linux version"),
         "{commands:?}"
     );
+    let text = failure.to_string();
+    assert!(text.contains("commands that have ended: 1"), "{text}");
 }
 
 /// A panic ends the machine at once, and its console says why.
