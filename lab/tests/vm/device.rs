@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use crate::report::machine;
+use crate::report::{LONG, machine};
 use hugebar_lab::{Command, HostFile, Spec};
 
 /// A machine that has the program on its `PATH`.
@@ -17,7 +17,8 @@ pub(crate) fn with_exercise(kernel: &str) -> Spec {
 
 fn exercise(arguments: &str) -> Command {
     let words = ["exercise"].into_iter();
-    Command::new(words.chain(arguments.split_whitespace()))
+    // One that hangs is named, while the machine goes on.
+    Command::new(words.chain(arguments.split_whitespace())).time_limit(LONG / 2)
 }
 
 /// Runs scenarios, each of which says by itself that all was as it should be.
