@@ -9,6 +9,7 @@ mod failures;
 mod handover;
 mod iommufd;
 mod kvm;
+mod limit;
 mod mapped;
 mod peers;
 mod pinned;
@@ -70,6 +71,8 @@ enum Scenario {
         #[arg(long)]
         close: bool,
     },
+    /// Drop a populated mapping where the kernel has no entry left for another one
+    Limit { device: Address },
     /// Become another program, with limits (in bytes) and as another user
     Limited {
         #[arg(long)]
@@ -130,14 +133,15 @@ fn main() -> Result<()> {
             address_space,
             command,
         } => {
-            limit(Resource::Memlock, memlock)?;
-            limit(Resource::As, address_space)?;
+            set_limit(Resource::Memlock, memlock)?;
+            set_limit(Resource::As, address_space)?;
             turn_into(&command, uid)
         }
         Scenario::Data { device, backend } => data::run(device, backend),
         Scenario::Failures { device, backend } => failures::run(device, backend),
         Scenario::Handover { device, second } => handover::run(device, second),
         Scenario::Kvm { device } => kvm::run(device),
+        Scenario::Limit { device } => limit::run(device),
         Scenario::Iommufd { device, second } => iommufd::run(device, second),
         Scenario::Peers { device } => peers::run(device),
         Scenario::Pinned { device } => pinned::run(device),
@@ -170,7 +174,7 @@ fn no_thp(except_advised: bool, command: &[String]) -> Result<()> {
 }
 
 /// Limits are inherited as well.
-fn limit(resource: Resource, bytes: Option<u64>) -> Result<()> {
+fn set_limit(resource: Resource, bytes: Option<u64>) -> Result<()> {
     if bytes.is_none() {
         return Ok(());
     }

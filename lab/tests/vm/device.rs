@@ -41,6 +41,7 @@ fn paces(kernel: &str) {
             exercise("carve 0000:00:10.0"),
             exercise("failures 0000:00:10.0"),
             exercise("handover 0000:00:10.0 0000:00:11.0"),
+            exercise("limit 0000:00:10.0"),
             exercise("pinned 0000:00:10.0"),
         ],
     );

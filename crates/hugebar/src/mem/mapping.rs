@@ -10,10 +10,11 @@ use rustix::mm::ProtFlags;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::Area;
 use crate::leaf::{LeafSizes, Leaves};
-use crate::plan::{Placement, Plan};
-use crate::sys::file;
+use crate::plan::{Phys, Placement, Plan};
+use crate::sys::file::{self, Identity};
 use crate::sys::mm::{self, Source};
 
+use super::window::leftovers::{self, Claim, Room};
 use super::{Window, to_usize};
 
 /// What areas are advised with before anything can touch them.
@@ -126,7 +127,7 @@ impl Mapping {
     ///
     /// Two things no process can rule out. Where the kernel has no entry left for a mapping
     /// (`vm.max_map_count`), addresses that were reserved may stay so, because nobody can tell whose they
-    /// are by then. And a `fork` in another thread in the middle of this call takes along what is mapped
+    /// are by then, or until they can be given back ([`super::leftovers`]). And a `fork` in another thread in the middle of this call takes along what is mapped
     /// at that moment, and keeps the device busy.
     pub fn new(
         fd: impl AsFd,
@@ -163,8 +164,9 @@ impl Mapping {
             fd,
             offset: fd_offset + area.offset,
         };
-        let huge = file::is_hugetlb(fd).map_err(|errno| Error::call("fstatfs", errno))?;
-        if huge {
+        let identity = file::identity(fd).map_err(|errno| Error::call("fstat", errno))?;
+        let huge = file::is_hugetlb(fd, &identity);
+        if huge.map_err(|errno| Error::call("fstatfs", errno))? {
             // The kernel would map whole huge pages, beyond the end of an area.
             let operation = "a file of huge pages (hugetlbfs) cannot be mapped by areas";
             return Err(Error::new(ErrorKind::Unsupported, operation));
@@ -177,15 +179,20 @@ impl Mapping {
             }
         }
         for area in areas {
-            mapping.add(area, source(area))?;
+            mapping.add(area, source(area), &identity)?;
         }
         Ok(mapping)
     }
 
-    fn add(&mut self, area: &Area, source: Source<'_>) -> Result<()> {
+    fn add(&mut self, area: &Area, source: Source<'_>, file: &Identity) -> Result<()> {
         let len = to_usize(area.size)?;
         let protection = self.protection();
-        let start = self.window.map(area, protection, source)?;
+        let physical = match self.plan.phys() {
+            Phys::At(start) => start.checked_add(area.offset),
+            Phys::Natural | Phys::Unknown => None,
+        };
+        let window = &mut self.window;
+        let start = window.map(area, protection, source, file, physical)?;
         // Whole areas only, and before the first fault: later advice could split a leaf.
         // SAFETY: the mapping was made this moment, and nobody else knows its address.
         unsafe { mm::advise_dont_fork(start, len) }
@@ -220,7 +227,7 @@ impl Mapping {
     /// # Errors
     ///
     /// [`ErrorKind::OutOfMemory`] when the kernel cannot put a reservation in an area's place; the
-    /// addresses are given up then.
+    /// addresses are given up then, and what could not be removed is among [`super::leftovers`].
     pub fn into_window(mut self) -> Result<Window> {
         self.window.clear()?;
         Ok(self.window)
@@ -290,16 +297,25 @@ impl Mapping {
 /// Maps an area where the kernel likes and unmaps it again.
 fn rehearse(area: &Area, protection: ProtFlags, source: Source<'_>) -> Result<()> {
     let len = to_usize(area.size)?;
-    match mm::map_anywhere(len, protection, source) {
+    let mut room = Room::default();
+    room.extend(1)?;
+    let rehearsed = match mm::map_anywhere(len, protection, source) {
         Ok(address) => {
+            leftovers::taken(address, len);
             // SAFETY: made just now, never touched.
             let unmapped = unsafe { mm::unmap(address, len) };
-            unmapped.map_err(|errno| Error::call("munmap", errno))
+            unmapped.map_err(|errno| {
+                // Tried again when the window goes, which it does now.
+                room.remember(address, len, Claim::Ours);
+                Error::call("munmap", errno)
+            })
         }
         // There may be room for the mapping in its window though not for a second one elsewhere.
         Err(Errno::NOMEM) => Ok(()),
         Err(errno) => Err(refused(area, errno)),
-    }
+    };
+    room.give_back();
+    rehearsed
 }
 
 /// Why an area of the file was not mapped.

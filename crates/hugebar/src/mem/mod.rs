@@ -16,6 +16,7 @@ pub use access::{AccessError, Word};
 pub use mapping::{Hint, MapOptions, MappedArea, Mapping};
 pub use span::Span;
 pub use window::Window;
+pub use window::leftovers::leftovers;
 
 #[cfg(feature = "kvm")]
 pub(crate) use guest::GuestMemory;

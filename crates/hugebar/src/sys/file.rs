@@ -15,10 +15,43 @@ pub(crate) fn open_read_write(path: &Path) -> Result<OwnedFd> {
     })
 }
 
-/// `fstatfs(fd)`: whether the file is of huge pages, in which the kernel maps no fewer bytes than one.
-pub(crate) fn is_hugetlb(fd: BorrowedFd<'_>) -> Result<bool> {
+/// What tells the mappings of a file from those of others, by the numbers that `/proc/self/maps` has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Identity {
+    pub(crate) device: (u32, u32),
+    pub(crate) inode: u64,
+    /// `st_blksize`: of a file of huge pages, the size of such a page.
+    block: u64,
+}
+
+/// `fstat(fd)`: which file it is.
+pub(crate) fn identity(fd: BorrowedFd<'_>) -> Result<Identity> {
+    let stat = seam::call("fstat", || rustix::fs::fstat(fd))?;
+    #[allow(
+        clippy::useless_conversion,
+        clippy::unnecessary_fallible_conversions,
+        reason = "the types of these fields depend on the architecture"
+    )]
+    Ok(Identity {
+        device: (
+            rustix::fs::major(stat.st_dev),
+            rustix::fs::minor(stat.st_dev),
+        ),
+        inode: stat.st_ino,
+        block: u64::try_from(stat.st_blksize).unwrap_or(u64::MAX),
+    })
+}
+
+/// Whether the file is of huge pages, in which the kernel maps no fewer bytes than one.
+///
+/// Asks `fstatfs` only where the blocks are larger than pages. They are not for a device, and a sandbox
+/// that was written for one may not know that call.
+pub(crate) fn is_hugetlb(fd: BorrowedFd<'_>, identity: &Identity) -> Result<bool> {
     // `HUGETLBFS_MAGIC` of include/uapi/linux/magic.h.
     const HUGETLBFS: u32 = 0x9584_58f6;
+    if identity.block <= super::process::page_size() {
+        return Ok(false);
+    }
     let stat = seam::call("fstatfs", || rustix::fs::fstatfs(fd))?;
     // The type of the field, and its sign, depend on the architecture.
     #[allow(

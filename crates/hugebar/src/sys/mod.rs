@@ -14,6 +14,7 @@ pub(crate) mod ioctl;
 pub(crate) mod iommufd;
 #[cfg(feature = "kvm")]
 pub(crate) mod kvm;
+pub(crate) mod maps;
 pub(crate) mod mm;
 pub(crate) mod process;
 pub(crate) mod seam;

@@ -1,8 +1,11 @@
 //! Every system call fails once, and nothing is lost, leaked or taken from another thread.
 
-use hugebar::mem::{MapOptions, Mapping, Window};
+use hugebar::ErrorKind;
+use hugebar::mem::{MapOptions, Mapping, Window, leftovers};
 use hugebar::plan::{Placement, Plan};
 use hugebar::seam::{Fault, fail, record};
+use std::ptr::NonNull;
+
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 use crate::arena::Arena;
@@ -33,6 +36,18 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         "failures::no_area_outlives_the_limit_of_mappings",
         at_the_limit_of_mappings,
     ),
+    (
+        "failures::what_cannot_be_removed_is_kept_clear_of",
+        blind_at_the_limit,
+    ),
+    (
+        "failures::a_shared_mapping_in_a_gap_is_left_to_its_owner",
+        shared_in_the_gap,
+    ),
+    (
+        "failures::a_rehearsal_that_stays_is_removed_later",
+        rehearsal_that_stays,
+    ),
 ];
 
 fn fault(after: usize, errno: i32) -> Fault {
@@ -55,15 +70,6 @@ fn harmless(after: usize, errno: i32) -> Fault {
 fn files() -> Vec<Line> {
     let ours = |line: &Line| line.name.contains("memfd:bar");
     maps().into_iter().filter(ours).collect()
-}
-
-/// What `munmap` itself refuses to give back stays: at most the one mapping that it was called for.
-fn mend(call: &str) {
-    let left = files();
-    if call == "munmap" {
-        assert!(left.len() <= 1, "{left:?}");
-        left.iter().for_each(take_away);
-    }
 }
 
 fn take_away(line: &Line) {
@@ -97,8 +103,9 @@ fn every_call() {
                         mapping.write_u32(0x7000, 1).unwrap();
                     }
                 }
-                mend(call);
-                assert_eq!(files(), [], "{placement} {index}: {}", call);
+                // What `munmap` refuses once is given back later.
+                assert_eq!(leftovers(), [], "{placement} {index}: {call}");
+                assert_eq!(files(), [], "{placement} {index}: {call}");
             }
         }
         assert!(
@@ -118,7 +125,8 @@ fn every_call_in_an_arena() {
         for (index, &call) in calls.iter().enumerate() {
             let (_, seen) = fail(fault(index, libc::ENOMEM), || drop(map()));
             assert!(seen.len() > index);
-            mend(call);
+            assert_eq!(leftovers(), [], "{placement} {index}: {call}");
+            assert_eq!(files(), [], "{placement} {index}: {call}");
             let whole = reserved(arena.address(), arena.len as u64);
             assert!(whole, "{placement}, call {index}: {}", call);
         }
@@ -224,13 +232,15 @@ fn gap_in_an_arena() {
         let new = || Mapping::new(&file, 0, &plan, window, MapOptions::default());
         assert!(fail(fault, new).0.is_err());
         if taken {
+            assert_eq!(leftovers().len(), 1, "nothing goes over it");
             Intruder::leave(gap);
-        } else {
-            assert!(
-                reserved(arena.address(), arena.len as u64),
-                "the gap is closed"
-            );
+            drop(arena.window(&plan).unwrap());
         }
+        assert_eq!(leftovers(), []);
+        assert!(
+            reserved(arena.address(), arena.len as u64),
+            "the gap is closed"
+        );
     }
 }
 
@@ -246,7 +256,7 @@ fn the_seam_sees() {
         .skip_while(|name| **name == "munmap")
         .collect();
     let due = [
-        "fstatfs", "mmap", "munmap", "mmap", "madvise", "madvise", "munmap",
+        "fstat", "mmap", "munmap", "mmap", "madvise", "madvise", "munmap",
     ];
     assert_eq!(calls[0], "mmap");
     assert_eq!(rest, due.iter().collect::<Vec<_>>());
@@ -287,11 +297,26 @@ fn at_the_limit_of_mappings() {
     let plan = plan(&holed(), Placement::Congruent);
     let spare = map(&file, &plan).unwrap();
     let mapping = map(&file, &plan).unwrap();
+    let Some(filler) = fill_up() else { return };
+    // Whether it works out or not, nothing of the file may stay.
+    let failed = map(&file, &plan).is_err() && mapping.into_window().is_err();
+    assert!(failed, "the kernel has no entry left");
+    drop(spare);
+    drop(filler);
+    assert_eq!(files(), []);
+    // Of a reservation that could not be replaced nobody can tell whether it is still ours: its
+    // addresses are given up.
+    let given_up = |line: &&Line| line.mode == "---p" && !before.contains(line);
+    maps().iter().filter(given_up).for_each(take_away);
+}
+
+/// Makes mappings until the kernel allows no more; `None` where it allows too many to try.
+fn fill_up() -> Option<(Arena, Vec<Arena>)> {
     let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap();
     let limit: u64 = limit.trim().parse().unwrap();
     if limit > 1 << 20 {
         println!("not tried: {limit} mappings take too long to make");
-        return;
+        return None;
     }
     // Every other page readable: a mapping for each page.
     let filler = Arena::new((limit + 16) * 4096);
@@ -306,14 +331,143 @@ fn at_the_limit_of_mappings() {
         page += 8192;
     }
     assert!(page < end, "the limit is reached");
-    // Whether it works out or not, nothing of the file may stay.
-    let failed = map(&file, &plan).is_err() && mapping.into_window().is_err();
-    assert!(failed, "the kernel has no entry left");
-    drop(spare);
-    drop(filler);
+    // The kernel splits up to the limit, and maps once more beyond it.
+    let mut more = Vec::with_capacity(8);
+    while more.len() < more.capacity() {
+        let access = match more.len() % 2 {
+            0 => ProtFlags::READ,
+            _ => ProtFlags::WRITE,
+        };
+        // SAFETY: the kernel chooses free addresses.
+        let page = unsafe { mmap_anonymous(std::ptr::null_mut(), 4096, access, MapFlags::PRIVATE) };
+        match page.map(|page| NonNull::new(page.cast()).unwrap()) {
+            Ok(base) => more.push(Arena { base, len: 4096 }),
+            Err(_) => return Some((filler, more)),
+        }
+    }
+    panic!("the limit is reached");
+}
+
+/// Runs `body` while no file can be opened.
+fn without_descriptors<T>(body: impl FnOnce() -> T) -> T {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let before = getrlimit(Resource::Nofile);
+    let none = Rlimit {
+        current: Some(0),
+        ..before
+    };
+    setrlimit(Resource::Nofile, none).unwrap();
+    let result = body();
+    setrlimit(Resource::Nofile, before).unwrap();
+    result
+}
+
+/// No entry left for a mapping, and nobody can look what there is: the areas stay, nothing is placed over
+/// them, and they are removed as soon as they can be.
+fn blind_at_the_limit() {
+    for own in [false, true] {
+        let file = File::new(BAR);
+        let plan = plan(&holed(), Placement::Congruent);
+        let arena = Arena::new(4 * BAR);
+        let window = if own {
+            Window::reserve(&plan).unwrap()
+        } else {
+            arena.window(&plan).unwrap()
+        };
+        let mapping = Mapping::new(&file, 0, &plan, window, MapOptions::default()).unwrap();
+        let stuck: Vec<_> = mapping.areas().iter().map(|area| area.address()).collect();
+        let Some(filler) = fill_up() else { return };
+        without_descriptors(|| {
+            // In a window of its own, only what replaces the areas needs an entry.
+            let refused = mapping.into_window().map(drop);
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::OutOfMemory);
+            let left = leftovers();
+            assert_eq!(left.len(), 2, "{left:?}");
+            if !own {
+                drop(filler);
+                let again = arena.window(&plan).unwrap();
+                let (start, len) = again.blocks().next().unwrap();
+                let range = start.addr().get()..start.addr().get() + len;
+                for (start, len) in left {
+                    let end = start.addr().get() + len;
+                    assert!(end <= range.start || range.end <= start.addr().get());
+                }
+            }
+        });
+        assert_eq!(leftovers(), [], "{stuck:x?}");
+        assert_eq!(files(), []);
+        if own {
+            // The hole between the areas was nobody's any more.
+            continue;
+        }
+        assert!(reserved(arena.address(), arena.len as u64));
+        let again = arena.window(&plan).unwrap();
+        let again = Mapping::new(&file, 0, &plan, again, MapOptions::default()).unwrap();
+        assert_eq!(again.areas()[0].address(), stuck[0], "it is free again");
+    }
+}
+
+/// What another thread has mapped into exactly the gap is not ours, though it is shared as well.
+fn shared_in_the_gap() {
+    let file = File::new(BAR);
+    let plan = plan(&holed(), Placement::Congruent);
+    for own in [false, true] {
+        let arena = Arena::new(3 * BAR);
+        let window = if own {
+            Window::reserve(&plan).unwrap()
+        } else {
+            arena.window(&plan).unwrap()
+        };
+        let mapping = Mapping::new(&file, 0, &plan, window, MapOptions::default()).unwrap();
+        let (gap, size) = (mapping.areas()[0].address(), mapping.areas()[0].area.size);
+        let other = File::new(BAR);
+        let meanwhile: Option<Box<dyn FnOnce()>> = Some(Box::new(move || {
+            let target = std::ptr::with_exposed_provenance_mut(usize::try_from(gap).unwrap());
+            let len = usize::try_from(size).unwrap();
+            let (access, flags) = (
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED | MapFlags::FIXED_NOREPLACE,
+            );
+            // SAFETY: replaces nothing.
+            unsafe { rustix::mm::mmap(target, len, access, flags, &other, 0) }.unwrap();
+        }));
+        let fault = Fault {
+            after: 0,
+            errno: libc::ENOMEM,
+            harm: true,
+            meanwhile,
+        };
+        let (result, _) = fail(fault, || mapping.into_window().map(drop));
+        assert!(result.is_err());
+        let line = at(gap).expect("the other thread's mapping was unmapped");
+        assert_eq!((line.mode.as_str(), line.end - line.start), ("rw-s", size));
+        if !own {
+            let again = arena.window(&plan).unwrap();
+            let (start, _) = again.blocks().next().unwrap();
+            assert!(start.addr().get() as u64 > gap, "nothing goes over it");
+        }
+        take_away(&line);
+        if !own {
+            drop(arena.window(&plan).unwrap());
+        }
+        assert_eq!(leftovers(), []);
+    }
     assert_eq!(files(), []);
-    // Of a reservation that could not be replaced nobody can tell whether it is still ours: its
-    // addresses are given up.
-    let given_up = |line: &&Line| line.mode == "---p" && !before.contains(line);
-    maps().iter().filter(given_up).for_each(take_away);
+}
+
+/// A file that was mapped for trial and could not be unmapped then.
+fn rehearsal_that_stays() {
+    let file = File::new(BAR);
+    let plan = plan(&holed(), Placement::Congruent);
+    let window = || Window::reserve(&plan).unwrap();
+    let new = |window| Mapping::new(&file, 0, &plan, window, MapOptions::default());
+    let first = window();
+    let (mapping, calls) = record(|| new(first));
+    drop(mapping.unwrap());
+    let unmap = calls.iter().position(|name| *name == "munmap").unwrap();
+    let second = window();
+    let (result, _) = fail(fault(unmap, libc::ENOMEM), || new(second));
+    assert_eq!(result.unwrap_err().errno(), Some(libc::ENOMEM));
+    assert_eq!(leftovers(), []);
+    assert_eq!(files(), []);
 }

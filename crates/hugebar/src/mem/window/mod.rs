@@ -1,8 +1,6 @@
 //! Windows: addresses that are reserved as a plan shapes them.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,11 +10,20 @@ use rustix::mm::ProtFlags;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::Area;
 use crate::plan::{Placement, Plan, Shape};
+use crate::sys::file::Identity;
 use crate::sys::fork::{Process, this_process};
-use crate::sys::mm::{self, Put, Source};
+use crate::sys::maps::Backing;
+use crate::sys::mm::{self, Source};
 
 use super::mapping::refused;
 use super::{check_page, to_usize};
+
+mod block;
+pub(super) mod leftovers;
+mod release;
+
+use block::{Block, Mapped};
+use leftovers::{Room, Signature};
 
 /// Addresses reserved for the areas of a plan; nothing is behind them yet.
 ///
@@ -27,10 +34,12 @@ use super::{check_page, to_usize};
 ///
 /// Every block is page-aligned and belongs to this window alone. What the kernel unmapped behind
 /// our back (a failed `MAP_FIXED`) is no longer in any block. `mapped` are the whole areas that lie
-/// in blocks, each one mapping.
+/// in blocks, each one mapping. There is room to remember two leftovers for each area, and one for each block.
 pub struct Window {
+    /// With room for one more for each area: giving up an area can cut a block in two.
     blocks: Vec<Block>,
-    mapped: Vec<Block>,
+    mapped: Vec<Mapped>,
+    room: Room,
     owner: Owner,
     placement: Placement,
     alignment: u64,
@@ -47,52 +56,6 @@ enum Owner {
     Window,
     /// The caller's arena: left reserved in the end.
     Arena,
-}
-
-/// Contiguous addresses for a part of the region.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Block {
-    /// The lowest address.
-    pub(super) start: NonNull<u8>,
-    /// Bytes.
-    pub(super) len: usize,
-    /// Region offset of the first byte.
-    pub(super) origin: u64,
-}
-
-impl Block {
-    fn end(&self) -> usize {
-        self.start.addr().get() + self.len
-    }
-
-    /// Whether `/proc/self/maps` has a shared mapping of exactly these addresses. Reservations are
-    /// private, and so is most of what another thread might have put there.
-    fn is_mapped_shared(&self) -> bool {
-        let range = format!("{:08x}-{:08x} ", self.start.addr().get(), self.end());
-        let Ok(maps) = File::open("/proc/self/maps") else {
-            return false;
-        };
-        // Line by line: this is for when the kernel has no more mappings to give, not even to the
-        // allocator for a long text.
-        let mut lines = BufReader::new(maps).lines().map_while(std::io::Result::ok);
-        let line = lines.find(|line| line.starts_with(&range));
-        line.is_some_and(|line| line.as_bytes().get(range.len() + 3) == Some(&b's'))
-    }
-
-    fn holds(&self, other: &Block) -> bool {
-        self.start <= other.start && other.end() <= self.end()
-    }
-
-    /// Where in the block an area of the region lies, if it lies there whole.
-    fn at(&self, area: &Area) -> Option<NonNull<u8>> {
-        let distance = area.offset.checked_sub(self.origin)?;
-        let end = distance.checked_add(area.size)?;
-        if end > self.len as u64 {
-            return None;
-        }
-        // SAFETY: `distance` was found to lie in the block, which is one reservation.
-        Some(unsafe { self.start.add(usize::try_from(distance).ok()?) })
-    }
 }
 
 // SAFETY: a window is a set of addresses that it alone owns; it has no ties to a thread.
@@ -112,6 +75,7 @@ impl Window {
     /// [`ErrorKind::OutOfMemory`] when even the least cannot be had (`RLIMIT_AS`, `vm.max_map_count`).
     pub fn reserve(plan: &Plan) -> Result<Self> {
         check_page(plan)?;
+        leftovers::retry();
         let mut tried = Self::reserve_exactly(plan);
         let mut relaxed = plan.relaxed();
         while let (Err(error), Some(plan)) = (&tried, &relaxed) {
@@ -127,9 +91,12 @@ impl Window {
     fn reserve_exactly(plan: &Plan) -> Result<Self> {
         let mut window = Self::empty(plan, Owner::Window);
         if plan.placement() != Placement::Plain {
+            window.room.extend(plan.shapes().len())?;
             for shape in plan.shapes() {
                 // What is reserved so far goes with `window` when this one fails.
-                window.blocks.push(reserve(shape)?);
+                let block = reserve(shape)?;
+                leftovers::taken(block.start, block.len);
+                window.blocks.push(block);
             }
         }
         Ok(window)
@@ -137,9 +104,11 @@ impl Window {
 
     fn empty(plan: &Plan, owner: Owner) -> Self {
         let alignment = plan.shapes().iter().map(|shape| shape.alignment).max();
+        let areas = plan.layout().areas().len();
         Self {
-            blocks: Vec::with_capacity(plan.shapes().len()),
-            mapped: Vec::with_capacity(plan.layout().areas().len()),
+            blocks: Vec::with_capacity(plan.shapes().len() + areas),
+            mapped: Vec::with_capacity(areas),
+            room: Room::default(),
             owner,
             placement: plan.placement(),
             alignment: alignment.unwrap_or(plan.layout().page()),
@@ -149,10 +118,11 @@ impl Window {
     }
 
     /// A window of one block, to own it while something is done to it.
-    fn holding(block: Block) -> Self {
+    fn holding(block: Block, room: Room) -> Self {
         Self {
             blocks: vec![block],
             mapped: Vec::new(),
+            room,
             owner: Owner::Window,
             placement: Placement::Congruent,
             alignment: 1,
@@ -165,8 +135,10 @@ impl Window {
     ///
     /// When the window, or the mapping made in it, is dropped, whatever was mapped is replaced by a
     /// `PROT_NONE` reservation. Should the kernel refuse that, it is unmapped, and reserved again if no
-    /// other thread has taken its addresses meanwhile. A congruent window that does not fit is aligned to
-    /// the next smaller leaf, as in [`Window::reserve`]. [`Placement::Plain`] needs page alignment only.
+    /// other thread has taken its addresses meanwhile. What cannot be removed either is remembered: no
+    /// window is placed over it, and [`super::leftovers`] tells of it. A congruent window that does not fit
+    /// is aligned to the next smaller leaf, as in [`Window::reserve`]. [`Placement::Plain`] needs page
+    /// alignment only.
     ///
     /// # Errors
     ///
@@ -175,12 +147,13 @@ impl Window {
     ///
     /// # Safety
     ///
-    /// Until the window and every mapping made in it are gone, `[base, base + len)`
+    /// Until the window and every mapping made in it are gone, and nothing of them is among
+    /// [`super::leftovers`], `[base, base + len)`
     /// * must be mapped, and belong to the caller, who keeps out of it and leaves it mapped;
     /// * must hold nothing that is in use: it is replaced.
     ///
-    /// Addresses of a mapping that the IOMMU could not be made to forget ([`super::Mapping::is_pinned`])
-    /// must not be used again at all.
+    /// Those of a mapping that the IOMMU could not be made to forget ([`super::Mapping::is_pinned`]) are
+    /// among them for good.
     pub unsafe fn within(plan: &Plan, base: NonNull<u8>, len: usize) -> Result<Self> {
         check_page(plan)?;
         let page = plan.layout().page();
@@ -191,6 +164,7 @@ impl Window {
             let operation = format!("an arena of {len:#x} bytes is not whole pages");
             return Err(Error::new(ErrorKind::InvalidInput, operation).on(format!("{base:p}")));
         };
+        leftovers::retry_in_arena(start, end);
         let mut next = Some(plan.clone());
         while let Some(plan) = next {
             let mut window = Self::empty(&plan, Owner::Arena);
@@ -204,15 +178,21 @@ impl Window {
         Err(Error::new(ErrorKind::OutOfMemory, operation).on(format!("{base:p}")))
     }
 
-    /// Places each shape at the lowest address that fits; false when one does not.
+    /// Places each shape at the lowest address that fits and holds no leftover; false when one does not.
     fn fill(&mut self, plan: &Plan, base: NonNull<u8>, end: u64) -> bool {
         let first = base.addr().get() as u64;
         let mut free = first;
         for shape in plan.shapes() {
-            let start = shape.start_from(free);
-            let stop = start.and_then(|start| start.checked_add(shape.length));
-            let (Some(start), Some(stop)) = (start, stop.filter(|&stop| stop <= end)) else {
-                return false;
+            let (start, stop) = loop {
+                let start = shape.start_from(free);
+                let stop = start.and_then(|start| start.checked_add(shape.length));
+                let (Some(start), Some(stop)) = (start, stop.filter(|&stop| stop <= end)) else {
+                    return false;
+                };
+                match leftovers::overlapping(start, stop) {
+                    Some(behind) => free = behind,
+                    None => break (start, stop),
+                }
             };
             let (Ok(distance), Ok(len)) = (to_usize(start - first), to_usize(shape.length)) else {
                 return false;
@@ -277,10 +257,22 @@ impl Window {
         area: &Area,
         protection: ProtFlags,
         source: Source<'_>,
+        file: &Identity,
+        physical: Option<u64>,
     ) -> Result<NonNull<u8>> {
         self.check_process()?;
+        // For the area, and for what is left of its block once it is cut out.
+        self.room.extend(2)?;
         let len = to_usize(area.size)?;
         let origin = area.offset;
+        let signature = Signature {
+            file: Backing {
+                device: file.device,
+                inode: file.inode,
+                offset: source.offset,
+            },
+            physical,
+        };
         let refused = |errno| refused(area, errno);
         let start = match self.place(area) {
             Some(start) => {
@@ -289,13 +281,14 @@ impl Window {
                 // refused files of huge pages.
                 let mapped = unsafe { mm::map_over(start, len, protection, source) };
                 if let Err(errno) = mapped {
-                    self.heal(start, len);
+                    self.heal(start, len, signature);
                     return Err(refused(errno));
                 }
                 start
             }
             None if self.placement == Placement::Plain && self.owner == Owner::Window => {
                 let start = mm::map_anywhere(len, protection, source).map_err(refused)?;
+                leftovers::taken(start, len);
                 self.blocks.push(Block { start, len, origin });
                 start
             }
@@ -304,95 +297,9 @@ impl Window {
                 return Err(Error::new(ErrorKind::InvalidInput, operation));
             }
         };
-        self.mapped.push(Block { start, len, origin });
+        let block = Block { start, len, origin };
+        self.mapped.push(Mapped { block, signature });
         Ok(start)
-    }
-
-    /// Replaces every mapped area by a reservation again.
-    pub(super) fn clear(&mut self) -> Result<()> {
-        self.check_process()?;
-        if *self.pinned.get_mut() {
-            let operation = "the IOMMU still refers to the mapping";
-            return Err(Error::new(ErrorKind::Busy, operation));
-        }
-        let mut result = Ok(());
-        for area in std::mem::take(&mut self.mapped) {
-            // SAFETY: the area is whole, so no leaf is split, and belongs to the window, whose
-            // owner has given up everything that used it.
-            if let Err(errno) = unsafe { mm::reserve_at(area.start, area.len, Put::Over) } {
-                self.withdraw(&area);
-                result = Err(Error::call("mmap", errno));
-            }
-        }
-        result
-    }
-
-    /// Gives up an area that no reservation could replace: at `vm.max_map_count` the kernel refuses
-    /// that and leaves the area as it was. Unmapping needs no entry there.
-    fn withdraw(&mut self, area: &Block) {
-        if area.is_mapped_shared() {
-            // SAFETY: as found this moment, the area is still there whole, and so the window's.
-            let _ = unsafe { mm::unmap(area.start, area.len) };
-        }
-        self.heal(area.start, area.len);
-    }
-
-    /// Makes good a gap that a failed `MAP_FIXED` may have left, by reserving it again if it is still
-    /// free. What is there otherwise, be it the old content or another thread's, is left alone, and
-    /// is not ours any more unless the arena says so.
-    fn heal(&mut self, start: NonNull<u8>, len: usize) {
-        // SAFETY: replaces nothing.
-        let healed = unsafe { mm::reserve_at(start, len, Put::IfFree) };
-        if healed.is_err() && self.owner == Owner::Window {
-            self.forget(start, len);
-        }
-    }
-
-    /// Gives up the ownership of `[start, start + len)` without unmapping it.
-    fn forget(&mut self, start: NonNull<u8>, len: usize) {
-        let (low, high) = (start.addr().get(), start.addr().get() + len);
-        let mut kept = Vec::with_capacity(self.blocks.len() + 1);
-        for block in self.blocks.drain(..) {
-            let (first, end) = (block.start.addr().get(), block.end());
-            for (from, to) in [(first, end.min(low)), (first.max(high), end)] {
-                if from < to {
-                    let distance = from - first;
-                    kept.push(Block {
-                        // SAFETY: `from` lies in the block.
-                        start: unsafe { block.start.add(distance) },
-                        len: to - from,
-                        origin: block.origin + distance as u64,
-                    });
-                }
-            }
-        }
-        self.blocks = kept;
-    }
-}
-
-impl Drop for Window {
-    fn drop(&mut self) {
-        if *self.pinned.get_mut() || self.process != this_process() {
-            return;
-        }
-        match self.owner {
-            Owner::Arena => drop(self.clear()),
-            Owner::Window => {
-                for block in &self.blocks {
-                    // SAFETY: the block is ours alone, and unused now. Its edges are those of
-                    // reservations or of whole areas.
-                    if unsafe { mm::unmap(block.start, block.len) }.is_ok() {
-                        continue;
-                    }
-                    // At `vm.max_map_count` a reservation that the kernel has merged with another
-                    // cannot be cut out. An area needs no cut.
-                    for area in self.mapped.iter().filter(|area| block.holds(area)) {
-                        // SAFETY: as above, and nothing of the block is unmapped so far.
-                        let _ = unsafe { mm::unmap(area.start, area.len) };
-                    }
-                }
-            }
-        }
     }
 }
 
@@ -417,14 +324,23 @@ fn reserve(shape: &Shape) -> Result<Block> {
     let length = to_usize(shape.length)?;
     let total = shape.reservation().ok_or(refused(Errno::NOMEM))?;
     let total = to_usize(total)?;
-    let base = mm::reserve(total).map_err(refused)?;
+    // For both ends and what lies between.
+    let mut room = Room::default();
+    room.extend(3)?;
+    let base = match mm::reserve(total) {
+        Ok(base) => base,
+        Err(errno) => {
+            room.give_back();
+            return Err(refused(errno));
+        }
+    };
     let whole = Block {
         start: base,
         len: total,
         origin: 0,
     };
     // From here on dropping `held` gives all of it back.
-    let mut held = Window::holding(whole);
+    let mut held = Window::holding(whole, room);
     let low = base.addr().get() as u64;
     let start = shape.start_from(low).ok_or(refused(Errno::NOMEM))?;
     let head = to_usize(start - low)?;
