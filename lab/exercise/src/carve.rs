@@ -24,6 +24,7 @@ pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
     let mut bar = Bar::of(Device::open_by(address, backend)?)?;
     holes_come_and_go(&mut bar)?;
     a_second_count_is_refused(&mut bar)?;
+    pages_at_the_ends_are_no_leaf(&mut bar)?;
     every_placement_and_hint(&mut bar)?;
     in_an_arena(&mut bar)?;
     side_by_side(&mut bar)?;
@@ -83,6 +84,27 @@ fn a_second_count_is_refused(bar: &mut Bar) -> Result<()> {
     ensure!(error.kind() == ErrorKind::AlreadyPopulated, "{error}");
     let again = bar.map_in(mapping.plan(), Window::reserve(mapping.plan())?)?;
     bar.check(&again)?;
+    Ok(())
+}
+
+/// With base pages only, somebody has read the last word of each GiB: no fault there is no proof of a leaf.
+fn pages_at_the_ends_are_no_leaf(bar: &mut Bar) -> Result<()> {
+    let plan = bar.plan(&[], Placement::Congruent)?;
+    let options = hugebar::mem::MapOptions {
+        hint: Hint::Refuse,
+        ..bar.region.map_options()
+    };
+    for ends in [&[GIB - 4][..], &[0, GIB - 4], &[0, GIB / 2, GIB - 4]] {
+        let window = Window::reserve(&plan)?;
+        let mapping = Mapping::new(&bar.device, bar.region.offset(), &plan, window, options)?;
+        for gib in 0..bar.region.size() / GIB {
+            for end in ends {
+                mapping.read_u32(gib * GIB + end)?;
+            }
+        }
+        let error = bar.count(&mapping).err().context("it was touched before")?;
+        ensure!(error.kind() == ErrorKind::AlreadyPopulated, "{error}");
+    }
     Ok(())
 }
 

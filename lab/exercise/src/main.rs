@@ -15,6 +15,7 @@ mod peers;
 mod pinned;
 mod state;
 mod tables;
+mod threads;
 mod watched;
 
 use std::os::unix::process::CommandExt;
@@ -100,6 +101,8 @@ enum Scenario {
     Pinned { device: Address },
     /// Print the rows of another process's page tables that map device memory
     Tables { pid: i32 },
+    /// Count leaves beside threads that fork, and while the kernel moves memory between nodes
+    Threads { device: Address },
     /// Be looked at by other commands, with the page tables as witness
     Watched { device: Address },
     /// Count by KVM's pre-faults, and compare its own leaves with those foretold
@@ -146,6 +149,7 @@ fn main() -> Result<()> {
         Scenario::Peers { device } => peers::run(device),
         Scenario::Pinned { device } => pinned::run(device),
         Scenario::Tables { pid } => tables::run(pid),
+        Scenario::Threads { device } => threads::run(device),
         Scenario::Watched { device } => watched::run(device),
         Scenario::NoThp {
             except_advised,

@@ -62,6 +62,32 @@ fn paces_on_the_newest() {
     paces("newest");
 }
 
+/// Faults of other causes are no leaves: threads that fork, and a kernel that moves memory between nodes.
+fn beside_threads(kernel: &str) {
+    let nodes = "-object memory-backend-ram,id=m0,size=512M -object memory-backend-ram,id=m1,size=512M \
+                 -numa node,memdev=m0,cpus=0 -numa node,memdev=m1,cpus=1";
+    let spec = with_exercise(kernel)
+        .device("pci-testdev,membar=4G")
+        .qemu(nodes)
+        .append("numa_balancing=enable");
+    all_well(&spec, &[exercise("threads 0000:00:10.0")]);
+}
+
+#[test]
+fn beside_threads_on_6_1() {
+    beside_threads("6.1");
+}
+
+#[test]
+fn beside_threads_on_6_12() {
+    beside_threads("6.12");
+}
+
+#[test]
+fn beside_threads_on_the_newest() {
+    beside_threads("newest");
+}
+
 /// Before huge leaves the same steps work as well.
 #[test]
 fn paces_on_6_1() {

@@ -1,0 +1,287 @@
+//! Counting on kernels that install leaves one by one (Linux 6.12 and later).
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::leaf::{self, LeafSizes, Leaves, Run};
+use crate::mem::{AccessError, MappedArea, Mapping, Scratch};
+use crate::populate::Populate;
+use crate::sys::process;
+
+use super::probe::{Random, Votes};
+use super::{Census, Progress};
+
+/// A census under way.
+pub(super) struct Count<'a> {
+    pub(super) mapping: &'a Mapping,
+    kernel_sizes: LeafSizes,
+    populate: &'a mut dyn Populate,
+    /// Bytes of the longest step.
+    longest: u64,
+    /// Bytes that may still be populated in pages.
+    pub(super) limit: u64,
+    progress: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
+    progressed: Progress,
+    random: Random,
+    /// Pages that were populated ahead of their turn, by address, and the faults that they took.
+    pub(super) known: Vec<(u64, u64)>,
+    pub(super) result: Census,
+}
+
+impl<'a> Count<'a> {
+    pub(super) fn new(
+        mapping: &'a Mapping,
+        kernel_sizes: LeafSizes,
+        longest: u64,
+        populate: &'a mut dyn Populate,
+        limit: Option<u64>,
+        progress: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Self {
+        let nothing = Leaves::none(mapping.plan().sizes());
+        Self {
+            mapping,
+            kernel_sizes,
+            populate,
+            longest,
+            limit: limit.unwrap_or(u64::MAX),
+            progress,
+            progressed: Progress {
+                done: 0,
+                total: mapping.plan().layout().mappable(),
+            },
+            random: Random::new(),
+            known: Vec::new(),
+            result: Census {
+                measured: nothing,
+                expected: nothing,
+                faults: 0,
+                elapsed: Duration::ZERO,
+                complete: true,
+                broken: false,
+            },
+        }
+    }
+
+    /// Goes through the same steps on a page of no account, so that the thread's own first faults
+    /// (stack, code, vDSO) are not counted.
+    pub(super) fn warm_up(&mut self, page: u64) -> Result<()> {
+        let scratch = Scratch::new(page)?;
+        for _ in 0..2 {
+            process::minor_faults().map_err(|errno| Error::call("getrusage", errno))?;
+            // Memory, unlike BARs, is charged to RLIMIT_MEMLOCK, which may be used up. What is really
+            // wrong the first step will say.
+            let _ = self.populate.populate(&scratch.span()?);
+        }
+        Ok(())
+    }
+
+    /// Counts an area leaf by leaf, in the order of its addresses.
+    pub(super) fn area(&mut self, area: &MappedArea, sizes: &LeafSizes) -> Result<()> {
+        let hpa = self.mapping.plan().phys().behind(area.area.offset);
+        for run in leaf::runs(area.address(), hpa, area.area.size, sizes) {
+            let whole = match sizes.below(run.size) {
+                None => self.pages(area, run)?,
+                Some(smaller) => self.large(area, run, &smaller)?,
+            };
+            if !whole {
+                self.result.complete = false;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// A run of base pages. False when the limit ended it.
+    fn pages(&mut self, area: &MappedArea, run: Run) -> Result<bool> {
+        let mut start = run.start;
+        let mut left = run.count * run.size;
+        while left > 0 {
+            let step = left.min(self.longest).min(self.limit);
+            let step = step / run.size * run.size;
+            if step == 0 {
+                return Ok(false);
+            }
+            self.every_page(area, start, step, run.size)?;
+            self.limit -= step;
+            start += step;
+            left -= step;
+        }
+        Ok(true)
+    }
+
+    /// Populates and counts a part that can only be base pages: as many faults as pages, or more, for
+    /// other causes can only add.
+    fn every_page(&mut self, area: &MappedArea, start: u64, len: u64, page: u64) -> Result<()> {
+        let faults = self.all_of(area, start, len)?;
+        let pages = len / page;
+        if faults < pages {
+            return Err(populated(area, start, len, faults));
+        }
+        self.found(area, start, len, |leaves| leaves.add(page, pages));
+        Ok(())
+    }
+
+    /// A run of leaves larger than a page. False when the limit ended it.
+    fn large(&mut self, area: &MappedArea, run: Run, smaller: &LeafSizes) -> Result<bool> {
+        for index in 0..run.count {
+            let start = run.start + index * run.size;
+            if self.is_one_leaf(area, start, run.size, smaller.base())? {
+                self.found(area, start, run.size, |leaves| leaves.add(run.size, 1));
+                continue;
+            }
+            if run.size > self.limit {
+                self.result.broken = true;
+                return Ok(false);
+            }
+            self.limit -= run.size;
+            self.parts(area, start, run.size, smaller)?;
+        }
+        Ok(true)
+    }
+
+    /// Whether a block is under one leaf: a page of it takes a fault, and no other.
+    fn is_one_leaf(&mut self, area: &MappedArea, start: u64, size: u64, page: u64) -> Result<bool> {
+        self.install(area, start, size, page)?;
+        let mut votes = Votes::default();
+        let mut place = start + size - page;
+        loop {
+            let faults = self.probe(area, place, page)?;
+            let again = match faults {
+                0 => 0,
+                _ => self.step(area, place, page)?,
+            };
+            votes.add(faults, again);
+            if let Some(decision) = votes.decision() {
+                return Ok(decision);
+            }
+            place = self.random.page(start, size, page);
+        }
+    }
+
+    /// Populates a page of a block, which has to take a fault. One that nobody can foresee, unless one of
+    /// the block has taken its fault already.
+    fn install(&mut self, area: &MappedArea, start: u64, size: u64, page: u64) -> Result<()> {
+        let inside = |&&(place, faults): &&(u64, u64)| {
+            faults > 0 && place.checked_sub(start).is_some_and(|at| at < size)
+        };
+        if self.known.iter().find(inside).is_some() {
+            return Ok(());
+        }
+        let place = self.random.page(start, size, page);
+        match self.probe(area, place, page)? {
+            0 => Err(populated(area, place, page, 0)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Populates a page ahead of its turn, and tells the faults that it took.
+    fn probe(&mut self, area: &MappedArea, place: u64, page: u64) -> Result<u64> {
+        let faults = self.step(area, place, page)?;
+        self.known.push((place, faults));
+        Ok(faults)
+    }
+
+    /// A block that does not look like one leaf, by leaves of the smaller `sizes`.
+    fn parts(&mut self, area: &MappedArea, start: u64, size: u64, sizes: &LeafSizes) -> Result<()> {
+        let part = sizes.largest();
+        let Some(smaller) = sizes.below(part) else {
+            return self.leaf_or_pages(area, start, size, part);
+        };
+        self.result.broken = true;
+        for index in 0..size / part {
+            let start = start + index * part;
+            if smaller.as_slice().len() == 1 {
+                self.leaf_or_pages(area, start, part, smaller.base())?;
+            } else if self.is_one_leaf(area, start, part, smaller.base())? {
+                self.found(area, start, part, |leaves| leaves.add(part, 1));
+            } else {
+                self.parts(area, start, part, &smaller)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A block that is one leaf or base pages, and populated whole to tell.
+    fn leaf_or_pages(&mut self, area: &MappedArea, start: u64, size: u64, page: u64) -> Result<()> {
+        self.install(area, start, size, page)?;
+        let faults = self.all_of(area, start, size)?;
+        let pages = size / page;
+        if faults >= pages {
+            self.result.broken = true;
+            self.found(area, start, size, |leaves| leaves.add(page, pages));
+        } else if faults <= 1 + pages / 16 {
+            // Other causes may add some. Had nearly all of its pages been there before, the first one,
+            // which nobody could foresee, would hardly have taken a fault.
+            self.found(area, start, size, |leaves| leaves.add(size, 1));
+        } else {
+            return Err(populated(area, start, size, faults));
+        }
+        Ok(())
+    }
+
+    /// Populates all of `[address, address + len)`, and tells the faults that it took, those that parts of it
+    /// took earlier included.
+    fn all_of(&mut self, area: &MappedArea, address: u64, len: u64) -> Result<u64> {
+        let mut faults = 0;
+        let mut done = 0;
+        while done < len {
+            let step = self.longest.min(len - done);
+            faults += self.step(area, address + done, step)?;
+            done += step;
+        }
+        self.known.retain(|&(page, earlier)| {
+            let inside = address <= page && page - address < len;
+            faults += if inside { earlier } else { 0 };
+            !inside
+        });
+        Ok(faults)
+    }
+
+    /// Populates `len` bytes at an address of an area, and tells the faults that it took.
+    pub(super) fn step(&mut self, area: &MappedArea, address: u64, len: u64) -> Result<u64> {
+        if (self.progress)(self.progressed).is_break() {
+            return Err(Error::new(ErrorKind::Stopped, "the census was stopped"));
+        }
+        let offset = area.area.offset + (address - area.address());
+        let inside = |error: AccessError| Error::new(ErrorKind::InvalidInput, error.to_string());
+        let span = self.mapping.span(offset, len).map_err(inside)?;
+        let refused = |errno| Error::call("getrusage", errno);
+        let before = process::minor_faults().map_err(refused)?;
+        let elapsed = self.populate.populate(&span)?;
+        let after = process::minor_faults().map_err(refused)?;
+        let faults = after.saturating_sub(before);
+        self.result.faults = self.result.faults.saturating_add(faults);
+        self.result.elapsed += elapsed;
+        Ok(faults)
+    }
+
+    /// Notes that `[address, address + len)` of an area is counted.
+    pub(super) fn found(
+        &mut self,
+        area: &MappedArea,
+        address: u64,
+        len: u64,
+        add: impl FnOnce(&mut Leaves),
+    ) {
+        let inside = |page: u64| address <= page && page - address < len;
+        self.known.retain(|&(page, _)| !inside(page));
+        let plan = self.mapping.plan();
+        let offset = area.area.offset + (address - area.address());
+        let hpa = plan.phys().behind(offset);
+        add(&mut self.result.measured);
+        // Steps end where runs do, or at least at a page: cutting there can only split runs of
+        // pages, so the parts add up to the whole.
+        let leaves = leaf::leaves(address, hpa, len, &self.kernel_sizes);
+        self.result.expected.add_all(&leaves);
+        self.progressed.done += len;
+    }
+}
+
+/// Fewer faults than there are leaves.
+pub(super) fn populated(area: &MappedArea, address: u64, len: u64, faults: u64) -> Error {
+    let operation = format!("{faults} faults for {len:#x} bytes at {address:#x}");
+    Error::new(ErrorKind::AlreadyPopulated, operation)
+        .on(format!("area {}", area.area))
+        .remedy("it was populated before; map it anew to count its leaves")
+}

@@ -1,0 +1,84 @@
+//! Counting on kernels that fill a whole area at its first fault (before Linux 6.12).
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::facts;
+use crate::leaf::{self, LeafSizes};
+use crate::mem::MappedArea;
+
+use super::count::{Count, populated};
+
+/// How many other leaves of an area are tried at most: a fault of another cause may come between.
+const TRIED: usize = 4;
+
+impl Count<'_> {
+    /// Counts an area on a kernel whose version is older than huge leaves for device memory.
+    ///
+    /// There the first fault fills a whole area with base pages. But the version may deceive: a distribution
+    /// can have backported huge leaves to it.
+    pub(super) fn old_kernel(&mut self, area: &MappedArea, sizes: &LeafSizes) -> Result<()> {
+        // One fault cannot be stopped half-way.
+        if area.area.size > self.limit {
+            self.result.complete = false;
+            return Ok(());
+        }
+        let page = sizes.base();
+        let (start, size) = (area.address(), area.area.size);
+        let pages = size / page;
+        // No other thread can come into being while only this one is there.
+        let alone = facts::threads() == Some(1);
+        let before = facts::page_table_bytes();
+        let first = self.step(area, start, page)?;
+        let after = facts::page_table_bytes();
+        if first == 0 {
+            return Err(populated(area, start, page, 0));
+        }
+        self.known.push((start, first));
+        let hpa = self.mapping.plan().phys().behind(area.area.offset);
+        let leaves = leaf::leaves(start, hpa, size, sizes).total();
+        let free = pages == 1 || self.another_without_a_fault(area, sizes)?;
+        // Page tables that lie whole in the area are new, and are there only if it has pages: the
+        // rest of it could have been in tables of its neighbours'.
+        let table = page * (page / 8);
+        let tables = (start + size) / table;
+        let new_tables = tables.saturating_sub(start.div_ceil(table)) * page;
+        let grown = before
+            .zip(after)
+            .is_none_or(|(before, after)| after.saturating_sub(before) >= new_tables);
+        if free && !grown && !alone && leaves == 1 {
+            let operation = "other threads may have changed the page tables meanwhile";
+            let error = Error::new(ErrorKind::Miscounted, operation);
+            let error = error.on(format!("area {}", area.area));
+            return Err(error.remedy("map it anew and count again"));
+        }
+        // When the page tables did not grow, but are those of other threads as well, which may have given
+        // some back meanwhile, a page under another leaf than the first one's tells.
+        if free && (grown || !alone) {
+            self.limit -= size;
+            self.found(area, start, size, |leaves| leaves.add(page, pages));
+            return Ok(());
+        }
+        self.area(area, sizes)
+    }
+
+    /// Whether the last page of one of the last leaves takes no fault once the first leaf is there.
+    fn another_without_a_fault(&mut self, area: &MappedArea, sizes: &LeafSizes) -> Result<bool> {
+        let hpa = self.mapping.plan().phys().behind(area.area.offset);
+        let page = sizes.base();
+        let runs: Vec<_> = leaf::runs(area.address(), hpa, area.area.size, sizes).collect();
+        let leaves = runs.iter().rev().flat_map(|run| {
+            let last = |index: u64| run.start + (run.count - index) * run.size - page;
+            (0..run.count).map(last)
+        });
+        // That of the first leaf would be under what is there already.
+        let total: u64 = runs.iter().map(|run| run.count).sum();
+        let others = usize::try_from(total - 1).unwrap_or(usize::MAX);
+        for place in leaves.take(others.clamp(1, TRIED)) {
+            let faults = self.step(area, place, page)?;
+            self.known.push((place, faults));
+            if faults == 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,115 @@
+//! Probes: which pages of a block are populated to find out whether it is one leaf.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+/// Pages that nobody can foresee, so that nobody can have populated just those before.
+pub(super) struct Random {
+    state: RandomState,
+    drawn: u64,
+}
+
+impl Random {
+    pub(super) fn new() -> Self {
+        Self {
+            state: RandomState::new(),
+            drawn: 0,
+        }
+    }
+
+    /// The address of a page of `[start, start + size)`.
+    pub(super) fn page(&mut self, start: u64, size: u64, page: u64) -> u64 {
+        self.drawn = self.drawn.wrapping_add(1);
+        let mut hasher = self.state.build_hasher();
+        hasher.write_u64(self.drawn);
+        start + hasher.finish() % (size / page).max(1) * page
+    }
+}
+
+/// How many pages of a block are probed at most after the one that should have installed its leaf.
+const MOST: u32 = 16;
+
+/// What the probes of a block say so far.
+///
+/// A page that takes no fault was there before the probe: under one leaf, every other page of the block.
+/// Under smaller leaves each page takes one. Faults of other causes can only add, and how many there are of
+/// those shows when the same page is populated again, for then it has none of its own.
+#[derive(Debug, Default)]
+pub(super) struct Votes {
+    /// Pages that took no fault.
+    free: u32,
+    /// Pages that took some.
+    faulted: u32,
+    /// Those of them that took some again.
+    again: u32,
+}
+
+impl Votes {
+    /// Takes in the faults of a page, and of the same page again if it had some.
+    pub(super) fn add(&mut self, faults: u64, again: u64) {
+        match (faults, again) {
+            (0, _) => self.free += 1,
+            (_, 0) => self.faulted += 1,
+            (..) => {
+                self.faulted += 1;
+                self.again += 1;
+            }
+        }
+    }
+
+    /// Whether the block is one leaf, once that can be told.
+    pub(super) fn decision(&self) -> Option<bool> {
+        let leaf = self.free >= 3 && self.faulted <= 1 + 2 * self.again;
+        if leaf {
+            return Some(true);
+        }
+        let smaller = self.faulted >= 3 && self.again == 0;
+        (smaller || self.free + self.faulted >= MOST).then_some(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decide(probes: &[(u64, u64)]) -> Option<(bool, usize)> {
+        let mut votes = Votes::default();
+        probes
+            .iter()
+            .enumerate()
+            .find_map(|(index, &(faults, again))| {
+                votes.add(faults, again);
+                votes.decision().map(|decision| (decision, index + 1))
+            })
+    }
+
+    #[test]
+    fn one_leaf_is_told_from_smaller_ones_whatever_comes_between() {
+        assert_eq!(decide(&[(0, 0); 3]), Some((true, 3)));
+        assert_eq!(decide(&[(1, 0); 3]), Some((false, 3)));
+        // A fault of another cause.
+        assert_eq!(decide(&[(0, 0), (1, 0), (0, 0), (0, 0)]), Some((true, 4)));
+        // Faults of other causes all the time.
+        let often = [(1, 1), (2, 0), (0, 0), (1, 1), (0, 0), (3, 1), (0, 0)];
+        assert_eq!(decide(&often), Some((true, 7)));
+        assert_eq!(decide(&[(2, 1); 16]), Some((false, 16)));
+        // Pages that were populated before.
+        assert_eq!(
+            decide(&[(0, 0), (1, 0), (0, 0), (1, 0), (1, 0)]),
+            Some((false, 5))
+        );
+        let half = [(0, 0), (1, 0), (1, 0), (0, 0), (0, 0), (1, 0)];
+        assert_eq!(decide(&half), Some((false, 6)));
+    }
+
+    #[test]
+    fn pages_lie_in_their_block_and_are_not_always_the_same() {
+        let mut random = Random::new();
+        let pages: Vec<_> = (0..100)
+            .map(|_| random.page(1 << 30, 1 << 21, 4096))
+            .collect();
+        let inside = |page: &u64| (1 << 30..(1 << 30) + (1 << 21)).contains(page);
+        assert!(pages.iter().all(|page| inside(page) && page % 4096 == 0));
+        assert!(pages.iter().any(|page| *page != pages[0]));
+        assert_eq!(random.page(4096, 4096, 4096), 4096);
+    }
+}
