@@ -49,17 +49,12 @@ pub(crate) enum End {
     Qemu(String),
 }
 
-/// Runs QEMU until the guest is through or `deadline` is over.
-pub(crate) fn run(
-    arguments: &[String],
-    dir: &Path,
-    deadline: Instant,
-    sink: Sink<'_>,
-) -> Result<Boot> {
+/// Runs QEMU until the guest is through or `deadline` is over. The first words of `qemu` are the program.
+pub(crate) fn run(qemu: &[String], dir: &Path, deadline: Instant, sink: Sink<'_>) -> Result<Boot> {
     let console = dir.join("console");
     let words = dir.join("qemu");
     let started = Instant::now();
-    let mut qemu = Qemu::start(arguments, &words)?;
+    let mut qemu = Qemu::start(qemu, &words)?;
     let frames = qemu.frames()?;
     let mut boot = Boot {
         end: End::Lost,
@@ -160,17 +155,17 @@ impl Boot {
 struct Qemu(Child);
 
 impl Qemu {
-    fn start(arguments: &[String], words: &Path) -> Result<Self> {
+    fn start(command: &[String], words: &Path) -> Result<Self> {
         // The kernel kills it when the thread that started it ends, so that a killed test leaves no machine behind.
         Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"])
-            .args(arguments)
+            .args(["--pdeathsig", "KILL", "--"])
+            .args(command)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(words).context("cannot write to the work folder")?)
             .spawn()
             .map(Qemu)
-            .context("cannot run setpriv with qemu-system-x86_64")
+            .with_context(|| format!("cannot run setpriv with {}", command[0]))
     }
 
     /// Its frames, as they come. What is no frame ends the line, as the end of QEMU does.

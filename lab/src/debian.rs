@@ -1,5 +1,5 @@
-//! Programs of another Debian for the guest: fetched with everything that they need, and run by a loader and
-//! with libraries of their own, whatever this host has.
+//! Programs of another Debian, for the guest and for this host: fetched with everything that they need, and run
+//! by a loader and with libraries of their own, whatever this host has.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,14 +15,31 @@ use crate::cache::{self, Cache};
 use crate::copy::{self, HostFile};
 use crate::note;
 
-/// QEMU for machines inside the lab's machine, as Debian 13 has it.
-pub const QEMU: Program = Program {
+/// QEMU as Debian 12 has it, with SeaBIOS 1.16.2.
+pub const QEMU_7_2: Program = Program {
+    package: "qemu-system-x86",
+    suite: "bookworm",
+    file: "usr/bin/qemu-system-x86_64",
+    data: &[
+        "usr/share/seabios/bios-256k.bin",
+        "usr/share/seabios/vgabios-stdvga.bin",
+        "usr/share/qemu/kvmvapic.bin",
+        "usr/share/qemu/linuxboot_dma.bin",
+        // The emulated processor, which later versions have in the program itself.
+        "usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so",
+    ],
+};
+
+/// QEMU as Debian 13 has it, with SeaBIOS 1.16.3; also for machines inside the lab's machine.
+pub const QEMU_10_0: Program = Program {
     package: "qemu-system-x86",
     suite: "trixie",
     file: "usr/bin/qemu-system-x86_64",
     data: &[
         "usr/share/seabios/bios-256k.bin",
+        "usr/share/seabios/vgabios-stdvga.bin",
         "usr/share/qemu/kvmvapic.bin",
+        "usr/share/qemu/linuxboot_dma.bin",
     ],
 };
 
@@ -200,6 +217,23 @@ impl Fetched {
         format!("{}/data", self.guest)
     }
 
+    /// The folder on this host that has the program's data.
+    pub(crate) fn data_here(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// Runs it on this host; its arguments are to follow.
+    pub(crate) fn here(&self) -> Vec<String> {
+        let path = |name: &str| self.dir.join(name).display().to_string();
+        let words = [
+            &path(LOADER),
+            "--library-path",
+            &path("lib"),
+            &path(&self.name),
+        ];
+        words.map(str::to_owned).into()
+    }
+
     /// Runs it in the guest, with arguments separated by spaces.
     pub fn command(&self, arguments: &str) -> Command {
         let Fetched { guest, name, .. } = self;
@@ -268,26 +302,33 @@ mod tests {
     fn what_was_fetched_serves_until_the_recipe_changes() {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::at(dir.path()).unwrap();
-        assert!(QEMU.cached(&cache).unwrap().is_none());
+        assert!(QEMU_10_0.cached(&cache).unwrap().is_none());
         cache.dir("programs/.new-half").unwrap();
-        let folder = format!("programs/{}-10.0-{}", QEMU.package, QEMU.key().unwrap());
+        let folder = format!(
+            "programs/{}-10.0-{}",
+            QEMU_10_0.package,
+            QEMU_10_0.key().unwrap()
+        );
         cache
             .publish(&folder, |work| {
                 let note = br#"{"version":"1:10.0"}"#;
                 Ok(fs::write(work.join(FETCHED), note)?)
             })
             .unwrap();
-        let fetched = QEMU.get(&cache).unwrap();
+        let fetched = QEMU_10_0.get(&cache).unwrap();
         assert_eq!(fetched.version, "1:10.0");
         assert_eq!(fetched.files().host, cache.path(folder));
 
-        let with_other_data = Program { data: &[], ..QEMU };
+        let with_other_data = Program {
+            data: &[],
+            ..QEMU_10_0
+        };
         assert!(with_other_data.cached(&cache).unwrap().is_none());
     }
 
     #[test]
     fn it_is_run_by_its_own_loader() {
-        let fetched = QEMU.fetched("/cache/programs/x".into(), "1:10.0".into());
+        let fetched = QEMU_10_0.fetched("/cache/programs/x".into(), "1:10.0".into());
         let words = fetched.command("-m 64  -M q35").argv;
         let guest = "/opt/qemu-system-x86";
         let line = format!(
@@ -295,5 +336,10 @@ mod tests {
         );
         assert_eq!(words.join(" "), line);
         assert_eq!(fetched.files().guest.as_deref(), Some(guest));
+        let cache = "/cache/programs/x";
+        let line = format!(
+            "{cache}/ld-linux-x86-64.so.2 --library-path {cache}/lib {cache}/qemu-system-x86_64"
+        );
+        assert_eq!(fetched.here().join(" "), line);
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 
 use crate::cache::Cache;
+use crate::debian::Fetched;
 
 /// The device of a machine for which no other is asked.
 pub const DEFAULT_DEVICE: &str = "pci-testdev,membar=4G";
@@ -17,7 +18,10 @@ const FIRST_SLOT: u32 = 0x10;
 const LAST_SLOT: u32 = 0x1e;
 
 /// Physical address bits of the guest: room for BARs of hundreds of GiB.
-const PHYS_BITS: u32 = 46;
+///
+/// SeaBIOS places them at the end of 46 bits. Version 1.16.3 goes beyond that end when one large BAR follows a
+/// smaller one, which takes one bit more.
+const PHYS_BITS: u32 = 47;
 
 /// What executes the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +136,16 @@ fn address(place: &str) -> Option<String> {
         None => (hex(place)?, 0),
     };
     Some(format!("0000:00:{slot:02x}.{function:x}"))
+}
+
+/// A QEMU of another Debian, as a command whose arguments are to follow.
+pub(crate) fn fetched_qemu(qemu: &Fetched) -> Vec<String> {
+    let data = qemu.data_here().display().to_string();
+    // Modules of this host's QEMU are for that one alone.
+    let mut words = vec!["env".to_owned(), format!("QEMU_MODULE_DIR={data}")];
+    words.extend(qemu.here());
+    words.extend(["-L".to_owned(), data]);
+    words
 }
 
 /// Everything that QEMU is told.

@@ -12,6 +12,7 @@ use hugebar_lab_guest::{Command, Job, Thp};
 use crate::boot::{self, Boot, End, Sink};
 use crate::cache::Cache;
 use crate::copy::{Copier, HostFile};
+use crate::debian::Program;
 use crate::initramfs::{Initramfs, Source};
 use crate::kernel::{self, Kernel};
 use crate::machine::{self, Accelerator, DEFAULT_DEVICE, Device, Machine};
@@ -33,6 +34,7 @@ pub struct Spec {
     load: bool,
     append: Vec<String>,
     qemu: Vec<String>,
+    qemu_program: Option<Program>,
     copies: Vec<HostFile>,
     memory_mib: u32,
     cpus: u32,
@@ -40,6 +42,14 @@ pub struct Spec {
     profile: String,
     console: Option<PathBuf>,
     emulated: bool,
+}
+
+/// What a machine is made of, and keeps over several boots.
+struct Parts {
+    kernel: Kernel,
+    /// The command that runs QEMU.
+    qemu: Vec<String>,
+    devices: Vec<Device>,
 }
 
 impl Spec {
@@ -54,6 +64,7 @@ impl Spec {
             load: true,
             append: Vec::new(),
             qemu: Vec::new(),
+            qemu_program: None,
             copies: Vec::new(),
             memory_mib: 1024,
             cpus: 2,
@@ -112,6 +123,15 @@ impl Spec {
     pub fn qemu(mut self, arguments: &str) -> Self {
         self.qemu
             .extend(arguments.split_whitespace().map(str::to_owned));
+        self
+    }
+
+    /// Runs the machine by the QEMU and the firmware of another Debian, such as
+    /// [`QEMU_10_0`](crate::debian::QEMU_10_0), instead of this host's. Network cards, whose ROMs are in a
+    /// package of their own, need `romfile=` then.
+    #[must_use]
+    pub fn qemu_program(mut self, program: Program) -> Self {
+        self.qemu_program = Some(program);
         self
     }
 
@@ -188,18 +208,30 @@ impl Spec {
         );
         install::check()?;
         let cache = Cache::open()?;
-        let kernel = kernel::resolve(&cache, &self.kernel, self.modules.as_deref())?;
-        let devices = machine::place(&self.placed())?;
-        let initramfs = self.initramfs(&kernel, &devices, commands)?;
+        // All that may have to be fetched comes before the slot, for which others wait.
+        let parts = Parts {
+            kernel: kernel::resolve(&cache, &self.kernel, self.modules.as_deref())?,
+            qemu: self.qemu_words(&cache)?,
+            devices: machine::place(&self.placed())?,
+        };
+        let initramfs = self.initramfs(&parts, commands)?;
         let slot = Slot::take(&cache)?;
         let initrd = slot.dir().join("initrd");
         initramfs.write(BufWriter::new(File::create(&initrd)?))?;
-        let report = self.boot(&cache, &slot, &kernel, &devices, &initrd, sink);
+        let report = self.boot(&cache, &slot, &parts, &initrd, sink);
         if let Some(file) = &self.console {
             fs::copy(slot.dir().join("console"), file)
                 .with_context(|| format!("cannot write the console to {}", file.display()))?;
         }
         report
+    }
+
+    /// QEMU, as a command whose arguments are to follow.
+    fn qemu_words(&self, cache: &Cache) -> Result<Vec<String>> {
+        match &self.qemu_program {
+            Some(program) => Ok(machine::fetched_qemu(&program.get(cache)?)),
+            None => Ok(vec!["qemu-system-x86_64".to_owned()]),
+        }
     }
 
     fn placed(&self) -> Vec<String> {
@@ -210,15 +242,10 @@ impl Spec {
         }
     }
 
-    fn initramfs(
-        &self,
-        kernel: &Kernel,
-        devices: &[Device],
-        commands: &[Command],
-    ) -> Result<Initramfs> {
+    fn initramfs(&self, parts: &Parts, commands: &[Command]) -> Result<Initramfs> {
         let mut initramfs = Initramfs::new();
         let mut modules = Vec::new();
-        if let Some(dir) = kernel.modules.as_ref().filter(|_| self.load) {
+        if let Some(dir) = parts.kernel.modules.as_ref().filter(|_| self.load) {
             for (number, file) in kernel::load_order(dir)?.into_iter().enumerate() {
                 let name = file.rsplit('/').next().unwrap_or(&file);
                 let path = format!("/lib/modules/{number:02}-{name}");
@@ -236,7 +263,8 @@ impl Spec {
         let job = Job {
             thp: self.thp,
             modules,
-            bind: devices
+            bind: parts
+                .devices
                 .iter()
                 .filter(|_| self.bind)
                 .filter_map(|device| device.address.clone())
@@ -253,8 +281,7 @@ impl Spec {
         &self,
         cache: &Cache,
         slot: &Slot,
-        kernel: &Kernel,
-        devices: &[Device],
+        parts: &Parts,
         initrd: &Path,
         sink: Sink<'_>,
     ) -> Result<Report> {
@@ -271,16 +298,26 @@ impl Spec {
                 accelerator,
                 memory_mib: self.memory_mib,
                 cpus: self.cpus,
-                devices,
-                vmlinuz: &kernel.vmlinuz,
+                devices: &parts.devices,
+                vmlinuz: &parts.kernel.vmlinuz,
                 initrd,
                 console: &slot.dir().join("console"),
                 append: &append,
                 extra: &self.qemu,
             }
             .arguments()?;
-            let boot = boot::run(&arguments, slot.dir(), deadline, sink)?;
-            let what = format!("{} {} {:?}", kernel.release, accelerator.name(), boot.end);
+            let boot = boot::run(
+                &[&parts.qemu[..], &arguments].concat(),
+                slot.dir(),
+                deadline,
+                sink,
+            )?;
+            let what = format!(
+                "{} {} {:?}",
+                parts.kernel.release,
+                accelerator.name(),
+                boot.end
+            );
             slot::record_boot(cache, &what)?;
             let silent = boot.release.is_none();
             match boot.end {

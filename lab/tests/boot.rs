@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use hugebar_lab::{Command, Failure, FailureKind, Report, Spec, Status, Thp};
+use hugebar::leaf::{GIB, MIB};
+use hugebar_lab::debian::{QEMU_7_2, QEMU_10_0};
+use hugebar_lab::{Command, Failure, FailureKind, Output, Report, Spec, Status, Thp};
+use serde_json::Value;
 
 const THP: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 
@@ -12,6 +15,16 @@ fn spec(kernel: &str) -> Spec {
 
 fn failure(result: anyhow::Result<Report>) -> Failure {
     result.unwrap_err().downcast().unwrap()
+}
+
+/// The leaves of the only region in what `hugebar map --json` prints: their size, and how many there are.
+fn measured(output: &Output) -> Vec<(u64, u64)> {
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let leaves = report["regions"][0]["measured"].as_object().unwrap().iter();
+    leaves
+        .map(|(size, count)| (size.parse().unwrap(), count.as_u64().unwrap()))
+        .filter(|(_, count)| *count > 0)
+        .collect()
 }
 
 /// A kernel of before huge pfnmaps and one of today's run the same commands.
@@ -97,6 +110,38 @@ fn programs_of_this_host_run_with_their_libraries() {
     assert!(output(9).success());
     // Ended with the last command.
     assert_eq!(output(10).status, Some(Status::Signaled(15)));
+}
+
+/// Firmware decides where BARs lie. That of every Debian has room for the demo's, in either order and beside BARs
+/// of other sizes.
+#[test]
+fn large_bars_have_addresses_with_every_qemu() {
+    let demo = ["4G", "256G"];
+    let reversed = ["256G", "4G"];
+    let many = ["256M", "16G", "1G", "256G", "4G"];
+    for qemu in [QEMU_7_2, QEMU_10_0] {
+        for sizes in [&demo[..], &reversed, &many] {
+            let spec = spec("newest").thp(Thp::Madvise).qemu_program(qemu.clone());
+            let spec = sizes.iter().fold(spec, |spec, size| {
+                spec.device(format!("pci-testdev,membar={size}"))
+            });
+            let commands: Vec<_> = (0x10..0x10 + sizes.len())
+                .map(|slot| format!("hugebar map 0000:00:{slot:x}.0 --bar 2 --json"))
+                .map(|line| Command::new(line.split(' ')))
+                .collect();
+            let report = spec.run(&commands).unwrap();
+            for (size, output) in sizes.iter().zip(&report.commands) {
+                let what = format!("{size} of {sizes:?} with {}", qemu.suite);
+                assert!(output.success(), "{what}: {output:?}");
+                // A leaf for each GiB, or of 2 MiB where the BAR is smaller than that.
+                let leaves = match size.strip_suffix('G') {
+                    Some(count) => (GIB, count.parse().unwrap()),
+                    None => (2 * MIB, 128),
+                };
+                assert_eq!(measured(output), [leaves], "{what}");
+            }
+        }
+    }
 }
 
 /// The host does not wait for a guest that goes on and on.

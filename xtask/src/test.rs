@@ -123,8 +123,13 @@ fn prepare(yes: bool) -> Result<()> {
         let kernel = kernel::resolve(&cache, word, None)?;
         println!("{word}: Linux {}", kernel.release);
     }
-    let qemu = debian::QEMU.get(&cache)?;
-    println!("QEMU inside the guest: {}", qemu.version);
+    for program in [debian::QEMU_7_2, debian::QEMU_10_0] {
+        println!(
+            "QEMU of {}: {}",
+            program.suite,
+            program.get(&cache)?.version
+        );
+    }
     end(started, true);
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hugebar::leaf::{GIB, KIB, LeafSizes, MIB};
 use hugebar_lab::cache::Cache;
-use hugebar_lab::debian::QEMU;
+use hugebar_lab::debian::QEMU_10_0;
 use hugebar_lab::{Command, Output, Spec, Thp};
 
 use crate::device::with_exercise;
@@ -21,7 +21,7 @@ const READY: &str = "No bootable device";
 
 /// A machine of the lab, and the command that runs QEMU in it with these devices passed through.
 fn with_qemu(kernel: &str, devices: &[&str]) -> (Spec, Command) {
-    let qemu = QEMU.get(&Cache::open().unwrap()).unwrap();
+    let qemu = QEMU_10_0.get(&Cache::open().unwrap()).unwrap();
     let passed = devices
         .iter()
         .map(|device| format!("-device vfio-pci,host={device}"));
