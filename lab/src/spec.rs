@@ -30,6 +30,7 @@ pub struct Spec {
     modules: Option<PathBuf>,
     thp: Option<Thp>,
     devices: Vec<String>,
+    addresses: bool,
     bind: bool,
     load: bool,
     append: Vec<String>,
@@ -60,6 +61,7 @@ impl Spec {
             modules: None,
             thp: None,
             devices: Vec::new(),
+            addresses: true,
             bind: true,
             load: true,
             append: Vec::new(),
@@ -94,6 +96,14 @@ impl Spec {
     #[must_use]
     pub fn device(mut self, device: impl Into<String>) -> Self {
         self.devices.push(device.into());
+        self
+    }
+
+    /// Runs the commands also where firmware and kernel have found no address for a memory BAR. Otherwise that is a
+    /// [`FailureKind::Setup`], with the kernel's own words: it is the machine's fault, and not that of a command.
+    #[must_use]
+    pub fn may_lack_addresses(mut self) -> Self {
+        self.addresses = false;
         self
     }
 
@@ -263,6 +273,7 @@ impl Spec {
         let job = Job {
             thp: self.thp,
             modules,
+            addresses: self.addresses,
             bind: parts
                 .devices
                 .iter()

@@ -204,3 +204,30 @@ fn a_device_that_cannot_be_is_reported() {
     };
     assert!(reason.contains("0000:00:10.0"), "{reason}");
 }
+
+/// The fault is the machine's, and is found before a command can stumble over it.
+#[test]
+fn a_bar_without_an_address_is_reported_unless_it_may_be() {
+    for kernel in ["6.1", "newest"] {
+        let spec = spec(kernel)
+            .device("pci-testdev,membar=4G")
+            .append("pci=resource_alignment=45@0000:00:10.0");
+        let resource = Command::new(["@cat", "/sys/bus/pci/devices/0000:00:10.0/resource"]);
+        let commands = [resource];
+
+        let failure = failure(spec.run(&commands));
+        let FailureKind::Setup(reason) = &failure.kind else {
+            panic!("{kernel}: {failure:?}");
+        };
+        let (_, kernels) = reason
+            .split_once("0000:00:10.0 has no address for BAR 2: ")
+            .unwrap_or_else(|| panic!("{reason}"));
+        assert!(kernels.starts_with("pci 0000:00:10.0: BAR 2 "), "{reason}");
+        assert!(kernels.ends_with("can't assign; no space"), "{reason}");
+        assert_eq!(failure.code(), 2);
+        assert!(failure.report.commands.is_empty(), "{failure:?}");
+
+        let report = spec.may_lack_addresses().run(&commands).unwrap();
+        assert!(report.commands[0].success(), "{report:?}");
+    }
+}

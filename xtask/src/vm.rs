@@ -26,6 +26,9 @@ pub(crate) struct Args {
     thp: Option<Thp>,
     #[arg(long = "device", value_name = "QEMU_DEVICE", help = format!("A device, as for QEMU's -device; the first is at 0000:00:10.0, the next at 0000:00:11.0 [default: {DEFAULT_DEVICE}]"))]
     devices: Vec<String>,
+    /// Run the command also if a BAR has no address
+    #[arg(long)]
+    may_lack_addresses: bool,
     /// Leave the devices to the kernel's own drivers
     #[arg(long)]
     no_bind: bool,
@@ -100,6 +103,9 @@ fn spec(args: &Args) -> Spec {
     }
     if let Some(thp) = args.thp {
         spec = spec.thp(thp);
+    }
+    if args.may_lack_addresses {
+        spec = spec.may_lack_addresses();
     }
     if args.no_bind {
         spec = spec.no_bind();

@@ -16,6 +16,8 @@ pub struct Job {
     pub thp: Option<Thp>,
     /// Kernel modules (paths in the guest) in the order in which they must be loaded.
     pub modules: Vec<String>,
+    /// Whether every memory BAR has to have an address.
+    pub addresses: bool,
     /// PCI addresses to bind to vfio-pci.
     pub bind: Vec<String>,
     /// Folders for `LD_LIBRARY_PATH`: where copied programs have libraries that the loader does not look for by itself.
@@ -197,6 +199,7 @@ mod tests {
         let job = Job {
             thp: Some(Thp::Madvise),
             modules: vec!["/lib/modules/7.0/vfio.ko".into()],
+            addresses: true,
             bind: vec!["0000:00:10.0".into()],
             library_path: vec![],
             commands: vec![

@@ -294,7 +294,7 @@ fn on_6_1_pages_only() {
 fn a_cpu_without_gib_pages() {
     let report = machine("newest")
         .emulated()
-        .qemu("-cpu max,phys-bits=46,pdpe1gb=off")
+        .qemu("-cpu max,phys-bits=47,pdpe1gb=off")
         .run(&[
             map_json("0000:00:10.0 --bar 2"),
             map_json("0000:00:10.0 --bar 2 --require 1G"),

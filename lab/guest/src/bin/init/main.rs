@@ -1,5 +1,7 @@
 //! PID 1 of the lab's virtual machine: sets the guest up, runs the commands of the job, and powers off.
 
+mod bars;
+mod kmsg;
 mod line;
 mod pci;
 mod run;
@@ -57,6 +59,9 @@ fn serve() -> Result<()> {
 fn work(line: &Arc<Line>) -> Result<()> {
     let job = fs::read(JOB_PATH).with_context(|| format!("cannot read {JOB_PATH}"))?;
     let job: Job = serde_json::from_slice(&job).with_context(|| format!("bad {JOB_PATH}"))?;
+    if job.addresses {
+        bars::check()?;
+    }
     if let Some(policy) = job.thp {
         setup::thp(policy)?;
     }

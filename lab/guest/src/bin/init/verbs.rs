@@ -1,17 +1,16 @@
 //! The verbs of PID 1: what a shell would be needed for otherwise. They are listed at `Command`.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{ErrorKind, Read, Write};
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{Mode, OFlags};
 use rustix::mount::mount_bind;
 
-use crate::pci;
+use crate::{kmsg, pci};
 
 /// What a verb prints, and its exit status.
 pub(crate) type Answer = (Vec<u8>, i32);
@@ -64,25 +63,9 @@ pub(crate) fn run(words: &[&str]) -> Result<Answer> {
         }
         ["@bind", address, driver] => pci::bind(address, driver)?,
         ["@unbind", address] => pci::unbind(address)?,
-        ["@dmesg"] => kernel_log(&mut output)?,
+        ["@dmesg"] => output = kmsg::read()?,
         ["@sleep", seconds] => thread::sleep(Duration::try_from_secs_f64(seconds.parse()?)?),
         words => bail!("no such verb, or not with these words: {words:?}"),
     }
     Ok((output, 0))
-}
-
-/// The kernel's log as far as it goes: each read of `/dev/kmsg` gives one record.
-fn kernel_log(output: &mut Vec<u8>) -> Result<()> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let mut log = File::from(rustix::fs::open("/dev/kmsg", flags, Mode::empty())?);
-    let mut record = vec![0; 8192];
-    loop {
-        match log.read(&mut record) {
-            Ok(length) => output.extend_from_slice(&record[..length]),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            // EPIPE: records were overwritten before they were read; the next read goes on after them.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-            Err(error) => return Err(error).context("/dev/kmsg"),
-        }
-    }
 }
