@@ -64,16 +64,26 @@ impl Apt {
         self.run("apt-cache", &arguments, Path::new("/"))
     }
 
-    /// A package of a suite and everything that it depends on, on a machine that has nothing yet.
-    pub(crate) fn closure(&self, package: &str, suite: &str) -> Result<Vec<Package>> {
-        let arguments = [
+    /// Packages of a suite and everything that they depend on, on a machine that has nothing yet but `present`.
+    pub(crate) fn closure(
+        &self,
+        packages: &[&str],
+        suite: &str,
+        present: &[&str],
+    ) -> Result<Vec<Package>> {
+        let status = self.config.with_file_name("present");
+        fs::write(&status, installed_status(present))?;
+        let status = format!("Dir::State::status={}", status.display());
+        let mut arguments = vec![
+            "--option",
+            &status,
             "--simulate",
             "--no-install-recommends",
             "--target-release",
             suite,
             "install",
-            package,
         ];
+        arguments.extend(packages);
         Ok(installed(&self.run(
             "apt-get",
             &arguments,
@@ -124,6 +134,16 @@ impl Package {
     pub(crate) fn exactly(&self) -> String {
         format!("{}={}", self.name, self.version)
     }
+}
+
+/// dpkg's list of packages for a machine that has these, in a version that is new enough for everything.
+fn installed_status(packages: &[&str]) -> String {
+    let entry = |name: &&str| {
+        format!(
+            "Package: {name}\nStatus: install ok installed\nArchitecture: amd64\nVersion: 9999\nDescription: {name}\n\n"
+        )
+    };
+    packages.iter().map(entry).collect()
 }
 
 /// Finds the packages in what `apt-get --simulate install` prints: `Inst NAME (VERSION ORIGIN [ARCHITECTURE])`.

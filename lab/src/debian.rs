@@ -144,7 +144,7 @@ impl Program {
         cache.sweep(FOLDER)?;
         let apt = Apt::set_up(cache)?;
         let outdated = apt.update().err();
-        let packages = match (apt.closure(self.package, self.suite), outdated) {
+        let packages = match (apt.closure(&[self.package], self.suite, &[]), outdated) {
             (Ok(packages), None) => packages,
             (Ok(packages), Some(_)) => {
                 note("the package lists could not be read anew: using older ones");
@@ -254,7 +254,8 @@ fn put(from: &Path, to: &Path, mode: u32) -> Result<()> {
     Ok(())
 }
 
-fn loader(tree: &Path) -> Result<PathBuf> {
+/// The loader in unpacked packages.
+pub(crate) fn loader(tree: &Path) -> Result<PathBuf> {
     let paths = LIBRARIES
         .iter()
         .map(|folder| tree.join(folder).join(LOADER));

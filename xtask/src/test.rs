@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use hugebar_lab::cache::Cache;
+use hugebar_lab::toolchain::Toolchain;
 use hugebar_lab::{debian, install, kernel};
 
 /// The kernels that tests boot, fetched or built before they start.
@@ -130,6 +131,7 @@ fn prepare(yes: bool) -> Result<()> {
             program.get(&cache)?.version
         );
     }
+    Toolchain::get(&cache)?;
     end(started, true);
     Ok(())
 }

@@ -1,0 +1,141 @@
+//! Debian 13's own Rust, fetched and run by a loader and with libraries of its own, like the programs of `debian`.
+//! It is the oldest that this workspace is to be built with.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::apt::{self, Apt, Package};
+use crate::cache::{self, Cache};
+use crate::{debian, note};
+
+const SUITE: &str = "trixie";
+
+const PACKAGES: [&str; 2] = ["rustc", "cargo"];
+
+/// What they need for linking, and this host has: whoever builds this workspace has linked something.
+const PRESENT: [&str; 3] = ["gcc", "binutils", "libc-dev"];
+
+/// To be raised when the same packages are made into something else.
+const RECIPE: u32 = 1;
+
+/// The folder of the cache, with one folder in it for each version.
+const FOLDER: &str = "toolchains";
+
+/// A Rust toolchain in the cache.
+#[derive(Clone, Debug)]
+pub struct Toolchain {
+    dir: PathBuf,
+}
+
+impl Toolchain {
+    /// Gets it from the cache, or the package sources: a newer version alone is no reason to fetch it anew.
+    ///
+    /// # Errors
+    /// If it is not in the cache, and cannot be had.
+    pub fn get(cache: &Cache) -> Result<Self> {
+        if let Some(found) = cached(cache)? {
+            return Ok(found);
+        }
+        // One process at a time; a second one finds the work done.
+        let _lock = cache.lock("apt")?;
+        match cached(cache)? {
+            Some(found) => Ok(found),
+            None => {
+                fetch(cache).with_context(|| format!("cannot fetch the Rust of Debian {SUITE}"))
+            }
+        }
+    }
+
+    /// Its Cargo, which has its compiler build, and nothing of what the Cargo that runs this has set for its own.
+    pub fn cargo(&self) -> Command {
+        let mut cargo = Command::new(self.dir.join("cargo"));
+        for name in [
+            "CARGO_ENCODED_RUSTFLAGS",
+            "RUSTC_WRAPPER",
+            "RUSTC_WORKSPACE_WRAPPER",
+            "RUSTFLAGS",
+        ] {
+            cargo.env_remove(name);
+        }
+        cargo.env("RUSTC", self.dir.join("rustc"));
+        cargo
+    }
+
+    /// Its compiler.
+    pub fn rustc(&self) -> Command {
+        Command::new(self.dir.join("rustc"))
+    }
+}
+
+fn key() -> String {
+    let recipe = format!("{RECIPE}{SUITE}{PACKAGES:?}{PRESENT:?}");
+    format!("{:016x}", cache::hash(recipe.as_bytes()))
+}
+
+fn cached(cache: &Cache) -> Result<Option<Toolchain>> {
+    for entry in fs::read_dir(cache.dir(FOLDER)?)? {
+        let dir = entry?.path();
+        let name = dir.file_name().unwrap_or_default().to_string_lossy();
+        if name.ends_with(&key()) {
+            return Ok(Some(Toolchain { dir }));
+        }
+    }
+    Ok(None)
+}
+
+/// Fetches it; the caller has the lock.
+fn fetch(cache: &Cache) -> Result<Toolchain> {
+    cache.sweep(FOLDER)?;
+    let apt = Apt::set_up(cache)?;
+    apt.update()?;
+    let packages = apt.closure(&PACKAGES, SUITE, &PRESENT)?;
+    let rustc = packages.iter().find(|one| one.name == PACKAGES[0]);
+    let version = &rustc.context("no such package")?.version;
+    note(&format!(
+        "fetching Rust {version} and what it depends on ({} packages)",
+        packages.len()
+    ));
+    let folder = format!("{FOLDER}/rust-{version}-{}", key());
+    cache.publish(&folder, |work| {
+        let (archives, tree) = (work.join("archives"), work.join("tree"));
+        fs::create_dir(&archives)?;
+        let packages: Vec<_> = packages.iter().map(Package::exactly).collect();
+        apt.download(&packages, &archives)?;
+        for entry in fs::read_dir(&archives)? {
+            apt::unpack(&entry?.path(), &tree)?;
+        }
+        fs::remove_dir_all(&archives)?;
+        // Documentation and translations.
+        fs::remove_dir_all(tree.join("usr/share"))?;
+        let loader = debian::loader(&tree)?;
+        let loader = loader.strip_prefix(work)?;
+        script(work, "rustc", loader, "--sysroot \"$here/tree/usr\"")?;
+        script(work, "cargo", loader, "")
+    })?;
+    Ok(Toolchain {
+        dir: cache.path(folder),
+    })
+}
+
+/// A program that can be named to others by a path alone, which its loader and libraries cannot.
+fn script(work: &Path, name: &str, loader: &Path, options: &str) -> Result<()> {
+    let folder = loader.parent().context("a loader lies in a folder")?;
+    let text = format!(
+        "#!/bin/sh
+here=$(dirname \"$(readlink -f \"$0\")\")
+exec \"$here/{}\" --library-path \"$here/{}\" --argv0 \"$0\" \"$here/tree/usr/bin/{name}\" {options} \"$@\"
+",
+        loader.display(),
+        folder.display()
+    );
+    let path = work.join(name);
+    fs::write(&path, text)?;
+    Ok(fs::set_permissions(
+        &path,
+        PermissionsExt::from_mode(0o755),
+    )?)
+}
