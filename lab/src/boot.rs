@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use hugebar_lab_guest::frame::Ended;
 use hugebar_lab_guest::{Frame, Kind};
 
+use crate::hang::Console;
 use crate::report::{Output, Stream};
 
 /// A guest that has not said its first word after this time is dead: a boot takes seconds, on a busy host some more.
@@ -32,6 +33,8 @@ pub(crate) struct Boot {
     pub(crate) boot_time: Duration,
     pub(crate) total_time: Duration,
     pub(crate) console: String,
+    /// What the guest answered when it was asked for its stacks.
+    pub(crate) stacks: String,
 }
 
 /// How a boot ended.
@@ -51,7 +54,7 @@ pub(crate) enum End {
 
 /// Runs QEMU until the guest is through or `deadline` is over. The first words of `qemu` are the program.
 pub(crate) fn run(qemu: &[String], dir: &Path, deadline: Instant, sink: Sink<'_>) -> Result<Boot> {
-    let console = dir.join("console");
+    let mut console = Console::create(dir)?;
     let words = dir.join("qemu");
     let started = Instant::now();
     let mut qemu = Qemu::start(qemu, &words)?;
@@ -63,6 +66,7 @@ pub(crate) fn run(qemu: &[String], dir: &Path, deadline: Instant, sink: Sink<'_>
         boot_time: Duration::ZERO,
         total_time: Duration::ZERO,
         console: String::new(),
+        stacks: String::new(),
     };
     let first_word = deadline.min(started + FIRST_WORD);
     loop {
@@ -86,6 +90,8 @@ pub(crate) fn run(qemu: &[String], dir: &Path, deadline: Instant, sink: Sink<'_>
                 if Instant::now() >= deadline {
                     boot.end = End::TimedOut;
                 }
+                boot.console = console.text();
+                boot.stacks = console.ask();
                 qemu.kill();
                 break;
             }
@@ -93,7 +99,10 @@ pub(crate) fn run(qemu: &[String], dir: &Path, deadline: Instant, sink: Sink<'_>
     }
     let status = qemu.wait(Instant::now() + POWER_OFF)?;
     boot.total_time = started.elapsed();
-    boot.console = text(&console);
+    // What came after the question is no part of what had gone before.
+    if boot.stacks.is_empty() {
+        boot.console = console.text();
+    }
     // Guests that panic or power off make QEMU end with status 0.
     if matches!(boot.end, End::Lost)
         && boot.release.is_none()
@@ -223,6 +232,7 @@ mod tests {
             boot_time: Duration::ZERO,
             total_time: Duration::ZERO,
             console: String::new(),
+            stacks: String::new(),
         }
     }
 

@@ -10,6 +10,9 @@ const CRASH: usize = 100;
 /// How many of them stand before the line that says what happened.
 const BEFORE: usize = 5;
 
+/// How many lines are shown of stacks: blocked tasks and busy CPUs are among the first.
+const STACKS: usize = 200;
+
 /// What the kernel prints when it is broken for good.
 const CRASHES: [&str; 6] = [
     "Kernel panic - not syncing",
@@ -45,11 +48,7 @@ pub(crate) fn hang(console: &str) -> Option<&str> {
 /// The lines that tell most, without empty ones: from shortly before the first that says that the kernel
 /// has crashed or hangs; otherwise the last.
 pub(crate) fn excerpt(console: &str) -> impl Iterator<Item = &str> {
-    let lines: Vec<_> = console
-        .lines()
-        .map(str::trim_end)
-        .filter(|line| !line.is_empty())
-        .collect();
+    let lines: Vec<_> = lines(console).collect();
     let broken = lines
         .iter()
         .position(|line| has(line, &CRASHES) || has(line, &HANGS));
@@ -58,6 +57,16 @@ pub(crate) fn excerpt(console: &str) -> impl Iterator<Item = &str> {
         None => (lines.len().saturating_sub(TAIL), TAIL),
     };
     lines.into_iter().skip(first).take(count)
+}
+
+/// The first lines of stacks, without empty ones.
+pub(crate) fn beginning(stacks: &str) -> impl Iterator<Item = &str> {
+    lines(stacks).take(STACKS)
+}
+
+fn lines(console: &str) -> impl Iterator<Item = &str> {
+    let lines = console.lines().map(str::trim_end);
+    lines.filter(|line| !line.is_empty())
 }
 
 fn has(line: &str, patterns: &[&str]) -> bool {
@@ -146,5 +155,12 @@ SeaBIOS (version 1.16.2)\r
         assert_eq!(lines.len(), CRASH);
         assert!(lines[BEFORE].contains("Kernel panic"), "{}", lines[BEFORE]);
         assert!(lines.contains(&"Call Trace:"));
+    }
+
+    #[test]
+    fn of_stacks_the_beginning_is_shown() {
+        let stacks: String = (0..300).map(|n| format!("{n}\r\n\r\n")).collect();
+        let lines: Vec<_> = beginning(&stacks).collect();
+        assert_eq!((lines.len(), lines[0], lines[199]), (STACKS, "0", "199"));
     }
 }

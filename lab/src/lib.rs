@@ -23,6 +23,7 @@ mod apt;
 mod boot;
 mod console;
 mod copy;
+mod hang;
 mod initramfs;
 mod machine;
 mod programs;

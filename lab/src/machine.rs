@@ -156,6 +156,7 @@ pub(crate) struct Machine<'a> {
     pub(crate) devices: &'a [Device],
     pub(crate) vmlinuz: &'a Path,
     pub(crate) initrd: &'a Path,
+    /// The console is a pipe and a file: this path with `.in` and `.out`.
     pub(crate) console: &'a Path,
     /// Words for the kernel's command line.
     pub(crate) append: &'a str,
@@ -182,7 +183,13 @@ impl Machine<'_> {
         arguments.extend(words(
             "-display none -monitor none -parallel none -net none -no-reboot",
         ));
-        arguments.extend(["-serial".into(), format!("file:{}", path(self.console))]);
+        // Shared (`mux`), though by one alone: that gives it a key for a break. A comma in an option is written twice.
+        let console = path(self.console).replace(',', ",,");
+        arguments.extend([
+            "-chardev".into(),
+            format!("pipe,id=console,mux=on,path={console}"),
+        ]);
+        arguments.extend(words("-serial chardev:console"));
         arguments.extend(words("-serial stdio"));
         // Without interrupt remapping VFIO refuses the device.
         arguments.extend(words(
@@ -196,7 +203,8 @@ impl Machine<'_> {
         arguments.extend(["-kernel".into(), path(self.vmlinuz)]);
         arguments.extend(["-initrd".into(), path(self.initrd)]);
         // A panic reboots at once, which -no-reboot makes QEMU's end.
-        let append = "console=ttyS0 quiet panic=-1 oops=panic reboot=t intel_iommu=on";
+        let append =
+            "console=ttyS0 quiet panic=-1 oops=panic reboot=t sysrq_always_enabled intel_iommu=on";
         arguments.extend([
             "-append".into(),
             format!("{append} {}", self.append).trim_end().into(),
@@ -262,7 +270,7 @@ mod tests {
             devices: &devices,
             vmlinuz: Path::new("/k"),
             initrd: Path::new("/i"),
-            console: Path::new("/c"),
+            console: Path::new("/c,d"),
             append: "loglevel=7",
             extra: &["-s".to_owned()],
         };
@@ -272,6 +280,7 @@ mod tests {
             "-m 512 -smp 1",
             "-s -device pci-testdev,membar=4G,addr=0x10",
             "intel_iommu=on loglevel=7",
+            "path=/c,,d -serial chardev:console -serial stdio",
         ] {
             assert!(line.contains(part), "{part:?} in {line}");
         }

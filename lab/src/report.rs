@@ -16,6 +16,9 @@ pub struct Report {
     pub release: String,
     /// Everything that the kernel wrote to its console.
     pub console: String,
+    /// What the kernel answered when its time was over and it was asked for stacks: of blocked tasks, of what the
+    /// CPUs were at, and of all tasks. Empty if it did not answer, or was not asked.
+    pub stacks: String,
     /// How many boots died before PID 1's first word, and were repeated.
     pub boot_retries: u32,
     /// What the CPU was: `QEMU TCG` (emulated) or `KVM`.
@@ -152,6 +155,12 @@ impl fmt::Display for Failure {
         if !self.report.console.is_empty() {
             writeln!(f, "\nfrom its console:")?;
             for line in crate::console::excerpt(&self.report.console) {
+                writeln!(f, "  {line}")?;
+            }
+        }
+        if !self.report.stacks.is_empty() {
+            writeln!(f, "\nits stacks, when it was asked for them:")?;
+            for line in crate::console::beginning(&self.report.stacks) {
                 writeln!(f, "  {line}")?;
             }
         }

@@ -13,6 +13,7 @@ use crate::boot::{self, Boot, End, Sink};
 use crate::cache::Cache;
 use crate::copy::{Copier, HostFile};
 use crate::debian::Program;
+use crate::hang::Console;
 use crate::initramfs::{Initramfs, Source};
 use crate::kernel::{self, Kernel};
 use crate::machine::{self, Accelerator, DEFAULT_DEVICE, Device, Machine};
@@ -230,7 +231,7 @@ impl Spec {
         initramfs.write(BufWriter::new(File::create(&initrd)?))?;
         let report = self.boot(&cache, &slot, &parts, &initrd, sink);
         if let Some(file) = &self.console {
-            fs::copy(slot.dir().join("console"), file)
+            fs::copy(Console::output(slot.dir()), file)
                 .with_context(|| format!("cannot write the console to {}", file.display()))?;
         }
         report
@@ -312,7 +313,7 @@ impl Spec {
                 devices: &parts.devices,
                 vmlinuz: &parts.kernel.vmlinuz,
                 initrd,
-                console: &slot.dir().join("console"),
+                console: &Console::path(slot.dir()),
                 append: &append,
                 extra: &self.qemu,
             }
@@ -374,6 +375,7 @@ impl Spec {
             commands: boot.commands,
             release: boot.release.unwrap_or_default(),
             console: boot.console,
+            stacks: boot.stacks,
             boot_retries,
             accelerator: accelerator.name(),
             boot_time: boot.boot_time,

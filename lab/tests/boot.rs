@@ -144,15 +144,29 @@ fn large_bars_have_addresses_with_every_qemu() {
     }
 }
 
-/// The host does not wait for a guest that goes on and on.
+/// The host does not wait for a guest that goes on and on, but says what it was at.
 #[test]
 fn a_guest_is_ended_when_its_time_is_over() {
     // Time enough to boot, and to lose a boot or two.
     const LIMIT: Duration = Duration::from_secs(60);
-    let failure = failure(spec("newest").timeout(LIMIT).run(&[
-        Command::new(["@cat", "/proc/version"]),
-        Command::new(["@sleep", "1000"]),
-    ]));
+    let unbind = "/sys/bus/pci/drivers/vfio-pci/unbind";
+    let failure = failure(
+        spec("newest")
+            .timeout(LIMIT)
+            .copy("/bin/sh".parse().unwrap())
+            .run(&[
+                Command::new(["@cat", "/proc/version"]),
+                // Taking the driver from a device waits for whoever has it open, who is stopped here and does not
+                // let it go. Whoever wants the same waits for a lock.
+                Command::new(["hugebar", "map", "0000:00:10.0", "--hold", "--json"])
+                    .background("verdict"),
+                Command::new(["@signal", "1", "19"]),
+                Command::new(["sh", "-c", &format!("echo go; echo 0000:00:10.0 >{unbind}")])
+                    .background("go"),
+                Command::new(["@sleep", "2"]),
+                Command::new(["@write", unbind, "0000:00:10.0"]),
+            ]),
+    );
     assert_eq!(failure.kind, FailureKind::TimedOut(LIMIT));
     assert_eq!(failure.code(), 124);
     let commands = &failure.report.commands;
@@ -161,7 +175,20 @@ fn a_guest_is_ended_when_its_time_is_over() {
         "{commands:?}"
     );
     let text = failure.to_string();
-    assert!(text.contains("commands that have ended: 1"), "{text}");
+    assert!(text.contains("commands that have ended: 3"), "{text}");
+    // Blocked tasks come first, and all tasks last.
+    for word in [
+        "Show Blocked State",
+        "backtrace of all active CPUs",
+        "Show State",
+    ] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    let (_, blocked) = text.split_once("Show Blocked State").unwrap();
+    let (blocked, _) = blocked.split_once("backtrace of all").unwrap();
+    assert!(blocked.contains("task:init"), "{text}");
+    assert!(blocked.contains("unbind_store"), "{text}");
+    assert!(text.lines().count() < 250, "{text}");
 }
 
 /// A panic ends the machine at once, and its console says why.
