@@ -5,6 +5,8 @@ use std::io;
 
 use serde::Serialize;
 
+use crate::host::procfs;
+
 /// Why a command did not run to its end.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -95,11 +97,11 @@ impl fmt::Display for Failure {
             Self::Library(error) => error.fmt(f),
             Self::Process { pid, error } => match process_kind(error) {
                 "not-found" => write!(f, "process {pid}: no such process"),
-                _ => write!(
+                "timed-out" => write!(
                     f,
-                    "process {pid}: {error}; {}",
-                    crate::host::proc::lacking()
+                    "process {pid} does not answer: it waits in a system call, with its memory map locked"
                 ),
+                _ => write!(f, "process {pid}: {error}; {}", procfs::lacking()),
             },
             Self::Host { what, error } => write!(f, "{what}: {error}"),
             Self::Output(error) => write!(f, "writing output: {error}"),
@@ -109,8 +111,10 @@ impl fmt::Display for Failure {
 
 /// In the words that the library has for its errors.
 fn process_kind(error: &io::Error) -> &'static str {
-    if crate::host::proc::ended(error) {
+    if procfs::ended(error) {
         "not-found"
+    } else if procfs::is_silent(error) {
+        "timed-out"
     } else {
         "permission-denied"
     }

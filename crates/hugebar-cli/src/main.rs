@@ -15,6 +15,7 @@ use clap::error::ErrorKind as UsageKind;
 
 use args::{Args, Command};
 use failure::Failure;
+use output::Plain;
 
 /// What a command that ran to its end has to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
 
 /// Tells of a failure on stderr, and as JSON on stdout where that was asked for.
 fn report(failure: &Failure, json: bool) -> ExitCode {
-    output::tell(format_args!("hugebar: {failure}"));
+    output::tell(format_args!("hugebar: {}", Plain(&failure.to_string())));
     if json {
         // If stdout is gone there is no way left to tell.
         let _ = output::print_json(&failure.report());

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::host::maps;
+use crate::host::procfs;
 
 /// Whether one of SIGINT, SIGTERM and SIGHUP has come.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ impl StopSignal {
 /// The signals that this process ignores, by the bits of their numbers less one (`SigIgn` of its status).
 fn ignored() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = maps::field(&status, "SigIgn");
+    let mask = procfs::field(&status, "SigIgn");
     mask.and_then(|mask| u64::from_str_radix(mask, 16).ok())
         .unwrap_or(0)
 }

@@ -13,7 +13,9 @@ mod limit;
 mod mapped;
 mod peers;
 mod pinned;
+mod posing;
 mod state;
+mod stuck;
 mod tables;
 mod threads;
 mod watched;
@@ -62,6 +64,15 @@ enum Scenario {
     Handover { device: Address, second: Address },
     /// Open devices by their own nodes and an iommufd
     Iommufd { device: Address, second: Address },
+    /// Keep a device mapped as from a chroot jail with device files of its own
+    Jailed {
+        device: Address,
+        #[arg(long, value_parser = backend, default_value = "type1")]
+        backend: Backend,
+        /// Close all files of it, so that only the mapping is left
+        #[arg(long)]
+        close: bool,
+    },
     /// Keep devices mapped until a signal comes
     Mapped {
         #[arg(required = true)]
@@ -99,6 +110,13 @@ enum Scenario {
     Peers { device: Address },
     /// Leave a mapping where it is that the IOMMU cannot be made to forget
     Pinned { device: Address },
+    /// Wait inside `mmap` on a FUSE file, with the address space locked, until a signal comes
+    Stuck,
+    /// A process beside that one
+    #[command(hide = true)]
+    StuckPart { name: String },
+    /// Keep plain files open and mapped that are called like device files
+    Posing,
     /// Print the rows of another process's page tables that map device memory
     Tables { pid: i32 },
     /// Count leaves beside threads that fork, and while the kernel moves memory between nodes
@@ -130,6 +148,12 @@ fn main() -> Result<()> {
             backend,
             close,
         } => mapped::run(&devices, backend, close),
+        Scenario::Jailed {
+            device,
+            backend,
+            close,
+        } => posing::jailed(device, backend, close),
+        Scenario::Posing => posing::pose(),
         Scenario::Limited {
             uid,
             memlock,
@@ -148,6 +172,8 @@ fn main() -> Result<()> {
         Scenario::Iommufd { device, second } => iommufd::run(device, second),
         Scenario::Peers { device } => peers::run(device),
         Scenario::Pinned { device } => pinned::run(device),
+        Scenario::Stuck => stuck::run(),
+        Scenario::StuckPart { name } => stuck::part(&name),
         Scenario::Tables { pid } => tables::run(pid),
         Scenario::Threads { device } => threads::run(device),
         Scenario::Watched { device } => watched::run(device),

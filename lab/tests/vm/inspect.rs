@@ -15,6 +15,8 @@ pub(crate) struct Report {
     version: u32,
     pub(crate) processes: Vec<Process>,
     pub(crate) unreadable: u64,
+    #[serde(default)]
+    pub(crate) unanswered: u64,
 }
 
 #[derive(Debug, Deserialize)]

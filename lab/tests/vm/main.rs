@@ -8,5 +8,7 @@ mod inspect;
 mod jails;
 mod leaves;
 mod matrix;
+mod names;
 mod qemu;
 mod report;
+mod stuck;

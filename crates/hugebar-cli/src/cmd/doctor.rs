@@ -5,13 +5,13 @@ use hugebar::pci;
 
 use crate::Answer;
 use crate::args::DoctorArgs;
-use crate::failure::Failure;
-use crate::host::{device, health, proc};
+use crate::failure::{Failure, host};
+use crate::host::{device, health, procfs};
 use crate::output::{self, DoctorReport};
 
 /// Runs the command.
 pub(crate) fn run(args: &DoctorArgs) -> Result<Answer, Failure> {
-    proc::check()?;
+    procfs::check().map_err(host("/proc/self"))?;
     let facts = Facts::observe();
     let mut report = DoctorReport::new(&facts);
     let function = args.device.as_deref().map(pci::locate).transpose()?;

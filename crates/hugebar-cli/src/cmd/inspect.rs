@@ -1,7 +1,8 @@
 //! `hugebar inspect`: what the device mappings of other processes can have, and what they could.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 
 use hugebar::ErrorKind;
 use hugebar::facts::Facts;
@@ -12,10 +13,12 @@ use hugebar::verdict::reaches;
 use crate::Answer;
 use crate::args::{InspectArgs, Requirement};
 use crate::failure::{Failure, host};
+use crate::host::held;
+use crate::host::nodes::Nodes;
 use crate::host::owner::{Devices, Owner};
+use crate::host::procfs::{self, look};
 use crate::host::seen::Seen;
-use crate::host::{maps, proc};
-use crate::output::{self, InspectReport, MappingReport, ProcessReport};
+use crate::output::{self, InspectReport, MappingReport, Plain, ProcessReport};
 
 /// Runs the command.
 pub(crate) fn run(args: &InspectArgs) -> Result<Answer, Failure> {
@@ -23,9 +26,10 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Answer, Failure> {
     if let Some(Requirement::Size(size)) = args.require {
         super::map::check_required_size(size, &facts.leaf_sizes)?;
     }
-    proc::check()?;
-    let look = Look {
+    procfs::check().map_err(host("/proc/self"))?;
+    let view = View {
         facts: &facts,
+        nodes: Arc::new(Nodes::observe()),
         device: None,
         smaps: args.smaps,
     };
@@ -34,7 +38,7 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Answer, Failure> {
         Some(target) if !target.is_empty() && target.bytes().all(|b| b.is_ascii_digit()) => {
             let pid = target.parse();
             let pid = pid.map_err(|_| Failure::Usage(format!("{target} is no process id")))?;
-            let process = look.process(pid);
+            let process = view.process(pid);
             let process = process.map_err(|error| Failure::Process { pid, error })?;
             report.processes.push(process);
         }
@@ -47,7 +51,7 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Answer, Failure> {
                 _ => error.into(),
             })?;
             let device = device.map(|function| function.address().to_string());
-            Look { device, ..look }.all(&mut report)?;
+            View { device, ..view }.all(&mut report)?;
         }
     }
     output::deliver(&report, args.json)?;
@@ -62,12 +66,16 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Answer, Failure> {
 
 /// Tells what an answer to `--require` does not take in.
 fn warn_of_unknown(report: &InspectReport) {
-    if report.unreadable > 0 {
+    let refused = report.unreadable - report.unanswered;
+    if refused > 0 {
         output::warn(format_args!(
-            "--require: {} processes could not be read <{}>",
-            report.unreadable,
-            proc::lacking()
+            "--require: {refused} processes could not be read <{}>",
+            procfs::lacking()
         ));
+    }
+    if report.unanswered > 0 {
+        let count = report.unanswered;
+        output::warn(format_args!("--require: {count} processes do not answer"));
     }
     if let Some(which) = report.hidden {
         output::warn(format_args!("--require: processes {which} are not seen"));
@@ -89,36 +97,44 @@ fn warn_of_unknown(report: &InspectReport) {
 }
 
 /// What is looked at, and by what.
-struct Look<'a> {
+struct View<'a> {
     facts: &'a Facts,
+    nodes: Arc<Nodes>,
     /// Only mappings of this device.
     device: Option<String>,
     smaps: bool,
 }
 
-impl Look<'_> {
+impl View<'_> {
     /// All processes that can be read; the others are counted.
     fn all(&self, report: &mut InspectReport) -> Result<(), Failure> {
-        report.hidden = proc::hidden();
-        for pid in proc::pids().map_err(host("/proc"))? {
+        report.hidden = procfs::hidden();
+        for pid in procfs::pids().map_err(host("/proc"))? {
             match self.process(pid) {
                 Ok(process) if process.mappings.is_empty() => (),
                 Ok(process) => report.processes.push(process),
-                Err(error) if proc::ended(&error) => (),
-                Err(_) => report.unreadable += 1,
+                Err(error) if procfs::ended(&error) => (),
+                Err(error) => {
+                    report.unreadable += 1;
+                    report.unanswered += u64::from(procfs::is_silent(&error));
+                }
             }
         }
         Ok(())
     }
 
     fn process(&self, pid: u32) -> io::Result<ProcessReport> {
-        let vmas = maps::devices(&proc::read(pid, "maps")?);
-        let status = proc::read(pid, "status")?;
+        let nodes = Arc::clone(&self.nodes);
+        let (open, vmas, name, status) = look(pid, move |process| {
+            let open = held::open(process, &nodes)?;
+            let vmas = held::mapped(process, &nodes, &open)?;
+            Ok((open, vmas, process.name(), process.text("status")?))
+        })?;
         let mut process = ProcessReport {
             pid,
-            name: proc::name(pid),
+            name,
             // Without THP there is none to disable, though it says 0.
-            thp_disabled: maps::field(&status, "THP_enabled")
+            thp_disabled: procfs::field(&status, "THP_enabled")
                 .filter(|_| self.facts.thp.is_some())
                 .map(|enabled| enabled == "0"),
             mappings: Vec::new(),
@@ -126,7 +142,7 @@ impl Look<'_> {
         if vmas.is_empty() {
             return Ok(process);
         }
-        let devices = Devices::of(pid)?;
+        let devices = Devices::of(open);
         let mut owned: Vec<_> = vmas
             .iter()
             .map(|vma| (vma, devices.owner(vma, self.facts.kernel)))
@@ -135,9 +151,12 @@ impl Look<'_> {
         let advice = if self.smaps && !owned.is_empty() {
             output::warn(format_args!(
                 "reading smaps takes away the 1 GiB leaves of process {pid} ({})",
-                process.name
+                Plain(&process.name)
             ));
-            maps::advice(&proc::read(pid, "smaps")?)
+            let wanted: BTreeSet<_> = owned.iter().map(|(vma, _)| vma.start).collect();
+            look(pid, move |process| {
+                process.advice(|start| wanted.contains(&start))
+            })?
         } else {
             BTreeMap::new()
         };

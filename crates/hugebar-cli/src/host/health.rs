@@ -7,7 +7,7 @@ use hugebar::facts::{Facts, KernelVersion, ThpDisabled, ThpPolicy};
 use hugebar::leaf::{Bytes, GIB};
 use hugebar::vfio::is_vfio;
 
-use super::maps;
+use super::procfs;
 use crate::output::Step;
 
 /// `MLOCK_LIMIT` of `include/uapi/linux/resource.h`: what nobody has raised for DMA (64 KiB before 5.16).
@@ -47,7 +47,7 @@ fn iommu() -> Step {
     let fact = "no IOMMU is on";
     let tables = names("/sys/firmware/acpi/tables");
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let remedy = turn_iommu_on(&tables, maps::field(&cpu, "vendor_id\t"));
+    let remedy = turn_iommu_on(&tables, procfs::field(&cpu, "vendor_id\t"));
     if noiommu_is_allowed() {
         let fact = format!("{fact}; no-IOMMU mode is allowed: devices can reach all of memory");
         return Step::warning("iommu", fact, remedy);
@@ -229,7 +229,7 @@ fn thp(facts: &Facts) -> Step {
 /// How much memory this process may pin for DMA.
 fn memlock() -> Option<Step> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    let capabilities = maps::field(&status, "CapEff")?;
+    let capabilities = procfs::field(&status, "CapEff")?;
     let capabilities = u64::from_str_radix(capabilities, 16).ok()?;
     // The kernel asks for the capability in the first user namespace. Some kernels have no other.
     let users = fs::read_to_string("/proc/self/uid_map");
@@ -278,7 +278,7 @@ fn soft_limit(limits: &str) -> Option<Option<u64>> {
 }
 
 /// Names in a folder of sysfs; none where it is missing.
-pub(super) fn names(folder: &str) -> Vec<String> {
+pub(super) fn names(folder: impl AsRef<Path>) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries
         .map(|entry| entry.file_name().to_string_lossy().into_owned())

@@ -1,15 +1,18 @@
 //! Who has a device: open, or mapped only.
 
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use hugebar::facts::KernelVersion;
 use hugebar::pci::Function;
 
-use super::owner::{Device, Devices};
-use super::proc::{self, Descriptor};
-use super::{maps, owner};
+use super::held::{self, Open, Vma, What};
+use super::nodes::{Node, Nodes};
+use super::owner::{Device, Devices, Owner};
+use super::procfs::{self, look};
 use crate::failure::{Failure, host};
-use crate::output::Step;
+use crate::output::{Plain, Step};
 
 const STEP: &str = "open";
 
@@ -24,6 +27,8 @@ struct Holders {
     perhaps: Vec<String>,
     /// How many processes could not be read.
     unreadable: u32,
+    /// How many have not answered.
+    silent: u32,
     /// Which processes may be there that are not seen at all.
     hidden: Option<&'static str>,
 }
@@ -37,22 +42,24 @@ pub(crate) fn step(
 ) -> Result<Step, Failure> {
     let wanted = Wanted {
         device: Device::from(function),
-        nodes: [
-            Some(format!("/dev/vfio/{group}")),
-            Some(format!("/dev/vfio/noiommu-{group}")),
-            own.map(|own| own.display().to_string()),
-        ],
+        group,
+        node: own.and_then(|own| Some(own.file_name()?.to_str()?.to_owned())),
+        nodes: Arc::new(Nodes::observe()),
         kernel,
     };
     let mut holders = Holders {
-        hidden: proc::hidden(),
+        hidden: procfs::hidden(),
         ..Holders::default()
     };
-    for pid in proc::pids().map_err(host("/proc"))? {
+    for pid in procfs::pids().map_err(host("/proc"))? {
         let held = match wanted.held(pid) {
             Ok(held) => held,
             Err(error) => {
-                holders.unreadable += u32::from(!proc::ended(&error));
+                match error {
+                    error if procfs::ended(&error) => (),
+                    error if procfs::is_silent(&error) => holders.silent += 1,
+                    _ => holders.unreadable += 1,
+                }
                 continue;
             }
         };
@@ -62,7 +69,8 @@ pub(crate) fn step(
             Held::Mapped => &mut holders.mapped,
             Held::Perhaps => &mut holders.perhaps,
         };
-        list.push(format!("process {pid} ({})", proc::name(pid)));
+        let name = look(pid, |process| Ok(process.name())).unwrap_or_default();
+        list.push(format!("process {pid} ({})", Plain(&name)));
     }
     Ok(holders.step())
 }
@@ -95,8 +103,17 @@ impl Holders {
             unknown.push(format!(
                 "{} processes: <{}>",
                 self.unreadable,
-                proc::lacking()
+                procfs::lacking()
             ));
+        }
+        if self.silent > 0 {
+            let (count, plural) = (self.silent, self.silent > 1);
+            let words = if plural {
+                "processes do"
+            } else {
+                "process does"
+            };
+            unknown.push(format!("{count} {words} not answer"));
         }
         if let Some(which) = self.hidden {
             unknown.push(format!("processes {which} are not seen"));
@@ -121,21 +138,30 @@ enum Held {
 /// The device that is looked for.
 struct Wanted {
     device: Device,
-    nodes: [Option<String>; 3],
+    group: u32,
+    /// The name of its own node.
+    node: Option<String>,
+    nodes: Arc<Nodes>,
     kernel: Option<KernelVersion>,
 }
 
 impl Wanted {
-    fn held(&self, pid: u32) -> std::io::Result<Held> {
-        let open = proc::descriptors(pid)?;
-        if open.iter().any(|own| self.is_open(pid, own)) {
+    fn held(&self, pid: u32) -> io::Result<Held> {
+        // What is open can be read also while the address space is locked.
+        let nodes = Arc::clone(&self.nodes);
+        let open = look(pid, move |process| held::open(process, &nodes))?;
+        if open.iter().any(|own| self.is_open(own)) {
             return Ok(Held::Open);
         }
-        let vmas = maps::devices(&proc::read(pid, "maps")?);
+        let nodes = Arc::clone(&self.nodes);
+        let (open, vmas) = look(pid, move |process| {
+            let vmas = held::mapped(process, &nodes, &open)?;
+            Ok((open, vmas))
+        })?;
         if vmas.is_empty() {
             return Ok(Held::Not);
         }
-        let devices = Devices::of(pid)?;
+        let devices = Devices::of(open);
         let held = vmas.iter().map(|vma| self.mapped(&devices, vma));
         // The surest.
         let mut held: Vec<_> = held.collect();
@@ -145,21 +171,20 @@ impl Wanted {
     }
 
     /// By the node, or a device file whose group is closed already.
-    fn is_open(&self, pid: u32, own: &Descriptor) -> bool {
-        if self.nodes.iter().flatten().any(|node| *node == own.target) {
-            return true;
+    fn is_open(&self, own: &Open) -> bool {
+        let path = own
+            .path
+            .as_deref()
+            .and_then(|path| Path::new(path).file_name());
+        match &own.what {
+            What::Node(Node::Group(group)) => *group == self.group,
+            What::Node(Node::Device(name)) => self.node.as_ref() == Some(name),
+            What::Device => path.is_some_and(|name| name == self.device.name.as_str()),
         }
-        let info = || proc::read(pid, &format!("fdinfo/{}", own.number)).ok();
-        let named = |info: String| {
-            let path = maps::field(&info, "vfio-device-syspath")?;
-            let name = Path::new(path).file_name()?.to_str()?;
-            Some(name == self.device.name)
-        };
-        maps::is_device(&own.target) && info().and_then(named) == Some(true)
     }
 
-    fn mapped(&self, devices: &Devices, vma: &maps::Vma) -> Held {
-        let owner: owner::Owner = devices.owner(vma, self.kernel);
+    fn mapped(&self, devices: &Devices, vma: &Vma) -> Held {
+        let owner: Owner = devices.owner(vma, self.kernel);
         match owner.devices.as_slice() {
             [only] if only.name == self.device.name => Held::Mapped,
             [] if self.device.fits(vma, self.kernel) => Held::Perhaps,

@@ -4,10 +4,12 @@ use std::path::Path;
 
 use hugebar::facts::KernelVersion;
 use hugebar::leaf::KIB;
-use hugebar::pci::{self, Address, Bar, Function};
+use hugebar::pci::{Address, Bar, Function};
 
-use super::maps::{self, Vma};
-use super::proc::{self, Descriptor};
+use super::health::names;
+use super::held::{Open, Vma, What};
+use super::nodes::Node;
+use super::procfs::FileId;
 
 /// Bits of a file offset below the number of the region (`VFIO_PCI_OFFSET_SHIFT`).
 const REGION_SHIFT: u32 = 40;
@@ -15,8 +17,8 @@ const REGION_SHIFT: u32 = 40;
 /// The devices that a process has open.
 #[derive(Debug, Default)]
 pub(crate) struct Devices {
-    /// Its device files: inode, and which device that is where it can be told.
-    open: Vec<(u64, Option<Device>)>,
+    /// Its device files, and which device that is where it can be told.
+    open: Vec<(FileId, Option<Device>)>,
     /// The devices of its open IOMMU groups.
     in_groups: Vec<Device>,
 }
@@ -63,25 +65,23 @@ impl Owner {
 }
 
 impl Devices {
-    /// Looks at what a process has open.
-    pub(crate) fn of(pid: u32) -> std::io::Result<Self> {
+    /// The devices of what a process has open.
+    pub(crate) fn of(open: Vec<Open>) -> Self {
         let mut devices = Self::default();
-        for Descriptor { number, target } in proc::descriptors(pid)? {
-            if maps::is_device(&target) {
-                let info = proc::read(pid, &format!("fdinfo/{number}")).unwrap_or_default();
-                let inode = maps::field(&info, "ino").and_then(|inode| inode.parse().ok());
-                let path = maps::field(&info, "vfio-device-syspath");
-                let device = path
-                    .and_then(Device::at)
-                    .or_else(|| Device::by_node(&target));
-                devices.open.push((inode.unwrap_or(0), device));
-            } else if let Some(group) = maps::group(&target) {
-                let members = Function::in_group(group).unwrap_or_default();
-                let members = members.iter().filter(|member| by_vfio(member));
-                devices.in_groups.extend(members.map(Device::from));
-            }
+        for Open { file, what, path } in open {
+            let node = match what {
+                What::Node(Node::Group(group)) => {
+                    devices.in_groups.extend(in_group(group));
+                    continue;
+                }
+                What::Node(Node::Device(node)) => Some(node),
+                What::Device => None,
+            };
+            let device = path.and_then(|path| Device::at(Path::new(&path)));
+            let device = device.or_else(|| Device::by_node(&node?));
+            devices.open.push((file, device));
         }
-        Ok(devices)
+        devices
     }
 
     /// Whose mapping this is.
@@ -103,11 +103,11 @@ impl Devices {
     }
 
     fn candidates(&self, vma: &Vma) -> Vec<Device> {
-        if let Some(device) = Device::by_node(&vma.path) {
-            return vec![device];
+        if let Some(node) = &vma.node {
+            return Device::by_node(node).into_iter().collect();
         }
         // Old kernels have one inode for all devices, so several files can have the mapping's.
-        let same = self.open.iter().filter(|(inode, _)| *inode == vma.inode);
+        let same = self.open.iter().filter(|(file, _)| *file == vma.file);
         let same: Vec<_> = same.map(|(_, device)| device.clone()).collect();
         let unnamed = same.is_empty() || same.contains(&None);
         let mut candidates: Vec<_> = same.into_iter().flatten().collect();
@@ -118,6 +118,20 @@ impl Devices {
         candidates.dedup();
         candidates
     }
+}
+
+/// The devices of a group that VFIO has: functions, and mediated devices, which are in groups of their own.
+fn in_group(group: u32) -> Vec<Device> {
+    let folder = Path::new("/sys/kernel/iommu_groups").join(group.to_string());
+    let names = names(folder.join("devices"));
+    let devices = names.iter().filter_map(|name| {
+        let function = name.parse::<Address>().ok().map(Function::at);
+        match function {
+            Some(function) => function.ok().filter(by_vfio).as_ref().map(Device::from),
+            None => Device::at(Path::new(name)),
+        }
+    });
+    devices.collect()
 }
 
 /// Whether VFIO has a function: a group can have bridges and idle functions too.
@@ -136,9 +150,9 @@ impl From<&Function> for Device {
 }
 
 impl Device {
-    /// The device of a path in sysfs.
-    fn at(path: &str) -> Option<Self> {
-        let name = Path::new(path).file_name()?.to_str()?;
+    /// The device of a path in sysfs that is a device's own.
+    fn at(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_str()?;
         let function = name.parse::<Address>().ok().map(Function::at);
         Some(match function {
             Some(Ok(function)) => Self::from(&function),
@@ -149,10 +163,10 @@ impl Device {
         })
     }
 
-    /// The device of a node such as `/dev/vfio/devices/vfio0`.
-    fn by_node(path: &str) -> Option<Self> {
-        let node = path.starts_with("/dev/vfio/devices/").then_some(path)?;
-        pci::locate(node).ok().as_ref().map(Self::from)
+    /// The device of a node, such as `vfio0`.
+    fn by_node(node: &str) -> Option<Self> {
+        let device = Path::new("/sys/class/vfio-dev").join(node).join("device");
+        Self::at(&device.canonicalize().ok()?)
     }
 
     /// Whether a mapping could be of this device, by where it would lie.
@@ -240,13 +254,18 @@ mod tests {
         Device { name, bars }
     }
 
+    fn file(inode: u64) -> FileId {
+        let device = (0, 14);
+        FileId { device, inode }
+    }
+
     fn mapped(offset: u64, size: u64, inode: u64) -> Vma {
         Vma {
             start: 0x7f00_0000_0000,
             size,
             offset,
-            inode,
-            path: "anon_inode:[vfio-device]".into(),
+            file: file(inode),
+            node: None,
         }
     }
 
@@ -262,7 +281,7 @@ mod tests {
     fn the_inode_names_the_device() {
         let (one, other) = (device("one", GIB, GIB), device("other", 4 * GIB, GIB));
         let devices = Devices {
-            open: vec![(7, Some(one)), (8, Some(other))],
+            open: vec![(file(7), Some(one)), (file(8), Some(other))],
             in_groups: Vec::new(),
         };
         let owner = devices.owner(&mapped((2 << 40) + 0x7000, 0x1000, 8), NEW);
@@ -279,7 +298,7 @@ mod tests {
     fn one_inode_for_all_is_told_apart_by_the_physical_address() {
         let (one, other) = (device("one", GIB, GIB), device("other", 4 * GIB, GIB));
         let devices = Devices {
-            open: vec![(7, None), (7, None)],
+            open: vec![(file(7), None), (file(7), None)],
             in_groups: vec![one, other],
         };
         let owner = devices.owner(&mapped(4 * GIB + 0x3000, 0x1000, 7), OLD);
@@ -294,7 +313,7 @@ mod tests {
     fn what_cannot_be_told_is_not_guessed() {
         let (one, other) = (device("one", GIB, GIB), device("other", 4 * GIB, GIB));
         let devices = Devices {
-            open: vec![(7, None)],
+            open: vec![(file(7), None)],
             in_groups: vec![one, other],
         };
         let owner = devices.owner(&mapped(2 << 40, GIB, 7), NEW);

@@ -4,8 +4,9 @@ use hugebar::facts::{Facts, ThpPolicy};
 use hugebar::leaf::{self, Bytes, Leaves};
 use hugebar::reason::{Code, Reason};
 
-use super::maps::{Advice, Vma};
+use super::held::Vma;
 use super::owner::Owner;
+use super::procfs::Advice;
 use crate::output::{AdviceReport, MappingReport};
 
 /// What is known of a mapping.
@@ -218,6 +219,7 @@ mod tests {
     use hugebar::leaf::{GIB, LeafSizes};
 
     use crate::host::owner::Place;
+    use crate::host::procfs::FileId;
 
     /// 4 GiB at the best of addresses.
     const VMA: u64 = 0x7f00_0000_0000;
@@ -262,8 +264,11 @@ mod tests {
                 start: VMA,
                 size: 4 * GIB,
                 offset: 2 << 40,
-                inode: 7,
-                path: "anon_inode:[vfio-device]".into(),
+                file: FileId {
+                    device: (0, 14),
+                    inode: 7,
+                },
+                node: None,
             };
             let place = Place {
                 region: 2,

@@ -10,7 +10,8 @@ use hugebar::facts::Facts;
 use hugebar::leaf::{Bytes, Leaves};
 use hugebar::reason::Reason;
 
-use crate::host::maps::Advice;
+use super::Plain;
+use crate::host::procfs::{self, Advice};
 
 /// The report on all processes that were looked at.
 #[derive(Debug, Serialize)]
@@ -27,6 +28,8 @@ pub(crate) struct InspectReport {
     pub(crate) processes: Vec<ProcessReport>,
     /// How many could not be read.
     pub(crate) unreadable: u64,
+    /// How many of these did not answer in time.
+    pub(crate) unanswered: u64,
     /// Which processes may be there that are not seen at all; null where all are.
     pub(crate) hidden: Option<&'static str>,
 }
@@ -97,6 +100,7 @@ impl InspectReport {
             leaf_sizes: facts.leaf_sizes.as_slice().to_vec(),
             processes: Vec::new(),
             unreadable: 0,
+            unanswered: 0,
             hidden: None,
         }
     }
@@ -117,10 +121,13 @@ impl fmt::Display for InspectReport {
         if self.mappings().next().is_none() {
             writeln!(f, "no mapping of a VFIO device")?;
         }
-        if self.unreadable > 0 {
-            let count = self.unreadable;
-            let lacking = crate::host::proc::lacking();
-            writeln!(f, "processes that could not be read: {count} <{lacking}>")?;
+        let refused = self.unreadable - self.unanswered;
+        if refused > 0 {
+            let lacking = procfs::lacking();
+            writeln!(f, "processes that could not be read: {refused} <{lacking}>")?;
+        }
+        if self.unanswered > 0 {
+            writeln!(f, "processes that do not answer: {}", self.unanswered)?;
         }
         if let Some(which) = self.hidden {
             writeln!(f, "processes {which} are not seen")?;
@@ -131,7 +138,7 @@ impl fmt::Display for InspectReport {
 
 impl fmt::Display for ProcessReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "process {}  {}", self.pid, self.name)?;
+        writeln!(f, "process {}  {}", self.pid, Plain(&self.name))?;
         writeln!(f, "{}", self.table())?;
         let mut told = Vec::new();
         for mapping in &self.mappings {

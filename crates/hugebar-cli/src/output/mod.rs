@@ -3,6 +3,7 @@
 mod doctor;
 mod inspect;
 mod map;
+mod plain;
 pub(crate) mod progress;
 
 use std::fmt;
@@ -17,6 +18,7 @@ pub(crate) use doctor::Status;
 pub(crate) use doctor::{DoctorReport, Step};
 pub(crate) use inspect::{AdviceReport, InspectReport, MappingReport, ProcessReport};
 pub(crate) use map::{MapReport, RegionReport};
+pub(crate) use plain::Plain;
 
 use crate::failure::Failure;
 
@@ -73,5 +75,5 @@ pub(crate) fn tell(message: impl fmt::Display) {
 pub(crate) fn print_json(document: &impl Serialize) -> io::Result<()> {
     let mut text = serde_json::to_string_pretty(document)?;
     text.push('\n');
-    print(&text)
+    print(&plain::json(&text))
 }

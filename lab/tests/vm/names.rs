@@ -1,0 +1,107 @@
+//! Files that are not what they are called, in other processes: what counts is what they are.
+
+use hugebar_lab::Command;
+
+use crate::device::with_exercise;
+use crate::inspect::{Report, inspect};
+use crate::report::map;
+
+const DEVICE: &str = "0000:00:10.0";
+
+fn doctor() -> Command {
+    Command::new(["hugebar", "doctor", "--json", DEVICE])
+}
+
+/// Plain files at the paths of device files are nothing, and device files at other paths are what they are.
+fn by_what_they_are(kernel: &str, backend: &str) {
+    let jailed = |how: &str| {
+        let words = format!("exercise jailed {how}--backend {backend} {DEVICE}");
+        Command::new(words.split(' ')).background("mapped")
+    };
+    let mut posing = Command::new(["exercise", "posing"]).background("posing");
+    // The lab kernel has no namespaces of users.
+    posing.uid = (kernel != "lab").then_some(1000);
+    let report = with_exercise(kernel)
+        .run(&[
+            posing,
+            doctor(),
+            inspect("--json"),
+            inspect("--json").uid(1000),
+            map(&format!("{DEVICE} --bar 2 --hold --backend {backend}")).background("BAR 2"),
+            inspect("--require 1G"),
+            Command::new(["@signal", "4", "15"]),
+            Command::new(["@wait", "4"]),
+            jailed(""),
+            doctor(),
+            inspect("--json"),
+            Command::new(["@signal", "8", "15"]),
+            Command::new(["@wait", "8"]),
+            jailed("--close "),
+            doctor(),
+            inspect("--json"),
+        ])
+        .unwrap();
+    let [
+        posing,
+        free,
+        nothing,
+        own,
+        _,
+        required,
+        _,
+        _,
+        in_jail,
+        open,
+        opened,
+        _,
+        _,
+        in_jail_closed,
+        mapped,
+        only_mapped,
+    ] = &report.commands[..]
+    else {
+        panic!("{report:?}");
+    };
+    assert_eq!(posing.stdout(), "posing\n", "{posing:?}");
+    for output in [in_jail, in_jail_closed] {
+        assert_eq!(output.stdout(), "mapped\n", "{output:?}");
+    }
+    assert_eq!(free.code(), 0, "{free:?}");
+    assert!(free.stdout().contains("nobody has it open"), "{free:?}");
+    for output in [nothing, own] {
+        assert!(Report::of(output).processes.is_empty(), "{output:?}");
+    }
+    assert_eq!(required.code(), 0, "{required:?}");
+
+    assert_eq!(open.code(), 1, "{open:?}");
+    assert!(open.stdout().contains("(exercise) has it open"), "{open:?}");
+    let seen = &Report::of(opened).processes[0].mappings[0];
+    assert_eq!(seen.device.as_deref(), Some(DEVICE), "{opened:?}");
+
+    // By group nothing but a mapping is left of it, which any device of that size may have.
+    let by_node = backend == "iommufd";
+    let words = match by_node {
+        true => "(exercise) has it mapped",
+        false => "(exercise) has a device mapped",
+    };
+    assert_eq!(mapped.code(), i32::from(by_node), "{mapped:?}");
+    assert!(mapped.stdout().contains(words), "{mapped:?}");
+    let seen = &Report::of(only_mapped).processes[0].mappings[0];
+    let device = by_node.then_some(DEVICE);
+    assert_eq!(seen.device.as_deref(), device, "{only_mapped:?}");
+}
+
+#[test]
+fn files_are_what_they_are_on_6_12() {
+    by_what_they_are("6.12", "type1");
+}
+
+#[test]
+fn files_are_what_they_are_on_the_newest() {
+    by_what_they_are("newest", "type1");
+}
+
+#[test]
+fn files_are_what_they_are_by_iommufd() {
+    by_what_they_are("lab", "iommufd");
+}
