@@ -74,11 +74,30 @@ fn binding(function: &Function, driver: Option<&str>) -> Step {
              echo {address} > /sys/bus/pci/drivers_probe"
         )
     };
+    let mediated = mediated(&sysfs(function, ""));
     match driver {
         Some(driver) if is_vfio(driver) => Step::ok("driver", driver),
+        Some(driver) if !mediated.is_empty() => Step::blocker(
+            "driver",
+            format!(
+                "bound to {driver}, which has made mediated devices of it: {}",
+                mediated.join(", ")
+            ),
+            "remove these first, which ends whatever uses them, and only then unbind it",
+        ),
         Some(driver) => Step::blocker("driver", format!("bound to {driver}"), remedy()),
         None => Step::blocker("driver", "bound to no driver", remedy()),
     }
+}
+
+/// The mediated devices that a driver has made of a device, whose folder in sysfs this is.
+fn mediated(folder: &Path) -> Vec<String> {
+    let mut names = health::names(folder);
+    names.retain(|name| {
+        let subsystem = fs::read_link(folder.join(name).join("subsystem"));
+        subsystem.is_ok_and(|subsystem| subsystem.ends_with("bus/mdev"))
+    });
+    names
 }
 
 fn viability(group: u32) -> Step {
@@ -155,5 +174,28 @@ fn reset(function: &Function) -> Step {
             "expect its state to survive from one user to the next",
         ),
         methods => Step::ok("reset", methods),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn mediated_devices_lie_below_their_parent() {
+        const UUID: &str = "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001";
+        let function = tempfile::tempdir().unwrap();
+        for (name, subsystem) in [(UUID, "bus/mdev"), ("drm", "class/drm"), ("power", "")] {
+            let folder = function.path().join(name);
+            fs::create_dir(&folder).unwrap();
+            if !subsystem.is_empty() {
+                symlink(format!("../../../../{subsystem}"), folder.join("subsystem")).unwrap();
+            }
+        }
+        assert_eq!(mediated(function.path()), [UUID]);
+        fs::remove_dir_all(function.path().join(UUID)).unwrap();
+        assert!(mediated(function.path()).is_empty());
     }
 }

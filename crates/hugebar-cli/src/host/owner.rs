@@ -122,8 +122,11 @@ impl Devices {
 
 /// The devices of a group that VFIO has: functions, and mediated devices, which are in groups of their own.
 fn in_group(group: u32) -> Vec<Device> {
-    let folder = Path::new("/sys/kernel/iommu_groups").join(group.to_string());
-    let names = names(folder.join("devices"));
+    members(&Path::new("/sys/kernel/iommu_groups").join(group.to_string()))
+}
+
+fn members(group: &Path) -> Vec<Device> {
+    let names = names(group.join("devices"));
     let devices = names.iter().filter_map(|name| {
         let function = name.parse::<Address>().ok().map(Function::at);
         match function {
@@ -275,6 +278,20 @@ mod tests {
             .iter()
             .map(|device| device.name.as_str())
             .collect()
+    }
+
+    #[test]
+    fn a_mediated_device_is_not_its_parent() {
+        const UUID: &str = "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001";
+        let path = format!("/sys/devices/pci0000:00/0000:03:00.0/{UUID}");
+        let group = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(group.path().join("devices").join(UUID)).unwrap();
+        let found = [Device::at(Path::new(&path)).unwrap()];
+        for one in found.iter().chain(&members(group.path())) {
+            assert_eq!(one.name, UUID);
+            assert_eq!(one.bars, [None; 6], "its regions are not its parent's");
+        }
+        assert_eq!(members(group.path()), found);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Finds the function that a person means.
 
+use std::fs;
 use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -14,7 +15,8 @@ use super::{Address, Function};
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidInput`] for none of these forms or ids that several functions have,
+/// [`ErrorKind::InvalidInput`] for none of these forms, ids that several functions have, or the path of a device
+/// that is not a function, such as a mediated device,
 /// [`ErrorKind::NotFound`] when there is no such function.
 pub fn locate(name: &str) -> Result<Function> {
     if let Some(node) = name.strip_prefix("/dev/vfio/devices/") {
@@ -37,13 +39,55 @@ pub fn locate(name: &str) -> Result<Function> {
 fn by_path(path: &Path, name: &str) -> Result<Function> {
     let real = path.canonicalize();
     let real = real.map_err(|error| failure("no such device", &error).on(name))?;
-    let mut parts = real.components().rev();
-    // A path to a file of the function, such as its resource2, means the function too.
-    let address = parts.find_map(|part| part.as_os_str().to_str()?.parse().ok());
-    match address {
-        Some(address) => Function::at(address),
-        None => Err(Error::new(ErrorKind::InvalidInput, "no PCI device's path").on(name)),
+    match own(&real, Path::new("/sys/devices")) {
+        Belongs::To(address) => Function::at(address),
+        Belongs::ToAnother => {
+            let operation =
+                "the path of a device that is no PCI function, though it may lie below one";
+            Err(Error::new(ErrorKind::InvalidInput, operation)
+                .on(name)
+                .remedy("name the PCI function itself if it is meant"))
+        }
+        Belongs::ToNone => {
+            Err(Error::new(ErrorKind::InvalidInput, "no PCI device's path").on(name))
+        }
     }
+}
+
+/// Whose a path is.
+#[derive(Debug, PartialEq, Eq)]
+enum Belongs {
+    /// A PCI function's own: its folder, one of its files such as `resource2`, or what the kernel made for it
+    /// alone, such as `vfio-dev/vfio0`.
+    To(Address),
+    /// Of a device on another bus, such as a mediated device, whose parent is a PCI function. It has regions
+    /// and a driver of its own.
+    ToAnother,
+    ToNone,
+}
+
+/// Finds out whose a path is, all links of which were followed. `devices` is where sysfs has devices.
+fn own(real: &Path, devices: &Path) -> Belongs {
+    let below = |path: &&Path| path.starts_with(devices) && *path != devices;
+    for folder in real.ancestors().take_while(below) {
+        // `../../bus/pci` for a device on a bus, `../../class/net` for a part of one.
+        let Ok(subsystem) = fs::read_link(folder.join("subsystem")) else {
+            continue;
+        };
+        let is_bus = subsystem
+            .parent()
+            .is_some_and(|parent| parent.ends_with("bus"));
+        if !is_bus {
+            continue;
+        }
+        let name = folder.file_name().and_then(|name| name.to_str());
+        let address = name.filter(|_| subsystem.ends_with("bus/pci"));
+        return match address.and_then(|name| name.parse().ok()) {
+            Some(address) => Belongs::To(address),
+            None => Belongs::ToAnother,
+        };
+    }
+    Belongs::ToNone
 }
 
 /// `10de:2331`: two numbers of four digits.
@@ -93,6 +137,52 @@ mod tests {
             "+0de:2331",
         ] {
             assert_eq!(ids(other), None, "{other}");
+        }
+    }
+
+    /// A tree as sysfs has it: a function with a mediated device and a network interface.
+    #[test]
+    fn a_path_is_a_functions_only_if_it_is_its_own() {
+        let root = tempfile::tempdir().unwrap();
+        let devices = root.path().join("devices");
+        let function = devices.join("pci0000:00/0000:00:01.0/0000:03:00.0");
+        let mediated = function.join("83b8f4f2-509f-382f-3c1e-e6bfe0fa1001");
+        let device = |folder: &Path, subsystem: &str| {
+            fs::create_dir_all(folder).unwrap();
+            let link = folder.join("subsystem");
+            std::os::unix::fs::symlink(format!("../../../{subsystem}"), link).unwrap();
+        };
+        device(&devices.join("pci0000:00/0000:00:01.0"), "bus/pci");
+        device(&function, "bus/pci");
+        device(&function.join("net/eth0"), "class/net");
+        device(&function.join("vfio-dev/vfio0"), "class/vfio-dev");
+        device(&mediated, "bus/mdev");
+        device(&mediated.join("vfio-dev/vfio1"), "class/vfio-dev");
+        device(&function.join("virtio0/net/eth1"), "class/net");
+        device(&function.join("virtio0"), "bus/virtio");
+        device(&devices.join("platform/0000:00:00.0"), "bus/platform");
+        fs::create_dir_all(devices.join("system/0000:00:00.0/notes")).unwrap();
+
+        let own = |path: &Path| super::own(path, &devices);
+        let address = Belongs::To("03:00.0".parse().unwrap());
+        for path in ["", "resource2", "net/eth0", "vfio-dev/vfio0/dev"] {
+            assert_eq!(own(&function.join(path)), address, "{path}");
+        }
+        for path in [
+            mediated.clone(),
+            mediated.join("vfio-dev/vfio1"),
+            function.join("virtio0/net/eth1"),
+            devices.join("platform/0000:00:00.0/notes"),
+        ] {
+            assert_eq!(own(&path), Belongs::ToAnother, "{path:?}");
+        }
+        for path in [
+            root.path().join("elsewhere/0000:00:00.0/notes"),
+            devices.join("system/0000:00:00.0/notes"),
+            devices.join("pci0000:00"),
+            devices.clone(),
+        ] {
+            assert_eq!(own(&path), Belongs::ToNone, "{path:?}");
         }
     }
 
