@@ -4,7 +4,7 @@ use hugebar_lab::Command;
 
 use crate::device::with_exercise;
 use crate::inspect::{Report, inspect};
-use crate::report::map;
+use crate::report::{ErrorReport, map};
 
 const DEVICE: &str = "0000:00:10.0";
 
@@ -104,4 +104,42 @@ fn files_are_what_they_are_on_the_newest() {
 #[test]
 fn files_are_what_they_are_by_iommufd() {
     by_what_they_are("lab", "iommufd");
+}
+
+/// What a person may call the device by, and what only looks like it.
+#[test]
+fn paths_are_the_devices_own() {
+    let sysfs = format!("/sys/bus/pci/devices/{DEVICE}");
+    let own = [
+        sysfs.clone(),
+        format!("{sysfs}/resource2"),
+        "/sys/class/vfio-dev/vfio0".to_owned(),
+        "/dev/vfio/devices/vfio0".to_owned(),
+    ];
+    let others = [
+        format!("/tmp/{DEVICE}/notes"),
+        "/sys/devices/system/cpu/cpu0".to_owned(),
+        "/sys/class/tty/ttyS0".to_owned(),
+    ];
+    let doctor = |path: &String| Command::new(["hugebar", "doctor", "--json", path]);
+    let notes = format!("mkdir /tmp/{DEVICE} && echo notes > {}", others[0]);
+    let mut commands = vec![Command::new(["sh", "-c", notes.as_str()])];
+    commands.extend(own.iter().chain(&others).map(doctor));
+    let report = with_exercise("lab")
+        .copy("/bin/sh".parse().unwrap())
+        .copy("/bin/mkdir".parse().unwrap())
+        .run(&commands)
+        .unwrap();
+    let (made, doctors) = report.commands.split_first().unwrap();
+    assert!(made.success(), "{made:?}");
+    let (of_own, of_others) = doctors.split_at(own.len());
+    for output in of_own {
+        assert!(output.success(), "{output:?}");
+        let device = format!("\"device\": \"{DEVICE}\"");
+        assert!(output.stdout().contains(&device), "{output:?}");
+    }
+    for output in of_others {
+        assert_eq!(output.code(), 2, "{output:?}");
+        assert_eq!(ErrorReport::of(output).error.kind, "invalid-input");
+    }
 }
