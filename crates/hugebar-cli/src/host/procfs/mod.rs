@@ -1,7 +1,7 @@
 //! Other processes, by what `/proc` tells of them without disturbing them, in bounded time and memory.
 //!
 //! A process can keep whoever looks at it waiting for as long as it likes, and make any of its files as long
-//! as it likes. So a process is looked at through [`look`] alone, which has a deadline, and its files are read
+//! as it likes. So a process is looked at through [`look()`] alone, which has a deadline, and its files are read
 //! piece by piece.
 //!
 //! `maps`, `status`, `fd` and `fdinfo` are harmless to read; smaps, smaps_rollup and numa_maps are not:
