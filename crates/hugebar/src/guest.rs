@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 
 use crate::layout::Area;
 use crate::leaf::{self, LeafSizes, Leaves};
-use crate::plan::Phys;
+use crate::phys::Phys;
 
 /// A part of a region at contiguous addresses: what is registered as one memory slot of a guest, or
 /// mapped for DMA at once.
@@ -39,7 +39,7 @@ pub enum Table {
 /// there.
 ///
 /// ```
-/// use hugebar::{guest::{Fit, Slot, Table}, layout::Area, leaf::{LeafSizes, GIB, MIB}, plan::Phys};
+/// use hugebar::{guest::{Fit, Slot, Table}, layout::Area, leaf::{LeafSizes, GIB, MIB}, phys::Phys};
 /// let slot = Slot { area: Area::new(0, 4 * GIB), address: 0x7f00_4000_0000 };
 /// let fit = Fit::new(&[slot], Phys::Natural, &LeafSizes::X86_64);
 /// assert_eq!(fit.leaves(Table::SecondStage, 64 * GIB).total(), 4);

@@ -13,7 +13,7 @@
 //! use hugebar::mem::{Mapping, Window};
 //! use hugebar::plan::{Placement, Plan};
 //! use hugebar::populate::Type1;
-//! use hugebar::vfio::{Container, Device};
+//! use hugebar::{iommu::Container, vfio::Device};
 //!
 //! # fn main() -> hugebar::Result<()> {
 //! let facts = Facts::observe();
@@ -46,16 +46,20 @@ compile_error!("hugebar is for 64-bit Linux: VFIO and its large BARs are nowhere
 
 extern crate alloc;
 
+mod bar;
+mod caps;
 pub mod census;
 mod error;
 pub mod facts;
 pub mod guest;
+pub mod iommu;
 #[cfg(feature = "kvm")]
 pub mod kvm;
 pub mod layout;
 pub mod leaf;
 pub mod mem;
 pub mod pci;
+pub mod phys;
 pub mod plan;
 pub mod populate;
 pub mod reason;

@@ -9,30 +9,7 @@ use core::ops::Range;
 
 use crate::layout::{Area, Layout, LayoutError};
 use crate::leaf::{self, GIB, LeafSizes, Leaves};
-
-/// What is known of the physical addresses (HPA) behind a region.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phys {
-    /// Naturally aligned, as the PCI specification has it for BARs: each address is congruent with
-    /// its region offset, modulo every leaf that fits in the BAR.
-    Natural,
-    /// The region starts at this physical address.
-    At(u64),
-    /// Nothing is known. Plans as [`Phys::Natural`], the likeliest; the counts are then a guess.
-    Unknown,
-}
-
-impl Phys {
-    /// The physical address behind a region offset, or a number congruent with it.
-    ///
-    /// Wraps around at 64 bits, which keeps the congruence: leaves are powers of two.
-    pub fn behind(self, offset: u64) -> u64 {
-        match self {
-            Self::At(start) => start.wrapping_add(offset),
-            Self::Natural | Self::Unknown => offset,
-        }
-    }
-}
+use crate::phys::Phys;
 
 /// How addresses are chosen for a region's areas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,7 +88,7 @@ impl Plan {
     /// `sizes` are the machine's leaf sizes ([`crate::facts::Facts::leaf_sizes`]).
     ///
     /// ```
-    /// use hugebar::{layout::{Area, Layout}, leaf::{LeafSizes, GIB}, plan::{Phys, Placement, Plan}};
+    /// use hugebar::{layout::{Area, Layout}, leaf::{LeafSizes, GIB}, phys::Phys, plan::{Placement, Plan}};
     /// let layout = Layout::whole(4 * GIB, 4096)?.without(Area::new(0x6000, 0x1000))?;
     /// let plan = Plan::new(&layout, Phys::Natural, &LeafSizes::X86_64, Placement::Congruent)?;
     /// assert_eq!((plan.shapes()[0].length, plan.shapes()[0].alignment), (4 * GIB, GIB));

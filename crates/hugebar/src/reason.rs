@@ -10,7 +10,8 @@ use crate::error::{Error, ErrorKind};
 use crate::facts::{Facts, ThpDisabled, ThpPolicy};
 use crate::leaf::{self, Bytes, Leaves};
 use crate::mem::Mapping;
-use crate::plan::{Phys, Placement};
+use crate::phys::Phys;
+use crate::plan::Placement;
 
 /// What kind of reason it is: stable, documented names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -13,7 +13,8 @@ use hugebar::facts::{Facts, KernelVersion};
 use hugebar::layout::Layout;
 use hugebar::leaf::{KIB, LeafSizes, MIB};
 use hugebar::mem::{Hint, MapOptions, Mapping, Span, Window};
-use hugebar::plan::{Phys, Placement, Plan};
+use hugebar::phys::Phys;
+use hugebar::plan::{Placement, Plan};
 use hugebar::populate::Populate;
 use hugebar::verdict::Verdict;
 

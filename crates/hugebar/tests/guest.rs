@@ -6,7 +6,8 @@ use hugebar::guest::{Fit, Slot, Table};
 use hugebar::layout::{Area, Layout};
 use hugebar::leaf::{GIB, KIB, LeafSizes, Leaves, MIB};
 use hugebar::mem::{MapOptions, Mapping, Window};
-use hugebar::plan::{Phys, Placement, Plan};
+use hugebar::phys::Phys;
+use hugebar::plan::{Placement, Plan};
 use proptest::prelude::*;
 
 const PAGE: u64 = 4 * KIB;

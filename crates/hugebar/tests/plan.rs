@@ -2,7 +2,8 @@
 
 use hugebar::layout::{Area, Layout, LayoutError};
 use hugebar::leaf::{GIB, KIB, LeafSizes, Leaves, MIB, leaves};
-use hugebar::plan::{Phys, Placement, Plan, Shape};
+use hugebar::phys::Phys;
+use hugebar::plan::{Placement, Plan, Shape};
 use proptest::prelude::*;
 
 const X86: LeafSizes = LeafSizes::X86_64;

@@ -4,7 +4,8 @@ use hugebar::facts::{Facts, KernelVersion, ThpDisabled, ThpPolicy};
 use hugebar::layout::{Area, Layout};
 use hugebar::leaf::{GIB, KIB, LeafSizes, Leaves, MIB};
 use hugebar::mem::{Hint, MapOptions, Mapping, Window};
-use hugebar::plan::{Phys, Placement, Plan};
+use hugebar::phys::Phys;
+use hugebar::plan::{Placement, Plan};
 use hugebar::reason::{Code, Evidence, explain};
 
 const X86: LeafSizes = LeafSizes::X86_64;

@@ -12,7 +12,8 @@ use std::thread;
 use hugebar::layout::{Area, Layout};
 use hugebar::leaf::{GIB, LeafSizes, MIB};
 use hugebar::mem::{MapOptions, Mapping, Window};
-use hugebar::plan::{Phys, Placement, Plan};
+use hugebar::phys::Phys;
+use hugebar::plan::{Placement, Plan};
 use vfio_bindings::bindings::vfio::{
     VFIO_PCI_NUM_REGIONS, VFIO_REGION_INFO_FLAG_MMAP, VFIO_REGION_INFO_FLAG_READ,
     VFIO_REGION_INFO_FLAG_WRITE, vfio_region_info, vfio_region_sparse_mmap_area,

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use hugebar::census::{Census, CensusOptions, census};
 use hugebar::facts::Facts;
-use hugebar::kvm::Prefault;
+use hugebar::iommu::{Container, IommuKind};
 use hugebar::layout::{Area, Layout};
 use hugebar::mem::{Mapping, Window};
+use hugebar::pci::Address;
 use hugebar::plan::{Placement, Plan};
+use hugebar::populate::Prefault;
 use hugebar::populate::{Populate, Type1};
-use hugebar::vfio::{Container, Device, IommuKind, Region};
+use hugebar::vfio::{Backend, Device, Region};
 
 /// An open device with what is needed to map and count its BAR 2.
 pub(crate) struct Bar {
@@ -19,6 +21,16 @@ pub(crate) struct Bar {
     pub(crate) region: Region,
     pub(crate) facts: Facts,
     pub(crate) populate: Box<dyn Populate>,
+}
+
+/// Opens a device of the lab by one backend.
+#[allow(unsafe_code, reason = "without an IOMMU")]
+pub(crate) fn open(address: Address, backend: Backend) -> hugebar::Result<Device> {
+    match backend {
+        // SAFETY: no scenario gives a device that it opens without an IOMMU anything to do.
+        Backend::NoIommu => unsafe { Device::open_without_iommu(address) },
+        _ => Device::open_by(address, backend),
+    }
 }
 
 impl Bar {

@@ -16,12 +16,12 @@ use hugebar::leaf::{GIB, KIB, MIB};
 use hugebar::mem::{Hint, Mapping, Window};
 use hugebar::pci::Address;
 use hugebar::plan::{Placement, Plan};
-use hugebar::vfio::{Backend, Device};
+use hugebar::vfio::Backend;
 
-use crate::bar::Bar;
+use crate::bar::{self, Bar};
 
 pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
-    let mut bar = Bar::of(Device::open_by(address, backend)?)?;
+    let mut bar = Bar::of(bar::open(address, backend)?)?;
     holes_come_and_go(&mut bar)?;
     a_second_count_is_refused(&mut bar)?;
     pages_at_the_ends_are_no_leaf(&mut bar)?;
@@ -33,7 +33,7 @@ pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
     // The mapping lives on without its device, and goes at last.
     ensure!(!mapping.areas().is_empty());
     drop(mapping);
-    Device::open_by(address, backend).context("the device is free again")?;
+    bar::open(address, backend).context("the device is free again")?;
     Ok(())
 }
 

@@ -8,9 +8,9 @@ use hugebar::layout::Area;
 use hugebar::leaf::{KIB, MIB};
 use hugebar::pci::Address;
 use hugebar::plan::Placement;
-use hugebar::vfio::{Backend, Device};
+use hugebar::vfio::Backend;
 
-use crate::bar::Bar;
+use crate::bar::{self, Bar};
 
 /// What the host has written.
 const GREETING: u64 = 0x6775_6265_6261_7221;
@@ -25,7 +25,7 @@ fn answer(offset: u64) -> u64 {
 }
 
 pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
-    let bar = Bar::of(Device::open_by(address, backend)?)?;
+    let bar = Bar::of(bar::open(address, backend)?)?;
     let holes = [Area::new(24 * KIB, 4 * KIB)];
     for placement in [
         Placement::Congruent,

@@ -13,7 +13,7 @@ use hugebar::plan::Placement;
 use hugebar::reason::{self, Code};
 use hugebar::vfio::{Backend, Device};
 
-use crate::bar::Bar;
+use crate::bar::{self, Bar};
 
 /// The region of configuration space (`VFIO_PCI_CONFIG_REGION_INDEX`).
 const CONFIG: u32 = 7;
@@ -23,7 +23,7 @@ const MEMORY: u8 = 1 << 1;
 
 /// By way of VFIO, on a device that we have open.
 pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
-    let mut bar = Bar::of(Device::open_by(address, backend)?)?;
+    let mut bar = Bar::of(bar::open(address, backend)?)?;
     let plan = bar.plan(&[], Placement::Congruent)?;
 
     switch(&bar.device, false)?;

@@ -6,14 +6,14 @@ use hugebar::leaf::{GIB, KIB};
 use hugebar::pci::Address;
 use hugebar::plan::Placement;
 use hugebar::seam::{Fault, fail, record};
-use hugebar::vfio::{Backend, Device};
+use hugebar::vfio::Backend;
 
-use crate::bar::Bar;
+use crate::bar::{self, Bar};
 use crate::state::State;
 
 /// Opens, maps with a hole, counts, maps anew, and closes.
 fn journey(address: Address, backend: Backend) -> Result<()> {
-    let mut bar = Bar::of(Device::open_by(address, backend)?)?;
+    let mut bar = Bar::of(bar::open(address, backend)?)?;
     // One leaf of each size or so, so that the calls are few.
     let holes = [Area::new(GIB + 4 * KIB, bar.region.size() - GIB - 4 * KIB)];
     let plan = bar.plan(&holes, Placement::Congruent)?;

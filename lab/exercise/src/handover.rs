@@ -7,10 +7,12 @@ use std::thread;
 use anyhow::{Result, ensure};
 use hugebar::ErrorKind;
 use hugebar::facts::Facts;
+use hugebar::iommu::Container;
 use hugebar::leaf::GIB;
 use hugebar::pci::Address;
-use hugebar::plan::{Phys, Placement};
-use hugebar::vfio::{Container, Device};
+use hugebar::phys::Phys;
+use hugebar::plan::Placement;
+use hugebar::vfio::Device;
 
 use crate::bar::Bar;
 

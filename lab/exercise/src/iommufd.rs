@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use hugebar::ErrorKind;
+use hugebar::iommu::{Container, Ioas, IommuKind};
 use hugebar::mem::{Mapping, Window};
 use hugebar::pci::{Address, Function};
 use hugebar::plan::{Placement, Plan};
 use hugebar::populate::Type1;
-use hugebar::vfio::{Backend, Container, Device, Ioas, IommuKind};
+use hugebar::vfio::{Backend, Device};
 use nix::unistd::ForkResult;
 
 pub(crate) fn run(first: Address, second: Address) -> Result<()> {
@@ -142,7 +143,10 @@ fn one_at_a_time(address: Address) -> Result<()> {
     let by_group = Device::open_by(address, Backend::Type1)?;
     taken(Device::open_by(address, Backend::Iommufd))?;
     drop(by_group);
-    let error = Device::open_by(address, Backend::NoIommu)
+    let error = Device::open_by(address, Backend::NoIommu).err();
+    let kind = error.context("it is unsafe")?.kind();
+    ensure!(kind == ErrorKind::InvalidInput, "{kind:?}");
+    let error = crate::bar::open(address, Backend::NoIommu)
         .err()
         .context("there is an IOMMU")?;
     ensure!(

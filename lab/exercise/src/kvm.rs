@@ -11,12 +11,13 @@ use anyhow::{Context, Result, ensure};
 use hugebar::ErrorKind;
 use hugebar::census::{Census, CensusOptions, census};
 use hugebar::guest::{Fit, Table};
-use hugebar::kvm::{Guest, Prefault};
+use hugebar::kvm::Guest;
 use hugebar::layout::Area;
 use hugebar::leaf::{GIB, KIB, Leaves, MIB};
 use hugebar::mem::{Mapping, Window};
 use hugebar::pci::Address;
 use hugebar::plan::{Placement, Plan};
+use hugebar::populate::Prefault;
 use hugebar::seam::{Fault, fail, record};
 use hugebar::vfio::Device;
 

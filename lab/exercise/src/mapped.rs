@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::Result;
 use hugebar::pci::Address;
 use hugebar::plan::Placement;
-use hugebar::vfio::{Backend, Device};
+use hugebar::vfio::Backend;
 
-use crate::bar::Bar;
+use crate::bar::{self, Bar};
 
 /// Longer than any test: it is ended by a signal.
 const LONG: Duration = Duration::from_secs(600);
@@ -17,7 +17,7 @@ const LONG: Duration = Duration::from_secs(600);
 pub(crate) fn run(addresses: &[Address], backend: Backend, close: bool) -> Result<()> {
     let mut held = Vec::new();
     for &address in addresses {
-        let bar = Bar::of(Device::open_by(address, backend)?)?;
+        let bar = Bar::of(bar::open(address, backend)?)?;
         let mapping = bar.map(&bar.plan(&[], Placement::Congruent)?)?;
         held.push((mapping, Some(bar)));
     }

@@ -11,7 +11,8 @@ use hugebar::facts::Facts;
 use hugebar::layout::Layout;
 use hugebar::mem::{MapOptions, Mapping, Window};
 use hugebar::pci::Address;
-use hugebar::plan::{Phys, Placement, Plan};
+use hugebar::phys::Phys;
+use hugebar::plan::{Placement, Plan};
 use vfio_ioctls::{VfioContainer, VfioDevice};
 
 pub(crate) fn run(address: Address) -> Result<()> {

@@ -117,13 +117,21 @@ fn open(address: Address, backend: Backend) -> Result<Device, Failure> {
         Backend::Type1 => Device::open_by(address, vfio::Backend::Type1)?,
         Backend::Iommufd => Device::open_by(address, vfio::Backend::Iommufd)?,
         Backend::Noiommu => {
-            let device = Device::open_by(address, vfio::Backend::NoIommu)?;
+            let device = open_without_iommu(address)?;
             output::warn(format_args!(
                 "{address}: without an IOMMU this device can read and write all of memory"
             ));
             device
         }
     })
+}
+
+/// The one thing that the command does and that nothing but its user can answer for.
+#[allow(unsafe_code, reason = "the user has asked for it by name")]
+fn open_without_iommu(address: Address) -> Result<Device, Error> {
+    // SAFETY: the command writes to no register of the device and gives it nothing to do, and opening
+    // it has reset it.
+    unsafe { Device::open_without_iommu(address) }
 }
 
 /// What all BARs are mapped with.

@@ -1,9 +1,10 @@
 //! Which of the ways to populate a device's BARs this host has.
 
-use hugebar::kvm::Prefault;
+use hugebar::iommu::IommuKind;
+use hugebar::populate::Prefault;
 use hugebar::populate::{Populate, Type1};
 use hugebar::reason::{Code, Reason};
-use hugebar::vfio::{Backend, Device, IommuKind};
+use hugebar::vfio::{Backend, Device};
 
 /// The first way that there is: the container of the device, if it has an IOMMU that maps BARs;
 /// otherwise KVM. Where there is none, why.

@@ -10,7 +10,8 @@ use rustix::mm::ProtFlags;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::Area;
 use crate::leaf::{LeafSizes, Leaves};
-use crate::plan::{Phys, Placement, Plan};
+use crate::phys::Phys;
+use crate::plan::{Placement, Plan};
 use crate::sys::file::{self, Identity};
 use crate::sys::mm::{self, Source};
 
@@ -79,7 +80,7 @@ impl MappedArea {
 ///
 /// ```
 /// use hugebar::{layout::Layout, leaf::LeafSizes, mem::{MapOptions, Mapping, Window}};
-/// use hugebar::plan::{Phys, Placement, Plan};
+/// use hugebar::{phys::Phys, plan::{Placement, Plan}};
 /// # let size = 1 << 20;
 /// # let file = rustix::fs::memfd_create("bar", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
 /// # rustix::fs::ftruncate(&file, size).unwrap();
@@ -239,8 +240,9 @@ impl Mapping {
         self.window.base(self.plan.layout().span())
     }
 
-    /// Has the mapping stay for good: the IOMMU could not be made to forget it.
-    pub(super) fn pin(&self) {
+    /// Has the mapping stay for good, for whoever populates it: the IOMMU could not be made to forget it, and
+    /// what came to lie at its addresses later would be within reach of devices.
+    pub fn pin(&self) {
         self.window.pin();
     }
 

@@ -4,23 +4,19 @@
 
 #![allow(unsafe_code, reason = "one of the modules that may: addresses")]
 
-mod access;
-#[cfg(feature = "kvm")]
-mod guest;
 mod mapping;
+mod mmio;
+mod pages;
 mod slots;
-mod span;
 mod window;
 
-pub use access::{AccessError, Word};
 pub use mapping::{Hint, MapOptions, MappedArea, Mapping};
-pub use span::Span;
+pub use mmio::{AccessError, Word};
+pub use pages::Span;
 pub use window::Window;
 pub use window::leftovers::leftovers;
 
-#[cfg(feature = "kvm")]
-pub(crate) use guest::GuestMemory;
-pub(crate) use span::Scratch;
+pub(crate) use pages::Scratch;
 
 /// The machine maps pages of its own size: a plan for smaller ones would reach beyond its areas.
 fn check_page(plan: &crate::plan::Plan) -> crate::Result<()> {

@@ -24,7 +24,7 @@ impl Mapping {
     ///
     /// ```
     /// use hugebar::{layout::{Area, Layout}, leaf::LeafSizes, mem::{MapOptions, Mapping, Window}};
-    /// use hugebar::plan::{Phys, Placement, Plan};
+    /// use hugebar::{phys::Phys, plan::{Placement, Plan}};
     /// # let size = 1 << 20;
     /// # let file = rustix::fs::memfd_create("bar", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
     /// # rustix::fs::ftruncate(&file, size).unwrap();

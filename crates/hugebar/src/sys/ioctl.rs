@@ -32,8 +32,12 @@ pub(crate) struct Request<A: ?Sized> {
 pub(crate) enum Number {}
 
 impl<A: ?Sized> Request<A> {
-    /// A request by its number. The caller sees to the invariants.
-    pub(super) const fn new(name: &'static str, number: Opcode) -> Self {
+    /// A request by its number.
+    ///
+    /// # Safety
+    ///
+    /// The type's invariants must hold for it.
+    pub(super) const unsafe fn new(name: &'static str, number: Opcode) -> Self {
         Self {
             name,
             number,
@@ -41,6 +45,17 @@ impl<A: ?Sized> Request<A> {
         }
     }
 }
+
+/// Requests of a header, each with its argument, its name there, and its number.
+macro_rules! requests {
+    ($($constant:ident: $argument:ty = $name:literal, $number:expr;)*) => {$(
+        pub(crate) const $constant: Request<$argument> =
+            // SAFETY: the header that the file names has this request with this argument, which tests
+            // compare with headers from another hand.
+            unsafe { Request::new($name, $number) };
+    )*};
+}
+pub(super) use requests;
 
 /// An answer of more than this is not believed: no driver has capabilities of that size.
 const LARGEST_INFO: u32 = 1 << 20;

@@ -1,22 +1,26 @@
 //! The iommufd ioctls (`linux/iommufd.h`), one function each, named after the request.
 
+#![allow(unsafe_code, reason = "one of the modules that may: system calls")]
+
 use std::os::fd::BorrowedFd;
 
 use rustix::io::Result;
-use rustix::ioctl::opcode;
+use rustix::ioctl::{Opcode, opcode};
 
 use super::abi::{IoasAlloc, IommuDestroy, VfioIoas, argsz};
-use super::ioctl::{Request, update};
+use super::ioctl::{Request, requests, update};
 
 /// `_IO(IOMMUFD_TYPE, n)`.
-const fn iommu<A: ?Sized>(name: &'static str, n: u8) -> Request<A> {
-    Request::new(name, opcode::none(b';', n))
+const fn iommu(n: u8) -> Opcode {
+    opcode::none(b';', n)
 }
 
-// The invariants are those of linux/iommufd.h.
-pub(crate) const DESTROY: Request<IommuDestroy> = iommu("IOMMU_DESTROY", 0x80);
-pub(crate) const IOAS_ALLOC: Request<IoasAlloc> = iommu("IOMMU_IOAS_ALLOC", 0x81);
-pub(crate) const VFIO_IOAS: Request<VfioIoas> = iommu("IOMMU_VFIO_IOAS", 0x88);
+// linux/iommufd.h
+requests! {
+    DESTROY: IommuDestroy = "IOMMU_DESTROY", iommu(0x80);
+    IOAS_ALLOC: IoasAlloc = "IOMMU_IOAS_ALLOC", iommu(0x81);
+    VFIO_IOAS: VfioIoas = "IOMMU_VFIO_IOAS", iommu(0x88);
+}
 
 /// `IOMMU_IOAS_ALLOC`: makes an address space, and tells its number.
 pub(crate) fn ioas_alloc(iommufd: BorrowedFd<'_>) -> Result<u32> {

@@ -5,13 +5,14 @@
 #![allow(unsafe_code, reason = "one of the modules that may: system calls")]
 
 use core::ffi::c_int;
+use core::ptr::NonNull;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Result;
 use rustix::ioctl::opcode;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::ioctl::{Number, Request, number, update};
+use super::ioctl::{Number, Request, number, requests, update};
 
 /// `KVM_API_VERSION`: the same since Linux 2.6.22.
 pub(crate) const API_VERSION: i32 = 12;
@@ -76,25 +77,16 @@ const _: () = {
 /// `KVMIO`.
 const KVM: u8 = 0xae;
 
-// The invariants are those of linux/kvm.h.
-pub(crate) const GET_API_VERSION: Request<Number> =
-    Request::new("KVM_GET_API_VERSION", opcode::none(KVM, 0x00));
-pub(crate) const CREATE_VM: Request<Number> =
-    Request::new("KVM_CREATE_VM", opcode::none(KVM, 0x01));
-pub(crate) const CHECK_EXTENSION: Request<Number> =
-    Request::new("KVM_CHECK_EXTENSION", opcode::none(KVM, 0x03));
-pub(crate) const CREATE_VCPU: Request<Number> =
-    Request::new("KVM_CREATE_VCPU", opcode::none(KVM, 0x41));
-pub(crate) const SET_USER_MEMORY_REGION: Request<MemoryRegion> = Request::new(
-    "KVM_SET_USER_MEMORY_REGION",
-    opcode::write::<MemoryRegion>(KVM, 0x46),
-);
-pub(crate) const GET_STATS_FD: Request<Number> =
-    Request::new("KVM_GET_STATS_FD", opcode::none(KVM, 0xce));
-pub(crate) const PRE_FAULT_MEMORY: Request<PreFault> = Request::new(
-    "KVM_PRE_FAULT_MEMORY",
-    opcode::read_write::<PreFault>(KVM, 0xd5),
-);
+// linux/kvm.h
+requests! {
+    GET_API_VERSION: Number = "KVM_GET_API_VERSION", opcode::none(KVM, 0x00);
+    CREATE_VM: Number = "KVM_CREATE_VM", opcode::none(KVM, 0x01);
+    CHECK_EXTENSION: Number = "KVM_CHECK_EXTENSION", opcode::none(KVM, 0x03);
+    CREATE_VCPU: Number = "KVM_CREATE_VCPU", opcode::none(KVM, 0x41);
+    SET_USER_MEMORY_REGION: MemoryRegion = "KVM_SET_USER_MEMORY_REGION", opcode::write::<MemoryRegion>(KVM, 0x46);
+    GET_STATS_FD: Number = "KVM_GET_STATS_FD", opcode::none(KVM, 0xce);
+    PRE_FAULT_MEMORY: PreFault = "KVM_PRE_FAULT_MEMORY", opcode::read_write::<PreFault>(KVM, 0xd5);
+}
 
 /// `KVM_GET_API_VERSION` on `/dev/kvm`.
 pub(crate) fn get_api_version(kvm: BorrowedFd<'_>) -> Result<c_int> {
@@ -121,7 +113,7 @@ pub(crate) fn get_stats_fd(vm: BorrowedFd<'_>) -> Result<OwnedFd> {
     new_fd(vm, GET_STATS_FD, 0)
 }
 
-/// `KVM_SET_USER_MEMORY_REGION`: makes a slot, or removes it when `memory_size` is 0.
+/// `KVM_SET_USER_MEMORY_REGION`: makes a slot, or removes it where there is no `memory`.
 ///
 /// # Safety
 ///
@@ -132,9 +124,26 @@ pub(crate) fn get_stats_fd(vm: BorrowedFd<'_>) -> Result<OwnedFd> {
 ///   (MMU notifiers), but would find what comes in its place.
 pub(crate) unsafe fn set_user_memory_region(
     vm: BorrowedFd<'_>,
-    mut region: MemoryRegion,
+    slot: u32,
+    flags: u32,
+    guest_address: u64,
+    memory: Option<Memory>,
 ) -> Result<()> {
+    let mut region = MemoryRegion {
+        slot,
+        flags,
+        guest_phys_addr: guest_address,
+        memory_size: memory.map_or(0, |memory| memory.size),
+        userspace_addr: memory.map_or(0, |memory| memory.start.as_ptr().expose_provenance() as u64),
+    };
     update(vm, SET_USER_MEMORY_REGION, &mut region)
+}
+
+/// Memory of this process, for a slot.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    pub(crate) start: NonNull<u8>,
+    pub(crate) size: u64,
 }
 
 /// `KVM_PRE_FAULT_MEMORY` on a vCPU: maps `[gpa, gpa + size)` in the second stage, as reads of the guest

@@ -3,40 +3,40 @@
 #![allow(unsafe_code, reason = "one of the modules that may: system calls")]
 
 use core::ffi::{CStr, c_int};
+use core::ptr::NonNull;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Result;
-use rustix::ioctl::opcode;
+use rustix::ioctl::{Opcode, opcode};
 
 use super::abi::{
     self, AttachPt, BindIommufd, DetachPt, DeviceInfo, DmaMap, DmaUnmap, GroupStatus, IommuInfo,
     RegionInfo, argsz,
 };
-use super::ioctl::{Number, Request, grown, ioctl, number, update};
+use super::ioctl::{Number, Request, grown, ioctl, number, requests, update};
 
 /// `_IO(VFIO_TYPE, VFIO_BASE + n)`.
-const fn vfio<A: ?Sized>(name: &'static str, n: u8) -> Request<A> {
-    Request::new(name, opcode::none(b';', 100 + n))
+const fn vfio(n: u8) -> Opcode {
+    opcode::none(b';', 100 + n)
 }
 
-// The invariants are those of linux/vfio.h.
-pub(crate) const GET_API_VERSION: Request<Number> = vfio("VFIO_GET_API_VERSION", 0);
-pub(crate) const CHECK_EXTENSION: Request<Number> = vfio("VFIO_CHECK_EXTENSION", 1);
-pub(crate) const SET_IOMMU: Request<Number> = vfio("VFIO_SET_IOMMU", 2);
-pub(crate) const GROUP_GET_STATUS: Request<GroupStatus> = vfio("VFIO_GROUP_GET_STATUS", 3);
-pub(crate) const GROUP_SET_CONTAINER: Request<c_int> = vfio("VFIO_GROUP_SET_CONTAINER", 4);
-pub(crate) const GROUP_GET_DEVICE_FD: Request<CStr> = vfio("VFIO_GROUP_GET_DEVICE_FD", 6);
-pub(crate) const DEVICE_GET_INFO: Request<DeviceInfo> = vfio("VFIO_DEVICE_GET_INFO", 7);
-pub(crate) const DEVICE_GET_REGION_INFO: Request<RegionInfo> =
-    vfio("VFIO_DEVICE_GET_REGION_INFO", 8);
-pub(crate) const IOMMU_GET_INFO: Request<IommuInfo> = vfio("VFIO_IOMMU_GET_INFO", 12);
-pub(crate) const IOMMU_MAP_DMA: Request<DmaMap> = vfio("VFIO_IOMMU_MAP_DMA", 13);
-pub(crate) const IOMMU_UNMAP_DMA: Request<DmaUnmap> = vfio("VFIO_IOMMU_UNMAP_DMA", 14);
-pub(crate) const DEVICE_BIND_IOMMUFD: Request<BindIommufd> = vfio("VFIO_DEVICE_BIND_IOMMUFD", 18);
-pub(crate) const DEVICE_ATTACH_IOMMUFD_PT: Request<AttachPt> =
-    vfio("VFIO_DEVICE_ATTACH_IOMMUFD_PT", 19);
-pub(crate) const DEVICE_DETACH_IOMMUFD_PT: Request<DetachPt> =
-    vfio("VFIO_DEVICE_DETACH_IOMMUFD_PT", 20);
+// linux/vfio.h
+requests! {
+    GET_API_VERSION: Number = "VFIO_GET_API_VERSION", vfio(0);
+    CHECK_EXTENSION: Number = "VFIO_CHECK_EXTENSION", vfio(1);
+    SET_IOMMU: Number = "VFIO_SET_IOMMU", vfio(2);
+    GROUP_GET_STATUS: GroupStatus = "VFIO_GROUP_GET_STATUS", vfio(3);
+    GROUP_SET_CONTAINER: c_int = "VFIO_GROUP_SET_CONTAINER", vfio(4);
+    GROUP_GET_DEVICE_FD: CStr = "VFIO_GROUP_GET_DEVICE_FD", vfio(6);
+    DEVICE_GET_INFO: DeviceInfo = "VFIO_DEVICE_GET_INFO", vfio(7);
+    DEVICE_GET_REGION_INFO: RegionInfo = "VFIO_DEVICE_GET_REGION_INFO", vfio(8);
+    IOMMU_GET_INFO: IommuInfo = "VFIO_IOMMU_GET_INFO", vfio(12);
+    IOMMU_MAP_DMA: DmaMap = "VFIO_IOMMU_MAP_DMA", vfio(13);
+    IOMMU_UNMAP_DMA: DmaUnmap = "VFIO_IOMMU_UNMAP_DMA", vfio(14);
+    DEVICE_BIND_IOMMUFD: BindIommufd = "VFIO_DEVICE_BIND_IOMMUFD", vfio(18);
+    DEVICE_ATTACH_IOMMUFD_PT: AttachPt = "VFIO_DEVICE_ATTACH_IOMMUFD_PT", vfio(19);
+    DEVICE_DETACH_IOMMUFD_PT: DetachPt = "VFIO_DEVICE_DETACH_IOMMUFD_PT", vfio(20);
+}
 
 /// `VFIO_GET_API_VERSION` on a container.
 pub(crate) fn get_api_version(container: BorrowedFd<'_>) -> Result<c_int> {
@@ -112,7 +112,7 @@ pub(crate) fn iommu_get_info(container: BorrowedFd<'_>) -> Result<(IommuInfo, Ve
     grown(container, IOMMU_GET_INFO, ask, |info| info.argsz)
 }
 
-/// `VFIO_IOMMU_MAP_DMA`: lets devices of the container reach `[vaddr, vaddr + size)` at `iova`.
+/// `VFIO_IOMMU_MAP_DMA`: lets devices of the container reach `[address, address + size)` at `iova`.
 /// `flags` are [`abi::DMA_READ`] and [`abi::DMA_WRITE`], as the device sees it.
 ///
 /// # Safety
@@ -123,7 +123,7 @@ pub(crate) fn iommu_get_info(container: BorrowedFd<'_>) -> Result<(IommuInfo, Ve
 pub(crate) unsafe fn iommu_map_dma(
     container: BorrowedFd<'_>,
     flags: u32,
-    vaddr: u64,
+    address: NonNull<u8>,
     iova: u64,
     size: u64,
 ) -> Result<()> {
@@ -131,7 +131,7 @@ pub(crate) unsafe fn iommu_map_dma(
     let mut map = DmaMap {
         argsz: argsz::<DmaMap>(),
         flags,
-        vaddr,
+        vaddr: address.as_ptr().expose_provenance() as u64,
         iova,
         size,
     };

@@ -4,14 +4,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::iommu::{Container, Group, Ioas};
 use crate::layout::Area;
 use crate::pci::{Address, Function, config};
-use crate::plan::Phys;
+use crate::phys::Phys;
 use crate::sys::abi::{self, DeviceInfo};
 use crate::sys::{file, process, vfio};
 
-use super::group::Group;
-use super::{Container, Ioas, Region};
+use super::Region;
 
 /// An open VFIO device.
 ///

@@ -9,10 +9,9 @@ use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::facts::KernelVersion;
+use crate::iommu::{Container, Group, IommuKind};
 use crate::pci::{Address, Function};
 use crate::sys::{abi, file, process, vfio};
-
-use super::{Container, IommuKind};
 
 /// Drivers that leave a group viable beside VFIO's own: they say so themselves by `driver_managed_dma`
 /// (Linux 5.18). Before, `pci-stub` did, and any driver of a bridge (`vfio_dev_driver_allowed`).
@@ -23,95 +22,60 @@ pub fn is_vfio(driver: &str) -> bool {
     driver.contains("vfio")
 }
 
-/// A group that is attached to a container.
-///
-/// It is closed before its container, which keeps others from opening it meanwhile.
-#[derive(Debug)]
-pub(super) struct Group {
-    number: u32,
-    /// Taken when it is dropped.
-    fd: Option<OwnedFd>,
-    container: Arc<Container>,
+/// Opens `/dev/vfio/NUMBER` (`/dev/vfio/noiommu-NUMBER` without an IOMMU) and attaches it to a container,
+/// unless it is already; the container's first group sets its IOMMU type.
+pub(super) fn attached(number: u32, container: &Arc<Container>) -> Result<Arc<Group>> {
+    container.group(number, |first| attach(number, container, first))
 }
 
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(fd) = self.fd.take() {
-            self.container.close(self.number, fd);
-        }
+fn attach(number: u32, container: &Container, first: bool) -> Result<OwnedFd> {
+    let (prefix, iommu) = match container.kind() {
+        IommuKind::Type1 | IommuKind::Iommufd => ("", abi::TYPE1V2_IOMMU),
+        IommuKind::None => ("noiommu-", abi::NOIOMMU_IOMMU),
+    };
+    let node = PathBuf::from(format!("/dev/vfio/{prefix}{number}"));
+    let fd = file::open_read_write(&node).map_err(|errno| open_failed(errno, number, &node))?;
+    let subject = || node.display().to_string();
+    let failed = |name| move |errno| Error::call(name, errno);
+
+    let status = vfio::group_get_status(fd.as_fd())
+        .map_err(failed(vfio::GROUP_GET_STATUS.name))
+        .map_err(|error| error.on(subject()))?;
+    if status.flags & abi::GROUP_VIABLE == 0 {
+        return Err(not_viable(number));
     }
+    vfio::group_set_container(fd.as_fd(), container.as_fd())
+        .map_err(failed(vfio::GROUP_SET_CONTAINER.name))
+        .map_err(|error| error.on(subject()))?;
+    let undecided = match container.kind() {
+        // A container tells of its IOMMU once it has one, and then cannot be given another.
+        IommuKind::Type1 | IommuKind::Iommufd => vfio::iommu_get_info(container.as_fd()).is_err(),
+        // Of none it tells nothing.
+        IommuKind::None => first,
+    };
+    if undecided {
+        vfio::set_iommu(container.as_fd(), iommu)
+            .map_err(|errno| set_iommu_failed(errno).on(subject()))?;
+    }
+    Ok(fd)
 }
 
-impl Group {
-    /// Opens `/dev/vfio/NUMBER` (`/dev/vfio/noiommu-NUMBER` without an IOMMU) and attaches it; the
-    /// container's first group sets its IOMMU type.
-    pub(super) fn attach(
-        number: u32,
-        container: &Arc<Container>,
-        first: bool,
-    ) -> Result<Arc<Self>> {
-        let (prefix, iommu) = match container.kind() {
-            IommuKind::Type1 | IommuKind::Iommufd => ("", abi::TYPE1V2_IOMMU),
-            IommuKind::None => ("noiommu-", abi::NOIOMMU_IOMMU),
-        };
-        let node = PathBuf::from(format!("/dev/vfio/{prefix}{number}"));
-        let fd = file::open_read_write(&node).map_err(|errno| open_failed(errno, number, &node))?;
-        let subject = || node.display().to_string();
-        let failed = |name| move |errno| Error::call(name, errno);
-
-        let status = vfio::group_get_status(fd.as_fd())
-            .map_err(failed(vfio::GROUP_GET_STATUS.name))
-            .map_err(|error| error.on(subject()))?;
-        if status.flags & abi::GROUP_VIABLE == 0 {
-            return Err(not_viable(number));
+/// Opens a device of the group (`VFIO_GROUP_GET_DEVICE_FD`).
+pub(super) fn device(group: &Group, address: Address) -> Result<OwnedFd> {
+    let failed = |errno| Error::call(vfio::GROUP_GET_DEVICE_FD.name, errno);
+    let name = CString::new(address.to_string()).map_err(|_| failed(Errno::INVAL))?;
+    let fd = group.fd().ok_or(failed(Errno::BADF))?;
+    vfio::group_get_device_fd(fd, &name).map_err(|errno| match errno {
+        Errno::NODEV => failed(errno)
+            .of_kind(ErrorKind::NotBound)
+            .remedy("the driver of the device is not VFIO's"),
+        Errno::BUSY => failed(errno).remedy("another process has the device open"),
+        // Where type1 says it of the group, iommufd does of each device.
+        Errno::PERM if group.container().kind() == IommuKind::Iommufd => {
+            no_interrupt_remapping(failed(errno), "iommufd")
         }
-        vfio::group_set_container(fd.as_fd(), container.as_fd())
-            .map_err(failed(vfio::GROUP_SET_CONTAINER.name))
-            .map_err(|error| error.on(subject()))?;
-        let undecided = match container.kind() {
-            // A container tells of its IOMMU once it has one, and then cannot be given another.
-            IommuKind::Type1 | IommuKind::Iommufd => {
-                vfio::iommu_get_info(container.as_fd()).is_err()
-            }
-            // Of none it tells nothing.
-            IommuKind::None => first,
-        };
-        if undecided {
-            vfio::set_iommu(container.as_fd(), iommu)
-                .map_err(|errno| set_iommu_failed(errno).on(subject()))?;
-        }
-        Ok(Arc::new(Self {
-            number,
-            fd: Some(fd),
-            container: container.clone(),
-        }))
-    }
-
-    pub(super) fn number(&self) -> u32 {
-        self.number
-    }
-
-    pub(super) fn container(&self) -> &Arc<Container> {
-        &self.container
-    }
-
-    /// `VFIO_GROUP_GET_DEVICE_FD`.
-    pub(super) fn device(&self, address: Address) -> Result<OwnedFd> {
-        let failed = |errno| Error::call(vfio::GROUP_GET_DEVICE_FD.name, errno);
-        let name = CString::new(address.to_string()).map_err(|_| failed(Errno::INVAL))?;
-        let group = self.fd.as_ref().ok_or(failed(Errno::BADF))?;
-        vfio::group_get_device_fd(group.as_fd(), &name).map_err(|errno| match errno {
-            Errno::NODEV => failed(errno)
-                .of_kind(ErrorKind::NotBound)
-                .remedy("the driver of the device is not VFIO's"),
-            Errno::BUSY => failed(errno).remedy("another process has the device open"),
-            // Where type1 says it of the group, iommufd does of each device.
-            Errno::PERM if self.container.kind() == IommuKind::Iommufd => {
-                no_interrupt_remapping(failed(errno), "iommufd")
-            }
-            _ => failed(errno),
-        })
-    }
+        _ => failed(errno),
+    })
 }
 
 fn open_failed(errno: Errno, number: u32, node: &std::path::Path) -> Error {

@@ -1,17 +1,12 @@
 //! VFIO devices, by group and container or by their own node and iommufd: opening them, their regions,
 //! reading and writing by `pread` and `pwrite`.
 
-mod caps;
-mod container;
 mod device;
 mod group;
-mod ioas;
 mod open;
 mod region;
 
-pub use container::{Container, IommuKind, IovaRange};
 pub use device::Device;
 pub use group::{held_by_others, is_vfio};
-pub use ioas::Ioas;
 pub use open::Backend;
 pub use region::{Capability, Region, RegionFlags};

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::iommu::{Container, Ioas, IommuKind};
 use crate::pci::{Address, Function};
 use crate::sys::{file, process, vfio};
 
+use super::Device;
 use super::device::{Home, named};
-use super::group::{held_by_others, is_vfio, no_interrupt_remapping, not_viable};
-use super::{Container, Device, Ioas, IommuKind};
+use super::group::{self, held_by_others, is_vfio, no_interrupt_remapping, not_viable};
 
 /// A way to open a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,9 +71,13 @@ impl Device {
 
     /// Opens the device at an address by one backend, in an address space of its own.
     ///
+    /// Without an IOMMU, whatever the device is told to do can overwrite this process. So that is a call of
+    /// its own: [`Device::open_without_iommu`].
+    ///
     /// # Errors
     ///
-    /// As [`Device::open`]; [`ErrorKind::Unsupported`] where this host does not have the backend.
+    /// As [`Device::open`]; [`ErrorKind::Unsupported`] where this host does not have the backend;
+    /// [`ErrorKind::InvalidInput`] for [`Backend::NoIommu`].
     pub fn open_by(address: Address, backend: Backend) -> Result<Self> {
         // First what sysfs knows, so that a wrong address is not a question of VFIO.
         Function::at(address)?;
@@ -83,11 +88,30 @@ impl Device {
                 Self::open_in(address, &Container::open().map_err(subject)?)
             }
             Backend::NoIommu => {
-                let container = Container::open_without_iommu().map_err(subject)?;
-                Self::open_in(address, &container)
+                let operation = "without an IOMMU a device is opened by an unsafe call";
+                let error = Error::new(ErrorKind::InvalidInput, operation);
+                Err(subject(error.remedy("use Device::open_without_iommu")))
             }
             Backend::Iommufd => Self::open_on(address, &Ioas::open().map_err(subject)?),
         }
+    }
+
+    /// Opens the device at an address without an IOMMU ([`Container::open_without_iommu`]).
+    ///
+    /// # Errors
+    ///
+    /// As [`Device::open`]; [`ErrorKind::Unsupported`] where the mode is not allowed.
+    ///
+    /// # Safety
+    ///
+    /// The device can read and write all of memory, this process's too. Whatever it is told to do, by writes
+    /// to its registers for example, must not do that to memory that is in use.
+    #[allow(unsafe_code, reason = "a contract with the caller, passed on")]
+    pub unsafe fn open_without_iommu(address: Address) -> Result<Self> {
+        Function::at(address)?;
+        // SAFETY: the caller's contract.
+        let container = unsafe { Container::open_without_iommu() };
+        Self::open_in(address, &container.map_err(|error| error.on(address))?)
     }
 
     /// Opens the device at an address in a container that other devices may share.
@@ -96,9 +120,9 @@ impl Device {
     ///
     /// As [`Device::open`].
     pub fn open_in(address: Address, container: &Arc<Container>) -> Result<Self> {
-        let group = container.group(group_of(address)?);
+        let group = group::attached(group_of(address)?, container);
         let group = group.map_err(|error| explain(error, address))?;
-        let fd = group.device(address);
+        let fd = group::device(&group, address);
         let fd = fd.map_err(|error| explain(error, address))?;
         Self::at_home(fd, Some(address), Home::Group(group))
     }

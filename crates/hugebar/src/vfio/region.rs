@@ -3,12 +3,10 @@
 use bitflags::bitflags;
 use zerocopy::FromBytes;
 
+use crate::caps::{self, RawCapability};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{Area, Layout};
-use crate::mem::MapOptions;
 use crate::sys::abi::{self, RegionInfo, RegionType};
-
-use super::caps::{self, RawCapability};
 
 bitflags! {
     /// What can be done with a region (`VFIO_REGION_INFO_FLAG_*`). Unknown bits are kept.
@@ -131,15 +129,6 @@ impl Region {
             return Err(Error::new(ErrorKind::Unsupported, operation));
         }
         Ok(&self.layout)
-    }
-
-    /// Options for a mapping that allows what the region allows.
-    pub fn map_options(&self) -> MapOptions {
-        MapOptions {
-            read: self.flags.contains(RegionFlags::READ),
-            write: self.flags.contains(RegionFlags::WRITE),
-            ..MapOptions::default()
-        }
     }
 }
 

@@ -16,7 +16,8 @@ use libtest_mimic::{Arguments, Trial};
 use hugebar::layout::Layout;
 use hugebar::leaf::{GIB, LeafSizes, MIB};
 use hugebar::mem::{MapOptions, Mapping, Window};
-use hugebar::plan::{Phys, Placement, Plan};
+use hugebar::phys::Phys;
+use hugebar::plan::{Placement, Plan};
 use maps::{File, unchanged};
 
 fn main() {

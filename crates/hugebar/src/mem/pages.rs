@@ -1,14 +1,13 @@
-//! Spans: parts of a live mapping, handed to whoever populates them.
+//! Spans: pages of a live mapping, lent to whoever populates them.
 
-use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
-use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::Layout;
 use crate::leaf::LeafSizes;
-use crate::plan::{Phys, Placement, Plan};
-use crate::sys::{abi, file, vfio};
+use crate::phys::Phys;
+use crate::plan::{Placement, Plan};
+use crate::sys::file;
 
 use super::{AccessError, MapOptions, Mapping, Window};
 
@@ -54,37 +53,9 @@ impl Span<'_> {
         self.len
     }
 
-    /// Maps the span for DMA at `iova` (`VFIO_IOMMU_MAP_DMA`), which has the kernel fault in every
-    /// page of it, and unmaps it again; tells how long the first took.
-    pub(crate) fn pass_through(&self, container: BorrowedFd<'_>, iova: u64) -> Result<Duration> {
-        let mut flags = 0;
-        let options = self.mapping.options();
-        if options.read {
-            flags |= abi::DMA_READ;
-        }
-        if options.write {
-            flags |= abi::DMA_WRITE;
-        }
-        let vaddr = self.start.addr().get() as u64;
-        let begin = Instant::now();
-        // SAFETY: the span is part of a mapping that outlives this call, and holds shared file or
-        // device memory: no Rust object, never borrowed. Should the unmapping fail, the mapping is
-        // pinned and stays for good.
-        let mapped = unsafe { vfio::iommu_map_dma(container, flags, vaddr, iova, self.len) };
-        let elapsed = begin.elapsed();
-        mapped.map_err(|errno| Error::call(vfio::IOMMU_MAP_DMA.name, errno))?;
-        let failed = match vfio::iommu_unmap_dma(container, iova, self.len) {
-            Ok(unmapped) if unmapped == self.len => return Ok(elapsed),
-            Ok(unmapped) => {
-                let operation = format!("unmapped {unmapped:#x} bytes of {:#x}", self.len);
-                Error::new(ErrorKind::Malformed, operation)
-            }
-            Err(errno) => Error::call(vfio::IOMMU_UNMAP_DMA.name, errno),
-        };
-        // The kernel goes on to know these addresses, and would look them up again for the next
-        // group of the container, whatever lay there by then.
-        self.mapping.pin();
-        Err(failed.on(format!("IOVA {iova:#x}")))
+    /// The mapping that it is a part of.
+    pub fn mapping(&self) -> &Mapping {
+        self.mapping
     }
 }
 

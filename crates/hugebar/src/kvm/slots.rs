@@ -1,5 +1,7 @@
 //! Memory slots of a virtual machine of ours, over mappings that live as long.
 
+#![allow(unsafe_code, reason = "hands addresses to the kernel")]
+
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -9,9 +11,8 @@ use rustix::io::Errno;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guest::Slot;
 use crate::layout::Area;
-use crate::sys::kvm::{self, MemoryRegion};
-
-use super::{Mapping, Span};
+use crate::mem::{Mapping, Span};
+use crate::sys::kvm::{self, Memory};
 
 /// A virtual machine and what it has for memory.
 ///
@@ -19,7 +20,7 @@ use super::{Mapping, Span};
 ///
 /// Nobody else has the machine's descriptor, and its vCPUs never run. Fields drop in order: the
 /// machine goes before the mappings.
-pub(crate) struct GuestMemory {
+pub(super) struct GuestMemory {
     vm: OwnedFd,
     /// The number of the next slot.
     next: u32,
@@ -28,7 +29,7 @@ pub(crate) struct GuestMemory {
 
 impl GuestMemory {
     /// Takes over a virtual machine that was just made.
-    pub(crate) fn new(vm: OwnedFd) -> Self {
+    pub(super) fn new(vm: OwnedFd) -> Self {
         Self {
             vm,
             next: 0,
@@ -38,7 +39,7 @@ impl GuestMemory {
 
     /// Adds the slots of a mapping, with region offset 0 at guest address `address`
     /// (`KVM_SET_USER_MEMORY_REGION` for each), and keeps the mapping. All of them, or none.
-    pub(crate) fn add(
+    pub(super) fn add(
         &mut self,
         mapping: &Arc<Mapping>,
         exclude: &[Area],
@@ -57,7 +58,14 @@ impl GuestMemory {
             let added = address
                 .checked_add(slot.area.offset)
                 .ok_or(Errno::INVAL)
-                .and_then(|address| self.set(self.next, flags, address, slot));
+                .and_then(|address| {
+                    // Slots are parts of areas, each of which is one mapping.
+                    let start = mapping
+                        .pointer(slot.area.offset, 0)
+                        .map_err(|_| Errno::INVAL)?;
+                    let size = slot.area.size;
+                    self.set(self.next, flags, address, Memory { start, size })
+                });
             if let Err(errno) = added {
                 // What cannot be removed keeps its number and its mapping, and does no harm.
                 if (first..self.next).all(|number| self.remove(number).is_ok()) {
@@ -74,50 +82,44 @@ impl GuestMemory {
 
     /// Runs `body` while the span lies at guest address `address`.
     ///
-    /// When the slot cannot be removed afterwards, the error says so by [`ErrorKind::Malformed`]: the
-    /// machine is of no use then, and must be dropped before the span's mapping is.
-    pub(crate) fn lend<T>(
-        &self,
+    /// Gives the machine back unless the slot cannot be removed: then it is closed, and the slot with it.
+    pub(super) fn lend<T>(
+        self,
         span: &Span<'_>,
         address: u64,
         body: impl FnOnce() -> Result<T>,
-    ) -> Result<T> {
-        let slot = Slot {
-            area: Area::new(0, span.bytes()),
-            address: span.start().addr().get() as u64,
+    ) -> (Option<Self>, Result<T>) {
+        let memory = Memory {
+            start: span.start(),
+            size: span.bytes(),
         };
-        self.set(self.next, 0, address, &slot).map_err(refused)?;
+        if let Err(errno) = self.set(self.next, 0, address, memory) {
+            return (Some(self), Err(refused(errno)));
+        }
         let result = body();
-        self.remove(self.next).map_err(|errno| {
-            let operation = "removing a slot by KVM_SET_USER_MEMORY_REGION";
-            Error::call(operation, errno).of_kind(ErrorKind::Malformed)
-        })?;
-        result
+        match self.remove(self.next) {
+            Ok(()) => (Some(self), result),
+            Err(errno) => {
+                let operation = "removing a slot by KVM_SET_USER_MEMORY_REGION";
+                (None, Err(Error::call(operation, errno)))
+            }
+        }
     }
 
-    fn set(&self, number: u32, flags: u32, address: u64, slot: &Slot) -> Result<(), Errno> {
-        let region = MemoryRegion {
-            slot: number,
-            flags,
-            guest_phys_addr: address,
-            memory_size: slot.area.size,
-            userspace_addr: slot.address,
-        };
+    fn set(&self, number: u32, flags: u32, address: u64, memory: Memory) -> Result<(), Errno> {
         // SAFETY: the addresses are part of a mapping, which holds shared file or device memory: no
         // Rust object, never borrowed. It stays as long as the machine (`add`), or is borrowed until
-        // the slot is removed (`lend`). And no vCPU of the machine ever runs: KVM makes no access of
-        // its own to what a slot has, and when it is unmapped the MMU notifiers make KVM forget it, be
-        // it at once or later.
-        unsafe { kvm::set_user_memory_region(self.vm.as_fd(), region) }
+        // the slot is removed or the machine closed (`lend`). And no vCPU of the machine ever runs: KVM
+        // makes no access of its own to what a slot has, and when it is unmapped the MMU notifiers make KVM
+        // forget it, be it at once or later.
+        unsafe {
+            kvm::set_user_memory_region(self.vm.as_fd(), number, flags, address, Some(memory))
+        }
     }
 
     fn remove(&self, number: u32) -> Result<(), Errno> {
-        let region = MemoryRegion {
-            slot: number,
-            ..MemoryRegion::default()
-        };
-        // SAFETY: a slot of no bytes is one that is taken away.
-        unsafe { kvm::set_user_memory_region(self.vm.as_fd(), region) }
+        // SAFETY: takes a slot away.
+        unsafe { kvm::set_user_memory_region(self.vm.as_fd(), number, 0, 0, None) }
     }
 }
 

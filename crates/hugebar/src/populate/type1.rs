@@ -1,33 +1,20 @@
-//! Populating: having the kernel install the leaves of a mapping without touching the device.
+//! Populating by a type1 container.
+
+#![allow(unsafe_code, reason = "hands addresses to the kernel")]
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::iommu::{Container, IommuKind, IovaRange};
 use crate::leaf::GIB;
 use crate::mem::Span;
-use crate::sys::process;
-use crate::vfio::{Container, IommuKind, IovaRange};
+use crate::sys::{abi, process, vfio};
 
-/// A way to have the kernel fault in parts of a mapping.
-///
-/// Afterwards nothing but the leaves is left: whatever was set up for it is undone.
-pub trait Populate {
-    /// What reports call it.
-    fn name(&self) -> &'static str;
-
-    /// Installs every leaf that lies under the span, on the calling thread, and tells how long the
-    /// kernel took for that alone.
-    fn populate(&mut self, span: &Span<'_>) -> Result<Duration>;
-
-    /// The longest span that is worth one call, in bytes: short enough for a signal to be noticed.
-    fn longest(&self) -> u64 {
-        GIB
-    }
-}
+use super::Populate;
 
 /// Populates by `VFIO_IOMMU_MAP_DMA` on a type1 container, and unmaps again.
 ///
@@ -36,7 +23,7 @@ pub trait Populate {
 #[derive(Debug)]
 pub struct Type1 {
     container: Arc<Container>,
-    slots: Slots,
+    scratch: Scratch,
 }
 
 impl Type1 {
@@ -57,8 +44,44 @@ impl Type1 {
         let ranges = container.iova_ranges()?;
         Ok(Self {
             container: container.clone(),
-            slots: Slots::new(&ranges, process::page_size())?,
+            scratch: Scratch::new(&ranges, process::page_size())?,
         })
+    }
+}
+
+impl Type1 {
+    /// Maps the span for DMA at `iova` (`VFIO_IOMMU_MAP_DMA`), which has the kernel fault in every
+    /// page of it, and unmaps it again; tells how long the first took.
+    fn pass_through(&self, span: &Span<'_>, iova: u64) -> Result<Duration> {
+        let container = self.container.as_fd();
+        let mut flags = 0;
+        let options = span.mapping().options();
+        if options.read {
+            flags |= abi::DMA_READ;
+        }
+        if options.write {
+            flags |= abi::DMA_WRITE;
+        }
+        let size = span.bytes();
+        let begin = Instant::now();
+        // SAFETY: the span is part of a mapping that outlives this call, and holds shared file or
+        // device memory: no Rust object, never borrowed. Should the unmapping fail, the mapping is
+        // pinned and stays for good.
+        let mapped = unsafe { vfio::iommu_map_dma(container, flags, span.start(), iova, size) };
+        let elapsed = begin.elapsed();
+        mapped.map_err(|errno| Error::call(vfio::IOMMU_MAP_DMA.name, errno))?;
+        let failed = match vfio::iommu_unmap_dma(container, iova, size) {
+            Ok(unmapped) if unmapped == size => return Ok(elapsed),
+            Ok(unmapped) => {
+                let operation = format!("unmapped {unmapped:#x} bytes of {size:#x}");
+                Error::new(ErrorKind::Malformed, operation)
+            }
+            Err(errno) => Error::call(vfio::IOMMU_UNMAP_DMA.name, errno),
+        };
+        // The kernel goes on to know these addresses, and would look them up again for the next
+        // group of the container, whatever lay there by then.
+        span.mapping().pin();
+        Err(failed.on(format!("IOVA {iova:#x}")))
     }
 }
 
@@ -69,12 +92,12 @@ impl Populate for Type1 {
 
     fn populate(&mut self, span: &Span<'_>) -> Result<Duration> {
         loop {
-            let iova = self.slots.iova(span.start().addr().get() as u64);
-            let passed = span.pass_through(self.container.as_fd(), iova);
+            let iova = self.scratch.iova(span.start().addr().get() as u64);
+            let passed = self.pass_through(span, iova);
             match passed {
                 // Somebody has mapped something there.
                 Err(error) if error.errno() == Some(Errno::EXIST.raw_os_error()) => {
-                    self.slots.next().map_err(|_| error)?;
+                    self.scratch.next().map_err(|_| error)?;
                 }
                 Err(error) if error.errno() == Some(Errno::FAULT.raw_os_error()) => {
                     return Err(error.of_kind(ErrorKind::NotMappableForDma).remedy(
@@ -88,13 +111,13 @@ impl Populate for Type1 {
     }
 
     fn longest(&self) -> u64 {
-        self.slots.longest
+        self.scratch.longest
     }
 }
 
 /// Where scratch mappings go: from the top of the I/O addresses down, away from what programs use.
 #[derive(Debug, PartialEq, Eq)]
-struct Slots {
+struct Scratch {
     /// Lowest address that may be used.
     floor: u64,
     /// Start of the slot in use, a multiple of `longest`.
@@ -103,7 +126,7 @@ struct Slots {
     longest: u64,
 }
 
-impl Slots {
+impl Scratch {
     /// Takes the largest of the ranges. Kernels before 5.4 tell none; every IOMMU has 39 bits.
     fn new(ranges: &[IovaRange], page: u64) -> Result<Self> {
         let old = IovaRange {
@@ -150,7 +173,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn slots_start_below_the_top_and_go_down() {
+    fn scratch_addresses_start_below_the_top_and_go_down() {
         let ranges = [
             IovaRange {
                 first: 0,
@@ -161,35 +184,35 @@ mod tests {
                 last: (1 << 48) - 1,
             },
         ];
-        let mut slots = Slots::new(&ranges, 4096).unwrap();
-        assert_eq!(slots.start, (1 << 48) - 3 * GIB);
+        let mut scratch = Scratch::new(&ranges, 4096).unwrap();
+        assert_eq!(scratch.start, (1 << 48) - 3 * GIB);
         assert_eq!(
-            slots.iova(0x7f00_4020_1000),
+            scratch.iova(0x7f00_4020_1000),
             (1 << 48) - 3 * GIB + 0x20_1000
         );
-        slots.next().unwrap();
-        assert_eq!(slots.start, (1 << 48) - 5 * GIB);
-        assert!(Slots::new(&[], 4096).unwrap().start > 4 * GIB);
+        scratch.next().unwrap();
+        assert_eq!(scratch.start, (1 << 48) - 5 * GIB);
+        assert!(Scratch::new(&[], 4096).unwrap().start > 4 * GIB);
         let tiny = IovaRange {
             first: 0x1000,
             last: 0x1fff,
         };
-        assert!(Slots::new(&[tiny], 4096).is_err());
+        assert!(Scratch::new(&[tiny], 4096).is_err());
     }
 
     proptest! {
         #[test]
-        fn every_slot_lies_in_the_range(
+        fn every_scratch_address_lies_in_the_range(
             first: u64, len in 0x4000_u64.., address: u64, steps in 0..4,
         ) {
             let last = first.saturating_add(len);
-            let Ok(mut slots) = Slots::new(&[IovaRange { first, last }], 4096) else { return Ok(()) };
+            let Ok(mut scratch) = Scratch::new(&[IovaRange { first, last }], 4096) else { return Ok(()) };
             for _ in 0..steps {
-                if slots.next().is_err() { break; }
+                if scratch.next().is_err() { break; }
             }
-            let iova = slots.iova(address);
-            prop_assert!(iova >= first && iova + (slots.longest - 1) <= last);
-            prop_assert_eq!(iova % slots.longest, address % slots.longest);
+            let iova = scratch.iova(address);
+            prop_assert!(iova >= first && iova + (scratch.longest - 1) <= last);
+            prop_assert_eq!(iova % scratch.longest, address % scratch.longest);
         }
     }
 }

@@ -11,26 +11,27 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::guest::Slot;
 use crate::layout::Area;
 use crate::leaf::{GIB, Leaves};
-use crate::mem::{GuestMemory, Mapping, Span};
+use crate::mem::{Mapping, Span};
 use crate::sys::kvm::{self, PreFault};
 use crate::sys::{file, process};
 
-use super::populate::{fill, prefault};
-use super::second_stage;
+use super::prefault::{fill, prefault};
+use super::slots::GuestMemory;
+use super::stats::second_stage;
 
 const NODE: &str = "/dev/kvm";
 
-/// Where [`super::Prefault`] has its spans in the guest: clear of what x86 has below 4 GiB, and within
+/// Where [`crate::populate::Prefault`] has its spans in the guest: clear of what x86 has below 4 GiB, and within
 /// the 36 bits that a vCPU has unless told otherwise.
 const SCRATCH: u64 = 4 * GIB;
 
 /// `/dev/kvm`, of the one version that there is, able to pre-fault.
 #[derive(Debug)]
-pub(super) struct Kvm(OwnedFd);
+pub(crate) struct Kvm(OwnedFd);
 
 impl Kvm {
     /// Opens `/dev/kvm`.
-    pub(super) fn open() -> Result<Self> {
+    pub(crate) fn open() -> Result<Self> {
         let fd = file::open_read_write(Path::new(NODE)).map_err(|errno| {
             let error = Error::call("open", errno).on(NODE);
             match errno {
@@ -45,7 +46,7 @@ impl Kvm {
     }
 
     /// Takes over a descriptor of `/dev/kvm`, which becomes close-on-exec.
-    pub(super) fn from_fd(fd: OwnedFd) -> Result<Self> {
+    pub(crate) fn from_fd(fd: OwnedFd) -> Result<Self> {
         process::close_on_exec(fd.as_fd()).map_err(|errno| Error::call("fcntl", errno).on(NODE))?;
         Self::check(fd)
     }
@@ -70,7 +71,7 @@ impl Kvm {
     }
 
     /// A new virtual machine with one vCPU.
-    pub(super) fn guest(&self) -> Result<Guest> {
+    pub(crate) fn guest(&self) -> Result<Guest> {
         let refused = |name| move |errno| Error::call(name, errno).on(NODE);
         let vm = loop {
             match kvm::create_vm(self.0.as_fd()) {
@@ -150,20 +151,22 @@ impl Guest {
         second_stage(&self.memory)
     }
 
-    /// Populates a span for a moment, and tells how long that took; without an error in removing its
-    /// slot, nothing of it is left.
-    pub(super) fn pass_through(&self, span: &Span<'_>) -> Result<Duration> {
+    /// Populates a span for a moment, and tells how long that took. Gives the machine back unless something
+    /// of the span would be left in it.
+    pub(crate) fn pass_through(self, span: &Span<'_>) -> (Option<Self>, Result<Duration>) {
         // Congruent with the process's address, so that KVM needs no more steps than there are leaves.
         let address = SCRATCH + span.start().addr().get() as u64 % GIB;
-        self.memory.lend(span, address, || {
+        let Self { vcpu, memory } = self;
+        let (memory, elapsed) = memory.lend(span, address, || {
             let mut range = PreFault {
                 gpa: address,
                 size: span.bytes(),
                 ..PreFault::default()
             };
             let begin = Instant::now();
-            fill(self.vcpu.as_fd(), &mut range)?;
+            fill(vcpu.as_fd(), &mut range)?;
             Ok(begin.elapsed())
-        })
+        });
+        (memory.map(|memory| Self { vcpu, memory }), elapsed)
     }
 }

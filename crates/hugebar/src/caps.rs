@@ -9,10 +9,10 @@ use crate::sys::abi::{CapHeader, ListHead, Pair};
 /// A capability as it came: its id and what stands behind its header, up to the end of the answer
 /// (headers tell no length).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RawCapability<'a> {
-    pub(super) id: u16,
-    pub(super) version: u16,
-    pub(super) body: &'a [u8],
+pub(crate) struct RawCapability<'a> {
+    pub(crate) id: u16,
+    pub(crate) version: u16,
+    pub(crate) body: &'a [u8],
 }
 
 /// Follows a chain through the bytes of an answer.
@@ -20,7 +20,7 @@ pub(super) struct RawCapability<'a> {
 /// `base` is the size of the info struct, before which no capability can lie; `first` its
 /// `cap_offset`, 0 for none. The kernel is not trusted: an offset that is out of bounds, unaligned or
 /// was there before is an error.
-pub(super) fn chain(answer: &[u8], base: usize, first: u32) -> Result<Vec<RawCapability<'_>>> {
+pub(crate) fn chain(answer: &[u8], base: usize, first: u32) -> Result<Vec<RawCapability<'_>>> {
     let mut list = Vec::new();
     let mut seen = Vec::new();
     let mut next = first;
@@ -48,7 +48,7 @@ pub(super) fn chain(answer: &[u8], base: usize, first: u32) -> Result<Vec<RawCap
 }
 
 /// The pairs of a capability that holds a counted list of them.
-pub(super) fn pairs(body: &[u8]) -> Result<Vec<Pair>> {
+pub(crate) fn pairs(body: &[u8]) -> Result<Vec<Pair>> {
     let short = || malformed("a list capability is cut short".to_owned());
     let (head, mut rest) = ListHead::read_from_prefix(body).map_err(|_| short())?;
     // The list grows by what is really there, not by what the count promises.
@@ -61,6 +61,6 @@ pub(super) fn pairs(body: &[u8]) -> Result<Vec<Pair>> {
     Ok(list)
 }
 
-pub(super) fn malformed(operation: String) -> Error {
+pub(crate) fn malformed(operation: String) -> Error {
     Error::new(ErrorKind::Malformed, operation)
 }

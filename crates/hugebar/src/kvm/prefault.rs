@@ -1,18 +1,12 @@
-//! Populating by KVM.
+//! Pre-faulting: the second stage, filled without running the guest.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;
-use std::time::Duration;
 
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::mem::Span;
-use crate::populate::Populate;
 use crate::sys::kvm::{self, PreFault};
-
-use super::Guest;
-use super::guest::Kvm;
 
 /// Has KVM map `len` bytes at guest address `address` in the second stage, and so have the process's
 /// leaves installed behind them (`KVM_PRE_FAULT_MEMORY` on a vCPU, as often as it takes).
@@ -69,62 +63,5 @@ fn refused(errno: Errno) -> Error {
             .of_kind(ErrorKind::Unsupported)
             .remedy("KVM runs without nested paging, or the guest is running a guest"),
         _ => error,
-    }
-}
-
-/// Populates by `KVM_PRE_FAULT_MEMORY` in a virtual machine of its own, and removes the memory slot
-/// again.
-///
-/// Needs neither an IOMMU nor a container: works for devices behind iommufd too, and for any other
-/// mapping. No vCPU ever runs, and no device is accessed. Belongs to the process that made it.
-#[derive(Debug)]
-pub struct Prefault {
-    kvm: Kvm,
-    /// None after a failure that left something of a span behind.
-    guest: Option<Guest>,
-}
-
-impl Prefault {
-    /// Opens `/dev/kvm` and makes a virtual machine.
-    ///
-    /// # Errors
-    ///
-    /// As [`Guest::new`].
-    pub fn new() -> Result<Self> {
-        Self::with(Kvm::open()?)
-    }
-
-    /// The same by a descriptor of `/dev/kvm` that somebody else has opened. It becomes close-on-exec.
-    ///
-    /// # Errors
-    ///
-    /// As [`Guest::from_fd`].
-    pub fn from_fd(kvm: OwnedFd) -> Result<Self> {
-        Self::with(Kvm::from_fd(kvm)?)
-    }
-
-    fn with(kvm: Kvm) -> Result<Self> {
-        let guest = Some(kvm.guest()?);
-        Ok(Self { kvm, guest })
-    }
-}
-
-impl Populate for Prefault {
-    fn name(&self) -> &'static str {
-        "kvm"
-    }
-
-    fn populate(&mut self, span: &Span<'_>) -> Result<Duration> {
-        let guest = match self.guest.take() {
-            Some(guest) => guest,
-            None => self.kvm.guest()?,
-        };
-        let elapsed = guest.pass_through(span);
-        match &elapsed {
-            // What could not be removed goes with the machine.
-            Err(error) if error.kind() == ErrorKind::Malformed => drop(guest),
-            _ => self.guest = Some(guest),
-        }
-        elapsed
     }
 }

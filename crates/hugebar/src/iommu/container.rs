@@ -6,12 +6,10 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 
 use rustix::io::Errno;
 
+use crate::caps;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::abi::{self, IommuInfo};
 use crate::sys::{file, iommufd, process, vfio};
-
-use super::caps;
-use super::group::Group;
 
 const NODE: &str = "/dev/vfio/vfio";
 
@@ -53,6 +51,42 @@ struct Groups {
     closed: Condvar,
 }
 
+/// A group that is attached to a container.
+///
+/// It is closed before its container, which keeps others from opening it meanwhile.
+#[derive(Debug)]
+pub(crate) struct Group {
+    number: u32,
+    /// Taken when it is dropped.
+    fd: Option<OwnedFd>,
+    container: Arc<Container>,
+}
+
+impl Group {
+    /// The group's number.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// What it is attached to.
+    pub(crate) fn container(&self) -> &Arc<Container> {
+        &self.container
+    }
+
+    /// Its descriptor, as long as it is open.
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(AsFd::as_fd)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(fd) = self.fd.take() {
+            self.container.close(self.number, fd);
+        }
+    }
+}
+
 impl Container {
     /// Opens a container (`/dev/vfio/vfio`) and checks that it knows type1 version 2.
     ///
@@ -64,14 +98,22 @@ impl Container {
         Self::from_fd(open_node()?)
     }
 
-    /// Opens a container for devices that have no IOMMU. Whoever may use one can have the device read
-    /// and write all of memory: the administrator must have allowed it
+    /// Opens a container for devices that have no IOMMU. The administrator must have allowed it
     /// (`vfio.enable_unsafe_noiommu_mode`), and the process needs `CAP_SYS_RAWIO`.
     ///
     /// # Errors
     ///
     /// As [`Container::open`]; [`ErrorKind::Unsupported`] where the mode is not allowed.
-    pub fn open_without_iommu() -> Result<Arc<Self>> {
+    ///
+    /// # Safety
+    ///
+    /// A device of this container can read and write all of memory, this process's too. Whatever it is told
+    /// to do, by writes to its registers for example, must not do that to memory that is in use.
+    #[allow(
+        unsafe_code,
+        reason = "a contract with the caller; nothing in it is unsafe"
+    )]
+    pub unsafe fn open_without_iommu() -> Result<Arc<Self>> {
         let container = Self::checked(open_node()?, abi::NOIOMMU_IOMMU, IommuKind::None)?;
         container.ok_or_else(|| {
             let operation = "no-IOMMU mode is not allowed here";
@@ -124,8 +166,13 @@ impl Container {
         self.kind
     }
 
-    /// The group of this number, opened and attached unless it is already.
-    pub(super) fn group(self: &Arc<Self>, number: u32) -> Result<Arc<Group>> {
+    /// The group of this number, attached unless it is already. `attach` opens it and attaches it, and is
+    /// told whether it is the container's first.
+    pub(crate) fn group(
+        self: &Arc<Self>,
+        number: u32,
+        attach: impl FnOnce(bool) -> Result<OwnedFd>,
+    ) -> Result<Arc<Group>> {
         // Held while opening: two threads that want the same group must not open it twice.
         let open = self.groups.open.lock();
         let mut open = open.unwrap_or_else(PoisonError::into_inner);
@@ -139,13 +186,19 @@ impl Container {
             let waited = self.groups.closed.wait(open);
             open = waited.unwrap_or_else(PoisonError::into_inner);
         }
-        let group = Group::attach(number, self, open.is_empty())?;
+        let fd = Some(attach(open.is_empty())?);
+        let container = self.clone();
+        let group = Arc::new(Group {
+            number,
+            fd,
+            container,
+        });
         open.push((number, Arc::downgrade(&group)));
         Ok(group)
     }
 
     /// Closes a group whose last user has gone.
-    pub(super) fn close(&self, number: u32, fd: OwnedFd) {
+    fn close(&self, number: u32, fd: OwnedFd) {
         let open = self.groups.open.lock();
         let mut open = open.unwrap_or_else(PoisonError::into_inner);
         drop(fd);

@@ -88,7 +88,7 @@ impl Ioas {
     }
 
     /// Whether both are on the same iommufd, so that a device can move between them.
-    pub(super) fn is_sibling(&self, other: &Ioas) -> bool {
+    pub(crate) fn is_sibling(&self, other: &Ioas) -> bool {
         Arc::ptr_eq(&self.iommufd, &other.iommufd)
     }
 

@@ -1,0 +1,32 @@
+//! Populating: having the kernel install the leaves of a mapping without touching the device.
+
+#[cfg(feature = "kvm")]
+mod kvm;
+mod type1;
+
+#[cfg(feature = "kvm")]
+pub use kvm::Prefault;
+pub use type1::Type1;
+
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::leaf::GIB;
+use crate::mem::Span;
+
+/// A way to have the kernel fault in parts of a mapping.
+///
+/// Afterwards nothing but the leaves is left: whatever was set up for it is undone.
+pub trait Populate {
+    /// What reports call it.
+    fn name(&self) -> &'static str;
+
+    /// Installs every leaf that lies under the span, on the calling thread, and tells how long the
+    /// kernel took for that alone.
+    fn populate(&mut self, span: &Span<'_>) -> Result<Duration>;
+
+    /// The longest span that is worth one call, in bytes: short enough for a signal to be noticed.
+    fn longest(&self) -> u64 {
+        GIB
+    }
+}
