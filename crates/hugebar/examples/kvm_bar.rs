@@ -9,7 +9,6 @@
 
 use std::env;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Instant;
 
 use hugebar::facts::Facts;
@@ -17,9 +16,7 @@ use hugebar::guest::{Fit, Table};
 use hugebar::kvm::Guest;
 use hugebar::layout::Area;
 use hugebar::leaf::{GIB, KIB, MIB};
-use hugebar::mem::{Mapping, Window};
 use hugebar::pci::Address;
-use hugebar::plan::{Placement, Plan};
 use hugebar::vfio::Device;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -98,12 +95,10 @@ fn run() -> Result<bool> {
     let arguments = Arguments::parse(env::args().skip(1))?;
     let facts = Facts::observe();
     let device = Device::open(arguments.device)?;
-    let bar = device.region(arguments.bar)?;
-    let (layout, phys) = (bar.layout()?, device.phys(&bar));
-    let plan = Plan::new(layout, phys, &facts.leaf_sizes, Placement::Congruent)?;
-    let window = Window::reserve(&plan)?;
-    let mapping = Mapping::new(&device, bar.offset(), &plan, window, bar.map_options())?;
-    println!("{}", mapping);
+    let bar = device.bar(arguments.bar)?;
+    let phys = device.phys(bar.region());
+    let mapping = bar.map()?;
+    println!("{mapping}");
 
     // Where to put it in the guest, and what comes of that.
     let slots = mapping.slots(&arguments.exclude)?;
@@ -127,9 +122,8 @@ fn run() -> Result<bool> {
         println!("better: {below} below, {above} above: {best}");
     }
 
-    let mapping = Arc::new(mapping);
     let mut guest = Guest::new()?;
-    guest.add(&mapping, &arguments.exclude, address)?;
+    guest.add(mapping.mapping(), &arguments.exclude, address)?;
     let begin = Instant::now();
     for slot in &slots {
         guest.prefault(address + slot.area.offset, slot.area.size)?;

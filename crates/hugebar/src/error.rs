@@ -71,7 +71,10 @@ struct Inner {
 }
 
 impl Error {
-    pub(crate) fn new(kind: ErrorKind, operation: impl Into<Cow<'static, str>>) -> Self {
+    /// An error of a kind, in doing something: a system call, an ioctl, or a step in words.
+    ///
+    /// For implementations of this crate's traits, such as [`crate::populate::Populate`].
+    pub fn new(kind: ErrorKind, operation: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Inner {
             kind,
             operation: operation.into(),
@@ -177,11 +180,36 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {}
+/// Its source is the kernel's error number, where a call failed; its words are shown already.
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let errno = self.0.errno.as_ref()?;
+        Some(errno)
+    }
+}
 
 impl From<LayoutError> for Error {
     fn from(error: LayoutError) -> Self {
         Self::new(ErrorKind::InvalidInput, error.to_string())
+    }
+}
+
+/// With this error as its source, and of the kind that fits.
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        use std::io::ErrorKind as Io;
+        let kind = match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotBound | ErrorKind::NoIommu => Io::NotFound,
+            ErrorKind::PermissionDenied => Io::PermissionDenied,
+            ErrorKind::Busy => Io::ResourceBusy,
+            ErrorKind::OutOfMemory => Io::OutOfMemory,
+            ErrorKind::Unsupported => Io::Unsupported,
+            ErrorKind::InvalidInput => Io::InvalidInput,
+            ErrorKind::Malformed => Io::InvalidData,
+            ErrorKind::Stopped => Io::Interrupted,
+            _ => Io::Other,
+        };
+        Self::new(kind, error)
     }
 }
 

@@ -21,6 +21,20 @@ impl Area {
         Self { offset, size }
     }
 
+    /// The part of it that lies in a region of `size` bytes, if there is one: MSI-X tables that a virtual
+    /// machine monitor has moved reach beyond their BAR, or lie outside of it.
+    ///
+    /// ```
+    /// use hugebar::layout::Area;
+    /// assert_eq!(Area::new(0x3000, 0x4000).clamped(0x4000), Some(Area::new(0x3000, 0x1000)));
+    /// assert_eq!(Area::new(0x4000, 0x1000).clamped(0x4000), None);
+    /// ```
+    pub fn clamped(&self, size: u64) -> Option<Self> {
+        let room = size.checked_sub(self.offset)?;
+        let inside = Self::new(self.offset, self.size.min(room));
+        (inside.size > 0).then_some(inside)
+    }
+
     /// The offset behind the last byte, or `None` where there is no such number.
     pub const fn end(&self) -> Option<u64> {
         self.offset.checked_add(self.size)

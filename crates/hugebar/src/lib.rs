@@ -19,8 +19,8 @@
 //! let facts = Facts::observe();
 //! let container = Container::open()?;
 //! let device = Device::open_in("0000:01:00.0".parse()?, &container)?;
-//! let bar = device.region(2)?;
-//! let plan = Plan::new(bar.layout()?, device.phys(&bar), &facts.leaf_sizes, Placement::Congruent)?;
+//! let bar = device.bar(2)?.region().clone();
+//! let plan = Plan::new(bar.layout(), device.phys(&bar), &facts.leaf_sizes, Placement::Congruent)?;
 //! let mapping = Mapping::new(&device, bar.offset(), &plan, Window::reserve(&plan)?, bar.map_options())?;
 //!
 //! let mut populate = Type1::new(&container)?;
@@ -46,7 +46,7 @@ compile_error!("hugebar is for 64-bit Linux: VFIO and its large BARs are nowhere
 
 extern crate alloc;
 
-mod bar;
+pub mod bar;
 mod caps;
 pub mod census;
 mod error;

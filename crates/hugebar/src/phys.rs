@@ -22,4 +22,15 @@ impl Phys {
             Self::Natural | Self::Unknown => offset,
         }
     }
+
+    /// For a file in memory (page cache, memfd, a vfio-user server's) that is mapped from this offset on: the
+    /// kernel has huge pages of it only where addresses are congruent with offsets of the file.
+    ///
+    /// ```
+    /// use hugebar::phys::Phys;
+    /// assert_eq!(Phys::of_file(0x20_0000).behind(0x1000), 0x20_1000);
+    /// ```
+    pub const fn of_file(offset: u64) -> Self {
+        Self::At(offset)
+    }
 }

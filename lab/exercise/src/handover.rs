@@ -32,7 +32,7 @@ fn handed_over(address: Address) -> Result<()> {
         .map(Container::from_fd)
         .transpose()?;
     let device = Device::from_fd(device_fd, None, container)?;
-    ensure!(device.address().is_none() && device.phys(&device.region(2)?) == Phys::Natural);
+    ensure!(device.address().is_none() && device.phys(device.bar(2)?.region()) == Phys::Natural);
     let mut bar = Bar::of(device)?;
     let mapping = bar.map(&bar.plan(&[], Placement::Congruent)?)?;
     bar.check(&mapping)?;

@@ -28,10 +28,10 @@ pub(crate) fn run(first: Address, second: Address) -> Result<()> {
 
 /// Maps BAR 2 and reads a word of configuration space: the device is usable.
 fn check(device: &Device) -> Result<Mapping> {
-    let region = device.region(2)?;
+    let region = device.bar(2)?.region().clone();
     let sizes = hugebar::facts::Facts::observe().leaf_sizes;
     let phys = device.phys(&region);
-    let plan = Plan::new(region.layout()?, phys, &sizes, Placement::Congruent)?;
+    let plan = Plan::new(region.layout(), phys, &sizes, Placement::Congruent)?;
     let window = Window::reserve(&plan)?;
     let mapping = Mapping::new(device, region.offset(), &plan, window, region.map_options())?;
     ensure!(mapping.expected(&sizes) == plan.best());

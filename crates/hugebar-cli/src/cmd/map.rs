@@ -78,18 +78,14 @@ fn chosen(device: &Device, address: Address, args: &MapArgs) -> Result<Vec<Regio
     let mut regions = Vec::new();
     if args.bars.is_empty() {
         for index in 0..6 {
-            match device.region(index) {
-                Ok(region) if can_be_mapped(&region) => regions.push(region),
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
-                _ => (),
-            }
+            regions.extend(device.region(index)?.filter(Region::is_mappable));
         }
     }
     let mut bars = args.bars.clone();
     bars.sort_unstable();
     bars.dedup();
     for &index in &bars {
-        regions.push(device.region(index)?);
+        regions.push(device.bar(index)?.region().clone());
     }
     match regions.as_slice() {
         [] => Err(Failure::Usage(format!(
@@ -103,12 +99,6 @@ fn chosen(device: &Device, address: Address, args: &MapArgs) -> Result<Vec<Regio
         }
         _ => Ok(regions),
     }
-}
-
-/// Whether the driver offers a mapping of some part of it.
-fn can_be_mapped(region: &Region) -> bool {
-    let layout = region.layout();
-    layout.is_ok_and(|layout| !layout.areas().is_empty())
 }
 
 fn open(address: Address, backend: Backend) -> Result<Device, Failure> {
@@ -194,7 +184,7 @@ impl Job<'_> {
     }
 
     fn plan(&self, region: &Region) -> Result<Plan, Error> {
-        let mut layout = region.layout()?.clone();
+        let mut layout = region.layout().clone();
         for &hole in &self.args.excluded {
             layout = layout.without(hole)?;
         }

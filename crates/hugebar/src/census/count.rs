@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::leaf::{self, LeafSizes, Leaves, Run};
-use crate::mem::{AccessError, MappedArea, Mapping, Scratch};
+use crate::mem::{MappedArea, Mapping, Scratch};
 use crate::populate::Populate;
 use crate::sys::process;
 
@@ -244,8 +244,7 @@ impl<'a> Count<'a> {
             return Err(Error::new(ErrorKind::Stopped, "the census was stopped"));
         }
         let offset = area.area.offset + (address - area.address());
-        let inside = |error: AccessError| Error::new(ErrorKind::InvalidInput, error.to_string());
-        let span = self.mapping.span(offset, len).map_err(inside)?;
+        let span = self.mapping.span(offset, len)?;
         let refused = |errno| Error::call("getrusage", errno);
         let before = process::minor_faults().map_err(refused)?;
         let elapsed = self.populate.populate(&span)?;

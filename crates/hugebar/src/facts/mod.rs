@@ -78,8 +78,10 @@ impl Facts {
 }
 
 /// The sizes that this machine's page tables have, as far as Linux uses them for device memory.
+///
+/// On x86-64 it is asked of the CPU (CPUID), without a system call.
 #[cfg(target_arch = "x86_64")]
-fn leaf_sizes() -> LeafSizes {
+pub fn leaf_sizes() -> LeafSizes {
     // Without the CPU's 1 GiB pages there is no PUD leaf (`has_transparent_pud_hugepage`).
     if process::has_gib_pages() {
         LeafSizes::X86_64
@@ -89,8 +91,10 @@ fn leaf_sizes() -> LeafSizes {
 }
 
 /// The sizes that this machine's page tables have, as far as Linux uses them for device memory.
+///
+/// On arm64 they follow from the page size, without a system call; elsewhere sysfs tells.
 #[cfg(not(target_arch = "x86_64"))]
-fn leaf_sizes() -> LeafSizes {
+pub fn leaf_sizes() -> LeafSizes {
     let page = process::page_size();
     let known = [
         LeafSizes::ARM64_4K,

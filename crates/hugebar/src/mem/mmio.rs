@@ -1,7 +1,16 @@
-//! Access to mapped registers: volatile, checked, never through a reference.
+//! Access to mapped memory by offset: volatile, checked, never through a reference.
+//!
+//! An access is one load or store of the word's size, which the compiler neither repeats, splits, merges nor
+//! moves past another volatile access. What the processor does with its order: VFIO maps device memory
+//! uncached, which x86-64 keeps in program order; arm64 keeps it for accesses of one device (nGnRE), and a
+//! write may still be under way when the next instruction runs. Neither orders it with accesses of ordinary
+//! memory, such as a descriptor that the device is to read next: that takes a DMA barrier (on x86-64 a
+//! compiler fence, `core::sync::atomic::fence(Release)`; on arm64 `dmb osh`, which a fence of Rust is not).
 
 use std::fmt;
 use std::ptr::NonNull;
+
+use crate::error::{Error, ErrorKind};
 
 use super::Mapping;
 
@@ -59,6 +68,12 @@ impl fmt::Display for AccessError {
 
 impl std::error::Error for AccessError {}
 
+impl From<AccessError> for Error {
+    fn from(error: AccessError) -> Self {
+        Self::new(ErrorKind::InvalidInput, error.to_string())
+    }
+}
+
 mod sealed {
     pub trait Sealed {}
 }
@@ -88,46 +103,81 @@ macro_rules! words {
 words!(u8, u16, u32, u64);
 
 impl Mapping {
-    /// Reads the word at a region offset: one volatile load.
+    /// Reads the word at a region offset: one volatile load. Where one place is read often,
+    /// [`Mapping::register`] checks it only once.
     ///
     /// Ends the process by SIGBUS if memory decode of the device is off at that moment, or the file is
     /// shorter than the region; reading by [`crate::vfio::Device::region_read`] is an error instead.
     pub fn read<W: Word>(&self, offset: u64) -> Result<W, AccessError> {
-        if !self.options().read {
-            return Err(AccessError::NotReadable);
-        }
-        let register = self.register::<W>(offset)?;
-        // SAFETY: `register` found the word to lie in a mapped area, aligned. The area is mapped as
-        // long as `self` lives, for reading, and any bits are a `W`. Volatile: it is read once, and
-        // nothing is assumed about its value.
-        Ok(unsafe { register.read_volatile() }.decode())
+        Ok(self.readable_register(offset)?.read())
     }
 
     /// Writes the word at a region offset: one volatile store. Signals as for [`Mapping::read`].
     pub fn write<W: Word>(&self, offset: u64, value: W) -> Result<(), AccessError> {
-        if !self.options().write {
-            return Err(AccessError::NotWritable);
-        }
-        let register = self.register::<W>(offset)?;
-        // SAFETY: as for `read`, and the area is mapped for writing. No reference to it exists
-        // anywhere: this crate makes none.
-        unsafe { register.write_volatile(value.encode()) };
+        self.writable_register(offset)?.write(value);
         Ok(())
     }
 
-    fn register<W: Word>(&self, offset: u64) -> Result<NonNull<W>, AccessError> {
+    /// Reads neighbouring words, ascending, one volatile load each: never a `memcpy`, which may make accesses
+    /// of other sizes that device memory does not take. Signals as for [`Mapping::read`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Mapping::read`], for all of them together; none is read then.
+    pub fn read_words<W: Word>(&self, offset: u64, words: &mut [W]) -> Result<(), AccessError> {
+        if !self.options().read {
+            return Err(AccessError::NotReadable);
+        }
+        let start = self.words::<W>(offset, words.len())?;
+        for (index, word) in words.iter_mut().enumerate() {
+            // SAFETY: `words` found all of them to lie in one mapped area.
+            let place = unsafe { start.add(index) };
+            // SAFETY: aligned, and mapped as long as `self` lives, for reading; any bits are a `W`.
+            *word = unsafe { place.read_volatile() }.decode();
+        }
+        Ok(())
+    }
+
+    /// Writes neighbouring words, ascending, one volatile store each. Signals as for [`Mapping::read`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Mapping::write`], for all of them together; none is written then.
+    pub fn write_words<W: Word>(&self, offset: u64, words: &[W]) -> Result<(), AccessError> {
+        if !self.options().write {
+            return Err(AccessError::NotWritable);
+        }
+        let start = self.words::<W>(offset, words.len())?;
+        for (index, word) in words.iter().enumerate() {
+            // SAFETY: `words` found all of them to lie in one mapped area.
+            let place = unsafe { start.add(index) };
+            // SAFETY: aligned, and mapped as long as `self` lives, for writing. No reference to it exists
+            // anywhere: this crate makes none.
+            unsafe { place.write_volatile(word.encode()) };
+        }
+        Ok(())
+    }
+
+    /// The address of so many words at a region offset, aligned, in one mapped area.
+    pub(super) fn words<W: Word>(
+        &self,
+        offset: u64,
+        count: usize,
+    ) -> Result<NonNull<W>, AccessError> {
         let size = size_of::<W>() as u64;
         if offset % size != 0 {
             return Err(AccessError::Misaligned { offset, size });
         }
-        let register = self.pointer(offset, size)?.cast::<W>();
-        debug_assert!(register.is_aligned(), "areas start at pages of the machine");
-        Ok(register)
+        let len = size.saturating_mul(count as u64);
+        let start = self.pointer(offset, len)?.cast::<W>();
+        debug_assert!(start.is_aligned(), "areas start at pages of the machine");
+        Ok(start)
     }
 
     /// The address of `len` bytes at a region offset, which lie in one mapped area.
     ///
-    /// The one place that decides whether an offset is valid.
+    /// The one place that decides whether an offset is valid. For whole pages, which may reach beyond the end of
+    /// a region that is no multiple of one, there is [`Mapping::span`].
     pub fn pointer(&self, offset: u64, len: u64) -> Result<NonNull<u8>, AccessError> {
         let end = offset
             .checked_add(len)

@@ -7,12 +7,15 @@
 mod mapping;
 mod mmio;
 mod pages;
+mod register;
 mod slots;
 mod window;
 
 pub use mapping::{Hint, MapOptions, MappedArea, Mapping};
 pub use mmio::{AccessError, Word};
 pub use pages::Span;
+pub use register::{OwnedRegister, ReadOnly, ReadWrite, Readable, Register, Writable, WriteOnly};
+pub use slots::OwnedSlot;
 pub use window::Window;
 pub use window::leftovers::leftovers;
 

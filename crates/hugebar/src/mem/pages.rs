@@ -77,7 +77,6 @@ impl Scratch {
 
     pub(crate) fn span(&self) -> Result<Span<'_>> {
         let page = self.0.plan().layout().page();
-        let inside = |error: AccessError| Error::new(ErrorKind::InvalidInput, error.to_string());
-        self.0.span(0, page).map_err(inside)
+        Ok(self.0.span(0, page)?)
     }
 }

@@ -1,5 +1,9 @@
 //! Memory slots: the parts of a mapping that a virtual machine monitor gives to its guest.
 
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
 use crate::error::Result;
 use crate::guest::Slot;
 use crate::layout::Area;
@@ -15,12 +19,13 @@ impl Mapping {
     /// of the region; each part grows to whole pages, and may lie in a hole already. A slot ends where a
     /// hole needs it and nowhere else, because a leaf of the guest lies whole in one slot.
     ///
-    /// Slots are numbers: who registers them has to keep the mapping for as long as they are.
+    /// These are numbers: who registers them has to keep the mapping for as long as they are. [`Mapping::into_slots`]
+    /// has pointers that keep the mapping.
     ///
     /// # Errors
     ///
     /// [`crate::ErrorKind::InvalidInput`] when a part of `exclude` is empty or reaches beyond the
-    /// region.
+    /// region; [`Area::clamped`] cuts one to the region.
     ///
     /// ```
     /// use hugebar::{layout::{Area, Layout}, leaf::LeafSizes, mem::{MapOptions, Mapping, Window}};
@@ -52,5 +57,76 @@ impl Mapping {
             }));
         }
         Ok(slots)
+    }
+
+    /// The same slots, each with a share of the mapping: the addresses go when the last of them does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mapping::slots`].
+    pub fn into_slots(self: Arc<Self>, exclude: &[Area]) -> Result<Vec<OwnedSlot>> {
+        let slots = self.slots(exclude)?;
+        let owned = slots.iter().map(|slot| {
+            // Only the start is asked for: the last page of a region may reach beyond its end.
+            let start = self.pointer(slot.area.offset, 0)?;
+            Ok(OwnedSlot {
+                start,
+                area: slot.area,
+                mapping: self.clone(),
+            })
+        });
+        owned.collect()
+    }
+}
+
+/// A memory slot with its share of the mapping that it is in.
+///
+/// To be kept as long as the slot is registered: then the addresses are neither unmapped nor given to anybody
+/// else.
+#[derive(Clone)]
+pub struct OwnedSlot {
+    start: NonNull<u8>,
+    area: Area,
+    mapping: Arc<Mapping>,
+}
+
+// SAFETY: as for `Mapping`, of which it holds a share.
+unsafe impl Send for OwnedSlot {}
+// SAFETY: as above.
+unsafe impl Sync for OwnedSlot {}
+
+impl OwnedSlot {
+    /// Where it starts in this process (the `userspace_addr` of KVM).
+    pub fn as_ptr(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// Its length in bytes, whole pages.
+    pub fn bytes(&self) -> u64 {
+        self.area.size
+    }
+
+    /// Where it starts in the region: its guest address is the region's plus this.
+    pub fn offset(&self) -> u64 {
+        self.area.offset
+    }
+
+    /// The part of the region that it has.
+    pub fn area(&self) -> Area {
+        self.area
+    }
+
+    /// The mapping that it is in.
+    pub fn mapping(&self) -> &Arc<Mapping> {
+        &self.mapping
+    }
+}
+
+impl fmt::Debug for OwnedSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnedSlot")
+            .field("start", &self.start)
+            .field("area", &self.area)
+            .finish_non_exhaustive()
     }
 }

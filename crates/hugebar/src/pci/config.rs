@@ -1,4 +1,4 @@
-//! Configuration space: where the MSI-X table lies.
+//! Configuration space: where the MSI-X table and its pending bits lie.
 
 use crate::layout::Area;
 
@@ -14,21 +14,27 @@ const CAP_ID_MSIX: u8 = 0x11;
 const FIRST: u8 = 0x40;
 const MOST: usize = (256 - FIRST as usize) / 4;
 
-/// Where a function's MSI-X table lies.
+/// What a function's MSI-X capability says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MsixTable {
-    /// The BAR that holds it.
-    pub(crate) bar: u8,
-    /// Its bytes in that BAR.
-    pub(crate) area: Area,
+pub struct Msix {
+    /// How many vectors there are, 1 to 2048.
+    pub vectors: u16,
+    /// The BAR that holds the table.
+    pub table_bar: u8,
+    /// The table's bytes in that BAR; it may reach beyond the end of a faulty device's BAR.
+    pub table: Area,
+    /// The BAR that holds the pending bits (PBA).
+    pub pba_bar: u8,
+    /// The bytes of the pending bits in that BAR.
+    pub pba: Area,
 }
 
 /// Finds the MSI-X table by the capability list (`PCI_CAP_ID_MSIX` of `linux/pci_regs.h`).
 ///
 /// `read` reads bytes of configuration space at an offset.
-pub(crate) fn msix_table<E>(
+pub(crate) fn msix<E>(
     mut read: impl FnMut(u16, &mut [u8]) -> Result<(), E>,
-) -> Result<Option<MsixTable>, E> {
+) -> Result<Option<Msix>, E> {
     let mut status = [0; 2];
     read(STATUS, &mut status)?;
     if status[0] & STATUS_CAP_LIST == 0 {
@@ -45,14 +51,19 @@ pub(crate) fn msix_table<E>(
         read(u16::from(next), &mut header)?;
         // A capability that cannot lie whole in the 256 bytes is none.
         if header[0] == CAP_ID_MSIX && next <= 0xf4 {
-            let mut body = [0; 8];
+            let mut body = [0; 12];
             read(u16::from(next), &mut body)?;
-            let [_, _, low, high, table @ ..] = body;
-            let vectors = u64::from(u16::from_le_bytes([low, high]) & 0x7ff) + 1;
-            let table = u32::from_le_bytes(table);
-            return Ok(Some(MsixTable {
-                bar: (table & 7) as u8,
-                area: Area::new(u64::from(table & !7), vectors * 16),
+            let [_, _, control @ .., t0, t1, t2, t3, p0, p1, p2, p3] = body;
+            let vectors = (u16::from_le_bytes(control) & 0x7ff) + 1;
+            let table = u32::from_le_bytes([t0, t1, t2, t3]);
+            let pba = u32::from_le_bytes([p0, p1, p2, p3]);
+            let pending = u64::from(vectors).div_ceil(64) * 8;
+            return Ok(Some(Msix {
+                vectors,
+                table_bar: (table & 7) as u8,
+                table: Area::new(u64::from(table & !7), u64::from(vectors) * 16),
+                pba_bar: (pba & 7) as u8,
+                pba: Area::new(u64::from(pba & !7), pending),
             }));
         }
         next = header[1] & !3;
@@ -65,8 +76,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn table_in(space: &[u8]) -> Option<MsixTable> {
-        msix_table(|offset, buffer| {
+    fn table_in(space: &[u8]) -> Option<Msix> {
+        msix(|offset, buffer| {
             let start = usize::from(offset);
             let bytes = space.get(start..start + buffer.len()).ok_or(())?;
             buffer.copy_from_slice(bytes);
@@ -81,11 +92,15 @@ mod tests {
         space[0x06] = 0x10;
         space[0x34] = 0x40;
         space[0x40..0x42].copy_from_slice(&[0x01, 0x80]);
-        // 65 vectors, table in BAR 4 at 0x2000.
+        // 65 vectors, table in BAR 4 at 0x2000, pending bits in BAR 2 at 0x3008.
         space[0x80..0x88].copy_from_slice(&[0x11, 0x00, 0x40, 0x80, 0x04, 0x20, 0, 0]);
-        let table = MsixTable {
-            bar: 4,
-            area: Area::new(0x2000, 65 * 16),
+        space[0x88..0x8c].copy_from_slice(&[0x0a, 0x30, 0, 0]);
+        let table = Msix {
+            vectors: 65,
+            table_bar: 4,
+            table: Area::new(0x2000, 65 * 16),
+            pba_bar: 2,
+            pba: Area::new(0x3008, 16),
         };
         assert_eq!(table_in(&space), Some(table));
         space[0x06] = 0;
@@ -97,7 +112,8 @@ mod tests {
         fn any_bytes_end_and_stay_in_bounds(mut space in prop::collection::vec(any::<u8>(), 256)) {
             space[0x06] |= 0x10;
             if let Some(table) = table_in(&space) {
-                prop_assert!(table.bar < 8 && table.area.size <= 2048 * 16);
+                prop_assert!(table.table_bar < 8 && table.table.size <= 2048 * 16);
+                prop_assert!(table.pba_bar < 8 && table.pba.size <= 2048 / 8);
             }
         }
 

@@ -6,5 +6,6 @@ mod locate;
 mod sysfs;
 
 pub use address::Address;
+pub use config::Msix;
 pub use locate::locate;
 pub use sysfs::{Bar, Function};

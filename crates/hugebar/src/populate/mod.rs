@@ -1,9 +1,11 @@
 //! Populating: having the kernel install the leaves of a mapping without touching the device.
 
+mod install;
 #[cfg(feature = "kvm")]
 mod kvm;
 mod type1;
 
+pub use install::{Installed, install};
 #[cfg(feature = "kvm")]
 pub use kvm::Prefault;
 pub use type1::Type1;

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::iommu::{Container, Group, Ioas};
-use crate::layout::Area;
-use crate::pci::{Address, Function, config};
+use crate::pci::{Address, Function, Msix, config};
 use crate::phys::Phys;
 use crate::sys::abi::{self, DeviceInfo};
 use crate::sys::{file, process, vfio};
@@ -19,9 +18,12 @@ use super::Region;
 /// A mapping of it lives on without it, and keeps the device busy until it is dropped.
 ///
 /// Fields drop in order: the device is closed before what it is in.
+///
+/// `F` is its descriptor: its own, or one that is borrowed from whoever has opened it
+/// ([`Device::borrowed`]).
 #[derive(Debug)]
-pub struct Device {
-    pub(super) fd: OwnedFd,
+pub struct Device<F = OwnedFd> {
+    pub(super) fd: F,
     info: DeviceInfo,
     pub(super) home: Home,
     pub(super) address: Option<Address>,
@@ -56,9 +58,23 @@ impl Device {
             .map_err(|errno| named(Error::call("fcntl", errno), address))?;
         Self::at_home(fd, address, Home::Elsewhere(container))
     }
+}
 
+impl<'fd> Device<BorrowedFd<'fd>> {
+    /// A device that somebody else has opened and goes on to own, such as a `VfioDevice` of `vfio-ioctls`:
+    /// nothing is duplicated or closed. With its address, what sysfs tells is used.
+    ///
+    /// # Errors
+    ///
+    /// When the file is no VFIO device.
+    pub fn borrowed(fd: BorrowedFd<'fd>, address: Option<Address>) -> Result<Self> {
+        Self::at_home(fd, address, Home::Elsewhere(None))
+    }
+}
+
+impl<F: AsFd> Device<F> {
     /// A device that can be asked about itself by now.
-    pub(super) fn at_home(fd: OwnedFd, address: Option<Address>, home: Home) -> Result<Self> {
+    pub(super) fn at_home(fd: F, address: Option<Address>, home: Home) -> Result<Self> {
         let info = vfio::device_get_info(fd.as_fd()).map_err(|errno| {
             let error = Error::call(vfio::DEVICE_GET_INFO.name, errno);
             named(error, address).remedy("is the descriptor a VFIO device?")
@@ -111,24 +127,51 @@ impl Device {
         self.info.flags & abi::DEVICE_PCI != 0
     }
 
-    /// Asks for a region by its number (`VFIO_DEVICE_GET_REGION_INFO`).
+    /// Asks for a region by its number (`VFIO_DEVICE_GET_REGION_INFO`); `None` where the device has none of
+    /// this number, such as a BAR that it lacks.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] when the device has no such region, [`ErrorKind::Malformed`] when what
-    /// its driver says cannot be.
-    pub fn region(&self, index: u32) -> Result<Region> {
-        let subject = |error: Error| error.on(self.subject(index));
-        let absent = || Error::new(ErrorKind::NotFound, "the device has no such region");
+    /// [`ErrorKind::Malformed`] when what its driver says cannot be.
+    pub fn region(&self, index: u32) -> Result<Option<Region>> {
         if index >= self.info.num_regions {
-            return Err(subject(absent()));
+            return Ok(None);
         }
-        let (info, answer) = self.region_info(index)?;
+        let (info, answer) = match self.region_info(index) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            answer => answer?,
+        };
         if info.size == 0 {
-            return Err(subject(absent()));
+            return Ok(None);
         }
-        let msix = self.msix_in(index)?;
-        Region::parse(&info, &answer, msix, process::page_size()).map_err(subject)
+        let msix = match self.is_pci() && index < abi::PCI_BARS {
+            true => self.msix()?,
+            false => None,
+        };
+        let table = msix.filter(|msix| u32::from(msix.table_bar) == index);
+        let table = table.map(|msix| msix.table);
+        let region = Region::parse(&info, &answer, table, process::page_size());
+        region
+            .map(Some)
+            .map_err(|error| error.on(self.subject(index)))
+    }
+
+    /// All regions that the device has, mappable or not, as [`Device::region`] asks for each.
+    ///
+    /// # Errors
+    ///
+    /// As [`Device::region`].
+    pub fn regions(&self) -> Result<Vec<Region>> {
+        let regions = (0..self.info.num_regions).map(|index| self.region(index));
+        regions.filter_map(Result::transpose).collect()
+    }
+
+    /// A region that has to be there.
+    pub(crate) fn present_region(&self, index: u32) -> Result<Region> {
+        self.region(index)?.ok_or_else(|| {
+            let operation = "the device has no such region";
+            Error::new(ErrorKind::NotFound, operation).on(self.subject(index))
+        })
     }
 
     fn region_info(&self, index: u32) -> Result<(abi::RegionInfo, Vec<u8>)> {
@@ -142,18 +185,20 @@ impl Device {
         })
     }
 
-    /// Where the MSI-X table lies in a region, if it lies there.
-    fn msix_in(&self, index: u32) -> Result<Option<Area>> {
-        if !self.is_pci() || index >= abi::PCI_BARS {
+    /// Where the MSI-X table and its pending bits lie, by the capability in configuration space; `None` for
+    /// a device without MSI-X.
+    ///
+    /// # Errors
+    ///
+    /// As [`Device::region_read`].
+    pub fn msix(&self) -> Result<Option<Msix>> {
+        if !self.is_pci() {
             return Ok(None);
         }
         let (config, _) = self.region_info(abi::PCI_CONFIG_REGION)?;
-        let table = config::msix_table(|offset, buffer| {
+        config::msix(|offset, buffer| {
             self.read_exactly(abi::PCI_CONFIG_REGION, &config, u64::from(offset), buffer)
-        })?;
-        Ok(table
-            .filter(|table| u32::from(table.bar) == index)
-            .map(|table| table.area))
+        })
     }
 
     /// What is known of the physical addresses behind a region: for a BAR what sysfs says, or its
@@ -249,7 +294,7 @@ impl Device {
     }
 
     /// `0000:01:00.0 BAR 2`, or what is known of that.
-    fn subject(&self, index: u32) -> String {
+    pub(crate) fn subject(&self, index: u32) -> String {
         let device = match self.address {
             Some(address) => address.to_string(),
             None => "device".to_owned(),
@@ -262,7 +307,7 @@ impl Device {
     }
 }
 
-impl AsFd for Device {
+impl<F: AsFd> AsFd for Device<F> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }

@@ -53,8 +53,9 @@ impl Device {
     /// ```no_run
     /// use hugebar::vfio::Device;
     /// let device = Device::open("0000:01:00.0".parse()?)?;
-    /// let bar = device.region(2)?;
-    /// println!("BAR 2 has {} bytes", bar.size());
+    /// if let Some(bar) = device.region(2)? {
+    ///     println!("BAR 2 has {} bytes", bar.size());
+    /// }
     /// # Ok::<(), hugebar::Error>(())
     /// ```
     pub fn open(address: Address) -> Result<Self> {

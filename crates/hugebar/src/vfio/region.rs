@@ -4,7 +4,7 @@ use bitflags::bitflags;
 use zerocopy::FromBytes;
 
 use crate::caps::{self, RawCapability};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::layout::{Area, Layout};
 use crate::sys::abi::{self, RegionInfo, RegionType};
 
@@ -80,12 +80,16 @@ impl Region {
             .iter()
             .map(capability)
             .collect::<Result<Vec<_>>>()?;
-        let layout = layout(info.size, &capabilities, msix, page)?;
+        let flags = RegionFlags::from_bits_retain(info.flags);
+        let layout = match flags.contains(RegionFlags::MMAP) {
+            true => layout(info.size, &capabilities, msix, page)?,
+            false => unmappable(info.size, page)?,
+        };
         Ok(Self {
             index: info.index,
             size: info.size,
             offset: info.offset,
-            flags: RegionFlags::from_bits_retain(info.flags),
+            flags,
             capabilities,
             layout,
         })
@@ -117,18 +121,16 @@ impl Region {
         &self.capabilities
     }
 
+    /// Whether the driver offers a mapping of some part of it.
+    pub fn is_mappable(&self) -> bool {
+        !self.layout.areas().is_empty()
+    }
+
     /// The areas that can be mapped: the driver's sparse areas where it lists some, otherwise all of
-    /// it but the pages of the MSI-X table, unless the driver says that those may be mapped too.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Unsupported`] when the driver offers no mapping of the region.
-    pub fn layout(&self) -> Result<&Layout> {
-        if !self.flags.contains(RegionFlags::MMAP) {
-            let operation = "the driver offers no mapping of this region";
-            return Err(Error::new(ErrorKind::Unsupported, operation));
-        }
-        Ok(&self.layout)
+    /// it but the pages of the MSI-X table, unless the driver says that those may be mapped too. None where
+    /// the driver offers no mapping.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
     }
 }
 
@@ -151,6 +153,11 @@ fn capability(raw: &RawCapability<'_>) -> Result<Capability> {
         (abi::CAP_MSIX_MAPPABLE, 1) => Capability::MsixMappable,
         (id, version) => Capability::Other { id, version },
     })
+}
+
+fn unmappable(size: u64, page: u64) -> Result<Layout> {
+    let layout = Layout::with_areas(size, page, []);
+    layout.map_err(|error| caps::malformed(error.to_string()))
 }
 
 fn layout(size: u64, caps: &[Capability], msix: Option<Area>, page: u64) -> Result<Layout> {

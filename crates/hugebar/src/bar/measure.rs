@@ -1,0 +1,65 @@
+//! Measuring a mapped BAR, and having its leaves installed anew.
+
+use std::ops::ControlFlow;
+
+use crate::census::{Census, CensusOptions, census};
+use crate::error::Result;
+use crate::facts::Facts;
+use crate::leaf::Leaves;
+use crate::populate::Populate;
+use crate::reason::{self, Evidence, Reason};
+use crate::verdict::Verdict;
+
+use super::Bar;
+
+/// What came of a mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Measurement {
+    /// The fewest leaves that any addresses could give.
+    pub best: Leaves,
+    /// The leaves that these addresses give on this kernel.
+    pub expected: Leaves,
+    /// The leaves that were counted.
+    pub census: Census,
+    /// How they compare.
+    pub verdict: Verdict,
+    /// Why there are more than there could be.
+    pub reasons: Vec<Reason>,
+}
+
+impl Bar {
+    /// Populates it, counts the leaves that the kernel installed, and says why there are more than there could
+    /// be: [`census`] and [`reason::explain`]. Before anything touches the BAR.
+    ///
+    /// # Errors
+    ///
+    /// As [`census`].
+    pub fn measure(&self, populate: &mut dyn Populate) -> Result<Measurement> {
+        let facts = Facts::observe();
+        let progress = &mut |_| ControlFlow::Continue(());
+        let options = CensusOptions {
+            limit: None,
+            progress,
+        };
+        let census = census(self, &facts, populate, options)?;
+        let (best, expected) = (
+            self.plan().best(),
+            self.expected(&facts.device_leaf_sizes()),
+        );
+        let evidence = Evidence {
+            facts: &facts,
+            mapping: self,
+            measured: Some(&census.measured),
+            broken: census.broken,
+            driver: None,
+        };
+        Ok(Measurement {
+            best,
+            expected,
+            census,
+            verdict: census.verdict(&best, &expected),
+            reasons: reason::explain(&evidence),
+        })
+    }
+}
