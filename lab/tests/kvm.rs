@@ -50,8 +50,8 @@ fn counts_and_guest_addresses() {
 /// The example foretells what KVM then does.
 #[test]
 fn the_example_gives_a_bar_to_a_guest() {
-    let program = hugebar_lab::example("hugebar", "kvm_bar", "dev").unwrap();
-    let example = |arguments: &str| command(&format!("kvm_bar 0000:00:10.0 --bar 2 {arguments}"));
+    let program = hugebar_lab::example("hugebar", "vmm", "dev").unwrap();
+    let example = |arguments: &str| command(&format!("vmm 0000:00:10.0 --bar 2 {arguments}"));
     let report = machine(program)
         .run(&[
             example(""),
@@ -60,7 +60,7 @@ fn the_example_gives_a_bar_to_a_guest() {
             example("--exclude 24K+16 --exclude 1G+3G --guest-offset 0x1000"),
             example("--exclude 4G+4K"),
             example("--guest-offset 7"),
-            command("kvm_bar --help"),
+            command("vmm --help"),
         ])
         .unwrap();
     let [congruent, off, hole, pages, outside, unaligned, usage] = &report.commands[..] else {

@@ -6,27 +6,17 @@
 //! install the pages without touching the device ([`populate`]), counts what it installed ([`census`])
 //! and compares that with the best there could be ([`verdict`]).
 //!
+//! [`vfio::Device::map_bar`] does all of that in one call ([`mod@bar`]):
+//!
 //! ```no_run
-//! use std::ops::ControlFlow;
-//! use hugebar::census::{census, CensusOptions};
-//! use hugebar::facts::Facts;
-//! use hugebar::mem::{Mapping, Window};
-//! use hugebar::plan::{Placement, Plan};
-//! use hugebar::populate::Type1;
-//! use hugebar::{iommu::Container, vfio::Device};
+//! use hugebar::{iommu::Container, populate::Type1, vfio::Device};
 //!
 //! # fn main() -> hugebar::Result<()> {
-//! let facts = Facts::observe();
 //! let container = Container::open()?;
 //! let device = Device::open_in("0000:01:00.0".parse()?, &container)?;
-//! let bar = device.bar(2)?.region().clone();
-//! let plan = Plan::new(bar.layout(), device.phys(&bar), &facts.leaf_sizes, Placement::Congruent)?;
-//! let mapping = Mapping::new(&device, bar.offset(), &plan, Window::reserve(&plan)?, bar.map_options())?;
-//!
-//! let mut populate = Type1::new(&container)?;
-//! let progress = &mut |_| ControlFlow::Continue(());
-//! let count = census(&mapping, &facts, &mut populate, CensusOptions { limit: None, progress })?;
-//! println!("best {}, measured {}", plan.best(), count.measured);
+//! let bar = device.map_bar(2)?;
+//! let result = bar.measure(&mut Type1::new(&container)?)?;
+//! println!("{:?}: best {}, measured {}", result.verdict, result.best, result.census.measured);
 //! # Ok(())
 //! # }
 //! ```

@@ -8,8 +8,10 @@ use std::os::unix::fs::FileExt;
 use anyhow::{Context, Result, ensure};
 use hugebar::ErrorKind;
 use hugebar::census::{CensusOptions, census};
+use hugebar::mem::Mapping;
 use hugebar::pci::Address;
 use hugebar::plan::Placement;
+use hugebar::populate::install;
 use hugebar::reason::{self, Code};
 use hugebar::vfio::{Backend, Device};
 
@@ -43,7 +45,28 @@ pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
     switch(&bar.device, true)?;
     ensure!(bar.device.memory_decode()?);
     // What was refused has left nothing behind.
-    bar.check(&mapping)?;
+    let leaves = bar.check(&mapping)?.measured.total();
+    installed_anew(&mut bar, &mapping, leaves)
+}
+
+/// What decode took away comes back by one call, and nothing is missing then.
+fn installed_anew(bar: &mut Bar, mapping: &Mapping, leaves: u64) -> Result<()> {
+    let nothing = install(mapping, bar.populate.as_mut())?;
+    ensure!(nothing.faults == 0, "nothing was missing: {nothing:?}");
+    switch(&bar.device, false)?;
+    let error = install(mapping, bar.populate.as_mut()).err();
+    let kind = error.context("installed without memory decode")?.kind();
+    ensure!(kind == ErrorKind::NotMappableForDma, "{kind:?}");
+    switch(&bar.device, true)?;
+    let anew = install(mapping, bar.populate.as_mut())?;
+    // Before huge leaves one fault fills the area.
+    let due = match bar.facts.device_leaf_sizes().as_slice() {
+        [_] => 1,
+        _ => leaves,
+    };
+    ensure!(anew.faults == due, "{leaves} leaves: {anew:?}");
+    let nothing = install(mapping, bar.populate.as_mut())?;
+    ensure!(nothing.faults == 0, "all are there: {nothing:?}");
     Ok(())
 }
 

@@ -111,6 +111,36 @@ fn by_iommufd() {
     );
 }
 
+/// The example of the README: a BAR in one call, and what came of it.
+#[test]
+fn the_example_maps_a_bar() {
+    let example = hugebar_lab::example("hugebar", "map_bar", "dev").unwrap();
+    let map = |arguments: &str| {
+        let words = ["map_bar", "0000:00:10.0"].into_iter();
+        Command::new(words.chain(arguments.split_whitespace()))
+    };
+    let report = machine("newest")
+        .device("pci-testdev,membar=4G")
+        .copy(HostFile {
+            host: example,
+            guest: None,
+        })
+        .run(&[map("2"), map("5"), map("")])
+        .unwrap();
+    let [mapped, absent, usage] = &report.commands[..] else {
+        panic!("{report:?}");
+    };
+    let lines = mapped.stdout();
+    assert!(mapped.success(), "{mapped:?}");
+    assert!(lines.starts_with("0x0+0x100000000 at 0x"), "{lines}");
+    assert!(lines.ends_with("\nOptimal: 4 × 1 GiB\n"), "{lines}");
+    let said = absent.stderr();
+    for part in ["the device has no such region", "0000:00:10.0 BAR 5"] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert_eq!((absent.code(), usage.code()), (1, 1));
+}
+
 /// Without an IOMMU, where that is allowed and asked for.
 #[test]
 fn without_an_iommu() {

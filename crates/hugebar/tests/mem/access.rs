@@ -1,10 +1,12 @@
 //! Reads and writes reach the file, and nothing else.
 
+use std::sync::Arc;
+
 use hugebar::layout::{Area, Layout};
-use hugebar::mem::{AccessError, MapOptions};
+use hugebar::mem::{AccessError, MapOptions, OwnedRegister, OwnedSlot};
 use hugebar::plan::Placement;
 
-use crate::maps::File;
+use crate::maps::{File, at};
 use crate::{BAR, HOLE, PLACEMENTS, holed, map, map_with, plan};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
@@ -16,6 +18,12 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("access::only_what_the_region_allows", only_what_is_allowed),
     ("access::a_region_smaller_than_a_page", smaller_than_a_page),
     ("access::spans_are_pages_of_one_area", spans),
+    ("access::registers_are_checked_once", registers),
+    (
+        "access::blocks_of_words_are_all_or_nothing",
+        blocks_of_words,
+    ),
+    ("access::slots_and_registers_keep_the_mapping", shares),
 ];
 
 fn words_of_every_size() {
@@ -126,4 +134,94 @@ fn spans() {
         assert!(mapping.span(offset, len).is_err(), "{offset:#x}+{len:#x}");
     }
     assert!(mapping.span(BAR - 0x1000, 0x2000).is_err());
+}
+
+fn registers() {
+    let file = File::new(BAR);
+    let mapping = map(&file, &plan(&holed(), Placement::Congruent)).unwrap();
+    let register = mapping.register::<u32>(0x7000).unwrap();
+    register.write(0x1122_3344);
+    assert_eq!(register.read(), 0x1122_3344);
+    let mut bytes = [0; 4];
+    file.read(0x7000, &mut bytes);
+    assert_eq!(bytes, 0x1122_3344_u32.to_le_bytes());
+    assert_eq!(
+        mapping.readable_register::<u8>(0x7003).unwrap().read(),
+        0x11
+    );
+    mapping.writable_register::<u16>(0x7000).unwrap().write(7);
+    assert_eq!(register.read(), 0x1122_0007);
+    // The same answers as for single accesses.
+    for offset in [HOLE.offset, 2, BAR - 2, BAR, u64::MAX - 3] {
+        let refused = mapping.register::<u32>(offset).map(drop);
+        assert_eq!(refused, mapping.read_u32(offset).map(drop), "{offset:#x}");
+        assert!(refused.is_err());
+    }
+    let plan = plan(&holed(), Placement::Congruent);
+    for (read, write) in [(true, false), (false, true)] {
+        let options = MapOptions {
+            read,
+            write,
+            ..MapOptions::default()
+        };
+        let mapping = map_with(&file, &plan, options).unwrap();
+        assert!(mapping.register::<u32>(0).is_err());
+        assert_eq!(mapping.readable_register::<u32>(0).is_ok(), read);
+        assert_eq!(mapping.writable_register::<u32>(0).is_ok(), write);
+    }
+}
+
+fn blocks_of_words() {
+    let file = File::new(BAR);
+    let mapping = map(&file, &plan(&holed(), Placement::Congruent)).unwrap();
+    mapping.write_words::<u32>(0x7004, &[1, 2, 3]).unwrap();
+    let mut words = [0_u32; 3];
+    mapping.read_words(0x7004, &mut words).unwrap();
+    assert_eq!(words, [1, 2, 3]);
+    let mut bytes = [0; 12];
+    file.read(0x7004, &mut bytes);
+    assert_eq!(bytes, [1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0]);
+    // The second word would be in the hole: the first is not written either.
+    let across = mapping.write_words::<u32>(0x5ffc, &[9, 9]);
+    assert_eq!(
+        across,
+        Err(AccessError::Hole {
+            offset: 0x5ffc,
+            len: 8
+        })
+    );
+    assert_eq!(mapping.read_u32(0x5ffc), Ok(0));
+    assert!(
+        mapping.read_words(0x7002, &mut words).is_err(),
+        "misaligned"
+    );
+    assert!(mapping.read_words(BAR - 8, &mut words).is_err(), "too long");
+    assert_eq!(mapping.read_words::<u64>(BAR, &mut []), Ok(()));
+}
+
+/// Whoever has a share of the mapping has its addresses, whatever else is dropped.
+fn shares() {
+    let file = File::new(BAR);
+    let mapping = Arc::new(map(&file, &plan(&holed(), Placement::Congruent)).unwrap());
+    let register = OwnedRegister::<u32>::new(&mapping, 0x7000).unwrap();
+    let slots = mapping.into_slots(&[Area::new(0x9000, 0x1000)]).unwrap();
+    let areas: Vec<_> = slots.iter().map(OwnedSlot::area).collect();
+    let rest = Area::new(0xa000, BAR - 0xa000);
+    assert_eq!(
+        areas,
+        [Area::new(0, 0x6000), Area::new(0x7000, 0x2000), rest]
+    );
+    for slot in &slots {
+        let address = slot.as_ptr().addr().get() as u64;
+        let line = at(address).unwrap();
+        assert!(line.mode == "rw-s" && address + slot.bytes() <= line.end);
+        assert_eq!(line.offset + (address - line.start), slot.offset());
+    }
+    let slot = slots.into_iter().next().unwrap();
+    register.write(3);
+    drop(slot);
+    assert_eq!(register.read(), 3);
+    let address = register.mapping().areas()[0].address();
+    drop(register);
+    assert!(at(address).is_none_or(|line| line.mode != "rw-s"));
 }

@@ -2,7 +2,7 @@
 //! it, beside what was foretold.
 //!
 //! ```text
-//! cargo run --features kvm --example kvm_bar -- 0000:01:00.0 --bar 2 --exclude 0x6000+0x1000
+//! cargo run --features kvm --example vmm -- 0000:01:00.0 --bar 2 --exclude 0x6000+0x1000
 //! ```
 //!
 //! Opening a device by VFIO resets it. The guest never runs, and the device is not accessed.
@@ -21,8 +21,7 @@ use hugebar::vfio::Device;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const USAGE: &str =
-    "usage: kvm_bar DEVICE [--bar N] [--exclude OFFSET+SIZE]... [--guest-offset BYTES]";
+const USAGE: &str = "usage: vmm DEVICE [--bar N] [--exclude OFFSET+SIZE]... [--guest-offset BYTES]";
 
 /// Guest addresses that no guest has memory at.
 const FREE: u64 = 64 * GIB;
