@@ -27,7 +27,11 @@ fn the_oldest_rust_builds_library_and_command() {
 
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("rust-{wanted}"));
     // Each for itself: together, the command would be built on a library with all features.
-    for arguments in ["-p hugebar --all-features", "-p hugebar-cli"] {
+    for arguments in [
+        "-p hugebar --all-features",
+        "-p hugebar-host --all-features",
+        "-p hugebar-cli",
+    ] {
         run(toolchain
             .cargo()
             .args(["build", "--locked", "--quiet"])

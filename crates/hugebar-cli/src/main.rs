@@ -2,9 +2,9 @@
 
 mod args;
 mod cmd;
+mod exit;
 mod failure;
-mod host;
-mod output;
+mod render;
 mod signals;
 
 use std::io;
@@ -13,18 +13,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind as UsageKind;
 
+use hugebar_host::plain::Plain;
+
 use args::{Args, Command};
 use failure::Failure;
-use output::Plain;
-
-/// What a command that ran to its end has to say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
-    /// Done, or yes.
-    Yes,
-    /// The answer is no: what was required is not so.
-    No,
-}
+use render::FailureReport;
 
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
@@ -32,7 +25,7 @@ fn main() -> ExitCode {
         Err(usage) => return wrong_usage(&usage),
     };
     args.color.write_global();
-    output::set_verbose(args.verbose);
+    render::set_verbose(args.verbose);
     let json = args.json();
     let result = match &args.command {
         Command::Map(map) => cmd::map::run(map),
@@ -40,20 +33,19 @@ fn main() -> ExitCode {
         Command::Inspect(inspect) => cmd::inspect::run(inspect),
     };
     match result {
-        Ok(Answer::Yes) => ExitCode::SUCCESS,
-        Ok(Answer::No) => ExitCode::from(1),
+        Ok(answer) => answer.into(),
         Err(failure) => report(&failure, json),
     }
 }
 
 /// Tells of a failure on stderr, and as JSON on stdout where that was asked for.
 fn report(failure: &Failure, json: bool) -> ExitCode {
-    output::tell(format_args!("hugebar: {}", Plain(&failure.to_string())));
+    render::tell(format_args!("hugebar: {}", Plain(&failure.to_string())));
     if json {
         // If stdout is gone there is no way left to tell.
-        let _ = output::print_json(&failure.report());
+        let _ = render::print_json(&FailureReport::new(failure));
     }
-    ExitCode::from(2)
+    ExitCode::from(exit::FAILED)
 }
 
 /// Prints what clap has to say: help and version go to stdout and are no error, what is wrong is one line.
@@ -68,7 +60,7 @@ fn wrong_usage(usage: &clap::Error) -> ExitCode {
         let closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
         return match printed {
             Err(error) if !closed(&error) => report(&Failure::Output(error), false),
-            _ if usage.use_stderr() => ExitCode::from(2),
+            _ if usage.use_stderr() => ExitCode::from(exit::FAILED),
             _ => ExitCode::SUCCESS,
         };
     }

@@ -1,15 +1,13 @@
 //! Signals that ask the command to end: what it does is undone first.
 
-use std::fs;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use hugebar_host::procfs::Status;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-
-use crate::host::procfs;
 
 /// Whether one of SIGINT, SIGTERM and SIGHUP has come.
 #[derive(Clone, Debug)]
@@ -42,10 +40,10 @@ impl StopSignal {
     }
 }
 
-/// The signals that this process ignores, by the bits of their numbers less one (`SigIgn` of its status).
+/// The signals that this process ignores, as [`Status::ignored_signals`] has them.
 fn ignored() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = procfs::field(&status, "SigIgn");
-    mask.and_then(|mask| u64::from_str_radix(mask, 16).ok())
+    let status = Status::own().ok();
+    status
+        .and_then(|status| status.ignored_signals())
         .unwrap_or(0)
 }

@@ -2,28 +2,23 @@
 
 use hugebar::facts::Facts;
 use hugebar::pci;
+use hugebar_host::doctor;
 
-use crate::Answer;
 use crate::args::DoctorArgs;
-use crate::failure::{Failure, host};
-use crate::host::{device, health, procfs};
-use crate::output::{self, DoctorReport};
+use crate::exit::Answer;
+use crate::failure::Failure;
+use crate::render::{self, DoctorReport};
 
 /// Runs the command.
 pub(crate) fn run(args: &DoctorArgs) -> Result<Answer, Failure> {
-    procfs::check().map_err(host("/proc/self"))?;
     let facts = Facts::observe();
     let mut report = DoctorReport::new(&facts);
+    report.steps = doctor::host(&facts)?;
     let function = args.device.as_deref().map(pci::locate).transpose()?;
-    report.steps = health::steps(&facts);
     if let Some(function) = &function {
         report.device = Some(function.address().to_string());
-        report.steps.extend(device::steps(function, facts.kernel)?);
+        report.steps.extend(doctor::device(function, &facts)?);
     }
-    output::deliver(&report, args.json)?;
-    Ok(if report.blocked() {
-        Answer::No
-    } else {
-        Answer::Yes
-    })
+    render::deliver(&report, args.json).map_err(Failure::Output)?;
+    Ok(Answer::of(!report.is_blocked()))
 }

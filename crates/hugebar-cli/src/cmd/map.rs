@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use hugebar::census::{Census, CensusOptions, Progress, census};
 use hugebar::facts::Facts;
-use hugebar::leaf::{Bytes, LeafSizes};
+use hugebar::leaf::Bytes;
 use hugebar::mem::{MapOptions, Mapping, Window};
 use hugebar::pci::{self, Address};
 use hugebar::plan::{Placement, Plan};
@@ -13,26 +13,25 @@ use hugebar::reason::{self, Code, Evidence, Reason};
 use hugebar::verdict::{Verdict, reaches};
 use hugebar::vfio::{self, Device, Region};
 use hugebar::{Error, ErrorKind};
+use hugebar_host::{page_tables, populate};
 
-use crate::Answer;
+use super::require;
 use crate::args::{Backend, MapArgs, Requirement};
-use crate::failure::{Failure, host};
-use crate::host::{populate, witness};
-use crate::output::{self, MapReport, RegionReport, progress};
+use crate::exit::Answer;
+use crate::failure::Failure;
+use crate::render::{self, Bar, MapReport, RegionReport};
 use crate::signals::StopSignal;
 
 /// Runs the command.
 pub(crate) fn run(args: &MapArgs) -> Result<Answer, Failure> {
     let facts = Facts::observe();
-    if let Some(Requirement::Size(size)) = args.require {
-        check_required_size(size, &facts.leaf_sizes)?;
-    }
+    require::check(args.require, &facts.leaf_sizes)?;
     let function = pci::locate(&args.device)?;
     let address = function.address();
-    let stop = StopSignal::catch().map_err(host("catching signals"))?;
+    let stop = StopSignal::catch().map_err(Failure::Signals)?;
     let device = open(address, args.backend)?;
     if let Some(backend) = device.backend() {
-        output::step(format_args!("{address}: opened by {backend}"));
+        render::step(format_args!("{address}: opened by {backend}"));
     }
     let regions = chosen(&device, address, args)?;
 
@@ -53,7 +52,7 @@ pub(crate) fn run(args: &MapArgs) -> Result<Answer, Failure> {
         // Without --hold a BAR is unmapped before the next one is mapped.
         held.extend(args.hold.then_some(mapping));
     }
-    output::deliver(&report, args.json)?;
+    render::deliver(&report, args.json).map_err(Failure::Output)?;
     if args.hold {
         stop.wait();
     }
@@ -63,14 +62,10 @@ pub(crate) fn run(args: &MapArgs) -> Result<Answer, Failure> {
     let missed = missed(&report, required);
     if !args.json {
         for message in &missed {
-            output::warn(message);
+            render::warn(message);
         }
     }
-    Ok(if missed.is_empty() {
-        Answer::Yes
-    } else {
-        Answer::No
-    })
+    Ok(Answer::of(missed.is_empty()))
 }
 
 /// The BARs that were asked for, or all that can be mapped.
@@ -108,7 +103,7 @@ fn open(address: Address, backend: Backend) -> Result<Device, Failure> {
         Backend::Iommufd => Device::open_by(address, vfio::Backend::Iommufd)?,
         Backend::Noiommu => {
             let device = open_without_iommu(address)?;
-            output::warn(format_args!(
+            render::warn(format_args!(
                 "{address}: without an IOMMU this device can read and write all of memory"
             ));
             device
@@ -147,7 +142,7 @@ impl Job<'_> {
         };
         let window = Window::reserve(&plan).map_err(subject)?;
         for (shape, (start, len)) in plan.shapes().iter().zip(window.blocks()) {
-            output::step(format_args!(
+            render::step(format_args!(
                 "BAR {bar}: reserved {} at {start:p}, {:#x} modulo {}",
                 Bytes(len as u64),
                 shape.residue,
@@ -158,11 +153,11 @@ impl Job<'_> {
             .place(region, &plan, window, options)
             .map_err(subject)?;
         let by = self.populate.as_ref().map_or("nothing", |by| by.name());
-        output::step(format_args!("BAR {bar}: mapped, populating by {by}"));
+        render::step(format_args!("BAR {bar}: mapped, populating by {by}"));
         let mut counted = self.count(bar, &mapping);
         if matches!(&counted, Some(Err(error)) if error.kind() == ErrorKind::Miscounted) {
             // A fault of this thread's own came between, and will hardly do so again.
-            output::step(format_args!("BAR {bar}: counting it anew"));
+            render::step(format_args!("BAR {bar}: counting it anew"));
             let window = mapping.into_window().map_err(subject)?;
             mapping = self
                 .place(region, &plan, window, options)
@@ -196,7 +191,7 @@ impl Job<'_> {
     /// `None` where nothing can populate it.
     fn count(&mut self, bar: u32, mapping: &Mapping) -> Option<Result<Census, Error>> {
         let populate = self.populate.as_mut().ok()?;
-        let bar_of = progress::Bar::new(&format!("BAR {bar}"));
+        let bar_of = Bar::new(&format!("BAR {bar}"));
         let mut watch = |progress: Progress| {
             bar_of.show(&progress);
             if self.stop.came() {
@@ -225,7 +220,7 @@ impl Job<'_> {
                 broken = census.broken;
                 report.count(&census, populate.name());
             }
-            (Some(Err(error)), _) if spoils_only_the_count(error.kind()) => {
+            (Some(Err(error)), _) if concerns_only_the_count(error.kind()) => {
                 let decode = self.device.memory_decode().ok();
                 report.reasons.push(reason::uncounted(&error, decode));
             }
@@ -244,8 +239,13 @@ impl Job<'_> {
             report.reasons.push(self.limited(&report));
         }
         if self.args.witness {
-            let seen = witness::leaves(mapping, &self.facts.leaf_sizes)?;
-            report.testify(seen)?;
+            let seen = page_tables::leaves(mapping, &self.facts.leaf_sizes);
+            let seen = seen.map_err(|error| {
+                Failure::Witness(format!(
+                    "{error}; --witness needs root, debugfs and a kernel with CONFIG_PTDUMP_DEBUGFS"
+                ))
+            })?;
+            report.compare(seen).map_err(Failure::Witness)?;
         }
         Ok(report)
     }
@@ -261,27 +261,11 @@ impl Job<'_> {
 }
 
 /// Failures that leave the mapping as good as it is: its leaves are not known, that is all.
-fn spoils_only_the_count(kind: ErrorKind) -> bool {
+fn concerns_only_the_count(kind: ErrorKind) -> bool {
     matches!(
         kind,
         ErrorKind::AlreadyPopulated | ErrorKind::Miscounted | ErrorKind::NotMappableForDma
     )
-}
-
-pub(super) fn check_required_size(size: u64, sizes: &LeafSizes) -> Result<(), Failure> {
-    if sizes.as_slice().contains(&size) {
-        return Ok(());
-    }
-    let known: Vec<_> = sizes
-        .as_slice()
-        .iter()
-        .map(|&s| Bytes(s).to_string())
-        .collect();
-    Err(Failure::Usage(format!(
-        "--require: {} is no leaf size of this machine, which has {}",
-        Bytes(size),
-        known.join(", ")
-    )))
 }
 
 /// What falls short of what is required. A size is asked of the BARs that have a block of it: devices

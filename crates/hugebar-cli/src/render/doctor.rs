@@ -1,0 +1,64 @@
+//! What `hugebar doctor` reports.
+
+use std::fmt;
+
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+use hugebar::facts::Facts;
+use hugebar_host::doctor::{Status, Step};
+
+use super::print::VERSION;
+
+/// The report on the way from firmware to mapping.
+#[derive(Debug, Serialize)]
+pub(crate) struct DoctorReport {
+    version: u32,
+    /// `uname -r`.
+    release: String,
+    pub(crate) device: Option<String>,
+    pub(crate) steps: Vec<Step>,
+}
+
+impl DoctorReport {
+    pub(crate) fn new(facts: &Facts) -> Self {
+        Self {
+            version: VERSION,
+            release: facts.release.clone(),
+            device: None,
+            steps: Vec::new(),
+        }
+    }
+
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.steps.iter().any(|step| step.status == Status::Blocker)
+    }
+}
+
+/// For people: a line for each step, what is to be done below it.
+impl fmt::Display for DoctorReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let device = self.device.as_deref().unwrap_or("this host");
+        writeln!(f, "{device}  Linux {}", self.release)?;
+        for Step {
+            step,
+            status,
+            fact,
+            remedy,
+            ..
+        } in &self.steps
+        {
+            let (color, word) = match status {
+                Status::Ok => (AnsiColor::Green, "ok"),
+                Status::Warning => (AnsiColor::Yellow, "warning"),
+                _ => (AnsiColor::Red, "blocker"),
+            };
+            let style = Style::new().fg_color(Some(color.into())).bold();
+            writeln!(f, "  {style}{word:8}{style:#}{step:20}{fact}")?;
+            if let Some(remedy) = remedy {
+                writeln!(f, "{:30}{remedy}", "")?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,256 @@
+//! What `hugebar inspect` reports.
+
+use std::fmt;
+
+use anstyle::{AnsiColor, Style};
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+
+use hugebar::facts::Facts;
+use hugebar::leaf::{Bytes, Leaves};
+use hugebar::reason::Reason;
+use hugebar_host::inspect::{Advice, Inspection, Mapping, Process};
+use hugebar_host::plain::Plain;
+use hugebar_host::procfs;
+
+use super::print::VERSION;
+
+/// The report on all processes that were looked at.
+#[derive(Debug, Serialize)]
+pub(crate) struct InspectReport<'a> {
+    version: u32,
+    /// The kernel's numbers.
+    kernel: String,
+    /// `uname -r`.
+    release: &'a str,
+    /// The THP policy; null where THP is not built in.
+    thp: Option<String>,
+    leaf_sizes: &'a [u64],
+    /// Those that have mapped a VFIO device.
+    processes: Vec<ProcessReport<'a>>,
+    /// How many could not be read.
+    unreadable: u64,
+    /// How many of these did not answer in time.
+    unanswered: u64,
+    /// Which processes may be there that are not seen at all; null where all are.
+    hidden: Option<&'static str>,
+    /// How many may not be read.
+    #[serde(skip)]
+    refused: u64,
+}
+
+/// A process.
+#[derive(Debug, Serialize)]
+struct ProcessReport<'a> {
+    pid: u32,
+    name: &'a str,
+    /// Whether THP is off for it (`PR_SET_THP_DISABLE`); null where the kernel does not tell.
+    thp_disabled: Option<bool>,
+    mappings: Vec<MappingReport<'a>>,
+}
+
+/// A mapping of a device, which is one VMA.
+#[derive(Debug, Serialize)]
+struct MappingReport<'a> {
+    address: String,
+    size: u64,
+    /// Which device; null where several could be it, or none is known.
+    device: Option<&'a str>,
+    /// Those that could be it, where it cannot be told.
+    candidates: &'a [String],
+    region: Option<u32>,
+    /// Where in the region.
+    offset: Option<u64>,
+    physical: Option<String>,
+    /// The largest leaf size modulo which address and physical address agree.
+    congruent: u64,
+    /// With the machine's leaf sizes, at the best address.
+    best: &'a Leaves,
+    /// On this kernel, in this process, at its address.
+    possible: &'a Leaves,
+    /// The largest of these.
+    largest: u64,
+    optimal: bool,
+    smaps: Option<AdviceReport>,
+    /// Why it falls short, or what could not be told.
+    reasons: &'a [Reason],
+}
+
+/// What `--smaps` has found.
+#[derive(Debug, Serialize)]
+struct AdviceReport {
+    hinted: bool,
+    refused: bool,
+    eligible: Option<bool>,
+}
+
+impl From<Advice> for AdviceReport {
+    fn from(advice: Advice) -> Self {
+        Self {
+            hinted: advice.hinted,
+            refused: advice.refused,
+            eligible: advice.eligible,
+        }
+    }
+}
+
+impl<'a> InspectReport<'a> {
+    pub(crate) fn new(facts: &'a Facts, inspection: &'a Inspection) -> Self {
+        let kernel = facts.kernel.map(|kernel| kernel.to_string());
+        Self {
+            version: VERSION,
+            kernel: kernel.unwrap_or_else(|| facts.release.clone()),
+            release: &facts.release,
+            thp: facts.thp.map(|policy| policy.to_string()),
+            leaf_sizes: facts.leaf_sizes.as_slice(),
+            processes: inspection
+                .processes
+                .iter()
+                .map(ProcessReport::new)
+                .collect(),
+            unreadable: inspection.unreadable,
+            unanswered: inspection.timed_out,
+            hidden: inspection.hidden,
+            refused: inspection.refused(),
+        }
+    }
+}
+
+impl<'a> ProcessReport<'a> {
+    fn new(process: &'a Process) -> Self {
+        Self {
+            pid: process.pid,
+            name: &process.name,
+            thp_disabled: process.thp_disabled,
+            mappings: process.mappings.iter().map(MappingReport::new).collect(),
+        }
+    }
+}
+
+impl<'a> MappingReport<'a> {
+    fn new(mapping: &'a Mapping) -> Self {
+        let device = mapping.device();
+        Self {
+            address: format!("{:#x}", mapping.address),
+            size: mapping.size,
+            device,
+            candidates: match device {
+                Some(_) => &[],
+                None => &mapping.devices,
+            },
+            region: mapping.region,
+            offset: mapping.offset,
+            physical: mapping.physical.map(|address| format!("{address:#x}")),
+            congruent: mapping.congruent,
+            best: &mapping.best,
+            possible: &mapping.possible,
+            largest: mapping.largest,
+            optimal: mapping.optimal,
+            smaps: mapping.advice.map(AdviceReport::from),
+            reasons: &mapping.reasons,
+        }
+    }
+}
+
+/// For people. What fell short is coloured.
+impl fmt::Display for InspectReport<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let thp = self.thp.as_deref().unwrap_or("not built in");
+        writeln!(f, "Linux {}, THP {thp}", self.release)?;
+        for process in &self.processes {
+            write!(f, "\n{process}")?;
+        }
+        if self
+            .processes
+            .iter()
+            .all(|process| process.mappings.is_empty())
+        {
+            writeln!(f, "no mapping of a VFIO device")?;
+        }
+        if self.refused > 0 {
+            let (refused, missing) = (self.refused, procfs::missing_privilege());
+            writeln!(f, "processes that could not be read: {refused} <{missing}>")?;
+        }
+        if self.unanswered > 0 {
+            writeln!(f, "processes that do not answer: {}", self.unanswered)?;
+        }
+        if let Some(which) = self.hidden {
+            writeln!(f, "processes {which} are not seen")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ProcessReport<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "process {}  {}", self.pid, Plain(self.name))?;
+        writeln!(f, "{}", self.table())?;
+        let mut told = Vec::new();
+        for mapping in &self.mappings {
+            for reason in mapping.reasons {
+                // One cause for many mappings is told once.
+                let line = reason.to_string();
+                if !told.contains(&line) {
+                    writeln!(f, "  {line}")?;
+                    told.push(line);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ProcessReport<'_> {
+    fn table(&self) -> Table {
+        let smaps = self.mappings.iter().any(|mapping| mapping.smaps.is_some());
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING);
+        let head = ["device", "BAR", "offset", "size", "address", "congruent"];
+        let advice = smaps.then_some("advice");
+        let head = head.into_iter().chain(["possible", "best"]).chain(advice);
+        table.set_header(head.chain([""]));
+        for mapping in &self.mappings {
+            table.add_row(mapping.row(smaps));
+        }
+        for column in [1, 2, 3] {
+            if let Some(column) = table.column_mut(column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        table
+    }
+}
+
+impl MappingReport<'_> {
+    fn row(&self, smaps: bool) -> Vec<String> {
+        let unknown = || "?".to_owned();
+        let (color, word) = if self.optimal {
+            (AnsiColor::Green, "optimal")
+        } else {
+            (AnsiColor::Red, "falls short")
+        };
+        let style = Style::new().fg_color(Some(color.into())).bold();
+        let mut row = vec![
+            self.device.map_or_else(unknown, str::to_owned),
+            self.region
+                .map_or_else(unknown, |region| region.to_string()),
+            self.offset
+                .map_or_else(unknown, |offset| format!("{offset:#x}")),
+            format!("{:#x}", self.size),
+            self.address.clone(),
+            Bytes(self.congruent).to_string(),
+            self.possible.to_string(),
+            self.best.to_string(),
+        ];
+        if smaps {
+            row.push(match &self.smaps {
+                Some(advice) if advice.refused => "MADV_NOHUGEPAGE".to_owned(),
+                Some(advice) if advice.hinted => "MADV_HUGEPAGE".to_owned(),
+                Some(_) => "none".to_owned(),
+                None => unknown(),
+            });
+        }
+        row.push(format!("{style}{word}{style:#}"));
+        row
+    }
+}

@@ -1,0 +1,35 @@
+//! JSON that can be shown on a terminal as it is.
+
+use hugebar_host::plain::is_plain;
+
+/// A JSON document with the same characters as `\u202e`: it says the same, and can be shown.
+pub(super) fn shown(document: &str) -> String {
+    let mut shown = String::with_capacity(document.len());
+    for c in document.chars() {
+        // Outside of strings there are none of these but line ends.
+        if is_plain(c) || c == '\n' {
+            shown.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            shown.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_says_the_same() {
+        let name = "a\u{202e}\u{e0041}\u{9b}é\"\\\n";
+        let document = serde_json::to_string_pretty(&[name]).unwrap();
+        let text = shown(&document);
+        assert!(text.contains("\\u202e\\udb40\\udc41\\u009b"), "{text}");
+        let read: Vec<String> = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, [name]);
+        assert_eq!(shown("{\n  \"a\": 1\n}"), "{\n  \"a\": 1\n}");
+    }
+}

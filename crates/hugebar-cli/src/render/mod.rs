@@ -1,0 +1,16 @@
+//! What the command prints: reports as text and as JSON, messages, progress.
+
+mod doctor;
+mod failure;
+mod inspect;
+mod json;
+mod map;
+mod print;
+mod progress;
+
+pub(crate) use doctor::DoctorReport;
+pub(crate) use failure::FailureReport;
+pub(crate) use inspect::InspectReport;
+pub(crate) use map::{MapReport, RegionReport};
+pub(crate) use print::{deliver, print_json, set_verbose, step, tell, warn};
+pub(crate) use progress::Bar;

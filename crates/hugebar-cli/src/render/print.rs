@@ -1,0 +1,66 @@
+//! Printing: reports to stdout, messages to stderr.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+use super::json;
+
+/// Version of every JSON document that the command prints.
+pub(crate) const VERSION: u32 = 1;
+
+/// Prints a report, for people or as JSON. A closed pipe is no error: whoever read it has seen enough,
+/// and the answer is the same.
+pub(crate) fn deliver(report: &(impl Serialize + fmt::Display), json: bool) -> io::Result<()> {
+    let printed = if json {
+        print_json(report)
+    } else {
+        print(&report.to_string())
+    };
+    match printed {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
+}
+
+/// Prints text to stdout, styled where stdout is a terminal.
+fn print(text: &str) -> io::Result<()> {
+    let mut stdout = anstream::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+static VERBOSE: AtomicBool = AtomicBool::new(false);
+
+/// Whether [`step`] says anything.
+pub(crate) fn set_verbose(verbose: bool) {
+    VERBOSE.store(verbose, Ordering::Relaxed);
+}
+
+/// Tells on stderr what is done, where that was asked for.
+pub(crate) fn step(message: impl fmt::Display) {
+    if VERBOSE.load(Ordering::Relaxed) {
+        tell(message);
+    }
+}
+
+/// Warns on stderr.
+pub(crate) fn warn(message: impl fmt::Display) {
+    let style = Style::new().fg_color(Some(AnsiColor::Yellow.into())).bold();
+    tell(format_args!("{style}warning{style:#}: {message}"));
+}
+
+/// Tells on stderr. Where nobody can be told, on a full disk for one, the command goes on all the same.
+pub(crate) fn tell(message: impl fmt::Display) {
+    let _ = writeln!(anstream::stderr(), "{message}");
+}
+
+/// Prints a JSON document and a line end to stdout.
+pub(crate) fn print_json(document: &impl Serialize) -> io::Result<()> {
+    let mut text = serde_json::to_string_pretty(document)?;
+    text.push('\n');
+    print(&json::shown(&text))
+}

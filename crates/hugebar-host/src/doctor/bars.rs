@@ -1,0 +1,321 @@
+//! BAR sizes: against what the resizable-BAR capability allows, and the window of the bridge above.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use hugebar::leaf::Bytes;
+use hugebar::pci::{Address, Function};
+
+use super::rebar::{self, Resizable};
+use super::step::Step;
+use crate::sysfs;
+
+const STEP: &str = "bar-size";
+
+/// Flags of `include/linux/ioport.h`, as `resource` in sysfs shows them.
+const MEMORY: u64 = 0x200;
+const PREFETCH: u64 = 0x2000;
+const UNSET: u64 = 0x2000_0000;
+
+/// Where the windows of a bridge begin among its resources: behind six BARs and the ROM.
+const FIRST_WINDOW: usize = 7;
+
+/// A power state from which the kernel wakes a device when its configuration space is read.
+const OFF: &str = "D3cold";
+
+/// The steps that concern BARs. `state` is the power state of the function.
+pub(super) fn steps(function: &Function, state: Option<&str>) -> Vec<Step> {
+    let resource = fs::read_to_string(sysfs::of(function, "resource")).unwrap_or_default();
+    let mut steps = without_address(&resource);
+    steps.extend(sizes(function, state));
+    steps
+}
+
+/// A step for each BAR that is memory, but has been given no address for want of room. `resource` is the file
+/// of that name.
+fn without_address(resource: &str) -> Vec<Step> {
+    let bars = (0..6).zip(resources(resource));
+    let homeless = bars.filter(|(_, own)| own.flags & MEMORY != 0 && own.flags & UNSET != 0);
+    let step = |(bar, own): (u32, Resource)| {
+        let fact = format!("BAR {bar} of {} has no address", Bytes(own.size));
+        let remedy = "turn on Above 4G Decoding in the firmware, or boot with pci=realloc";
+        Step::blocker("bar-address", fact, remedy)
+    };
+    homeless.map(step).collect()
+}
+
+/// A step for each BAR that could be larger, or one that says that there is none.
+fn sizes(function: &Function, state: Option<&str>) -> Vec<Step> {
+    // The sizes of a virtual function's BARs are set at its physical function.
+    let physical = sysfs::of(function, "physfn");
+    let virtual_function = physical.exists();
+    let (config, capability) = if virtual_function {
+        (physical.join("config"), rebar::VF_REBAR)
+    } else {
+        (sysfs::of(function, "config"), rebar::REBAR)
+    };
+    if state == Some(OFF) {
+        let fact = "not looked at: the device is off, and would have to be switched on for that";
+        return vec![Step::ok(STEP, fact)];
+    }
+    let Ok(config) = File::open(config) else {
+        return Vec::new();
+    };
+    // Only what is needed: there are devices that do not bear all of it to be read.
+    let word = |offset: usize| {
+        let mut word = [0; 4];
+        let read = config.read_exact_at(&mut word, offset as u64);
+        read.is_ok().then(|| u32::from_le_bytes(word))
+    };
+    let Some(resizable) = rebar::resizable(word, capability) else {
+        // Without privilege it ends after 64 bytes; without extended capabilities, after 256.
+        let extended = config.metadata().is_ok_and(|config| config.len() > 256);
+        let fact = if extended {
+            "whether BARs can be resized: <needs root>"
+        } else {
+            "no BAR can be resized"
+        };
+        return vec![Step::ok(STEP, fact)];
+    };
+    let smaller = resizable.iter().filter(|own| own.current < own.largest);
+    let steps: Vec<_> = smaller
+        .map(|own| {
+            if virtual_function {
+                of_virtual_function(own)
+            } else {
+                of_function(function, own)
+            }
+        })
+        .collect();
+    if steps.is_empty() {
+        let fact = match resizable.len() {
+            0 => "no BAR can be resized",
+            _ => "resizable BARs have their largest size",
+        };
+        return vec![Step::ok(STEP, fact)];
+    }
+    steps
+}
+
+fn of_function(function: &Function, own: &Resizable) -> Step {
+    let driver = function.driver().ok().flatten();
+    let prefetchable = is_prefetchable(function, own.bar);
+    let narrow = bytes(own.largest).and_then(|size| too_narrow(function, size, prefetchable));
+    resize(&function.address(), driver.as_deref(), own, narrow)
+}
+
+/// How a BAR gets its largest size: without a driver, to which it is given back afterwards. `narrow` is a bridge
+/// whose window is too small for that, and the size of that window.
+fn resize(
+    address: &Address,
+    driver: Option<&str>,
+    own: &Resizable,
+    narrow: Option<(String, u64)>,
+) -> Step {
+    let (bar, largest) = (own.bar, own.largest);
+    let mut fact = could_be_larger(own);
+    let file = format!("/sys/bus/pci/devices/{address}/resource{bar}_resize");
+    let mut remedy = format!("echo {largest} > {file}");
+    if let Some(driver) = driver {
+        let driver = format!("/sys/bus/pci/drivers/{driver}");
+        remedy =
+            format!("echo {address} > {driver}/unbind; {remedy}; echo {address} > {driver}/bind");
+    }
+    if let Some((bridge, window)) = narrow {
+        fact.push_str(&format!(
+            "; the window of bridge {bridge} has {}",
+            Bytes(window)
+        ));
+        remedy.push_str(
+            "; if there is no room for it, turn on Above 4G Decoding and Resizable BAR in the \
+             firmware, or boot with pci=realloc",
+        );
+    }
+    Step::warning(STEP, fact, remedy)
+}
+
+fn of_virtual_function(own: &Resizable) -> Step {
+    let remedy =
+        "only the driver of the physical function can resize it, before it makes virtual ones";
+    Step::warning(STEP, could_be_larger(own), remedy)
+}
+
+fn could_be_larger(own: &Resizable) -> String {
+    let size = |power| bytes(power).map_or_else(|| "?".into(), |size| Bytes(size).to_string());
+    format!(
+        "BAR {} has {}, it can have {}",
+        own.bar,
+        size(own.current),
+        size(own.largest)
+    )
+}
+
+/// The size that the capability writes as a power of two above 1 MiB.
+fn bytes(power: u32) -> Option<u64> {
+    1_u64.checked_shl(power.checked_add(20)?)
+}
+
+fn is_prefetchable(function: &Function, bar: u32) -> bool {
+    let text = fs::read_to_string(sysfs::of(function, "resource")).unwrap_or_default();
+    let resource = resources(&text).nth(bar as usize);
+    resource.is_some_and(|resource| resource.flags & PREFETCH != 0)
+}
+
+/// The nearest bridge above a function whose window has less than `size`, with the size of the window. Windows of
+/// root buses are not in sysfs.
+fn too_narrow(function: &Function, size: u64, prefetchable: bool) -> Option<(String, u64)> {
+    let path = fs::canonicalize(sysfs::of(function, "")).ok()?;
+    path.ancestors()
+        .skip(1)
+        .map_while(Bridge::at)
+        .find_map(|bridge| {
+            let window = bridge.window(prefetchable)?;
+            (window < size).then_some((bridge.address, window))
+        })
+}
+
+/// A bridge above a function.
+struct Bridge {
+    address: String,
+    /// The text of its `resource`.
+    resource: String,
+}
+
+impl Bridge {
+    /// `None` where the folder is of something else, such as a root bus.
+    fn at(folder: &Path) -> Option<Self> {
+        let class = fs::read_to_string(folder.join("class")).ok()?;
+        class.starts_with("0x0604").then_some(())?;
+        Some(Self {
+            address: folder.file_name()?.to_str()?.to_owned(),
+            resource: fs::read_to_string(folder.join("resource")).ok()?,
+        })
+    }
+
+    /// The size of the window for memory that is prefetchable, or is not. Where there is no
+    /// prefetchable one, the other serves both.
+    fn window(&self, prefetchable: bool) -> Option<u64> {
+        let windows = || {
+            let windows = resources(&self.resource).skip(FIRST_WINDOW);
+            windows.filter(|window| window.flags & MEMORY != 0)
+        };
+        let of_kind = |wanted: bool| {
+            let kind = move |window: &Resource| (window.flags & PREFETCH != 0) == wanted;
+            windows().filter(kind).map(|window| window.size).max()
+        };
+        of_kind(prefetchable).or_else(|| of_kind(false))
+    }
+}
+
+/// A line of `resource`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Resource {
+    size: u64,
+    flags: u64,
+}
+
+/// The lines of `resource`: first and last byte, flags. What makes no sense is taken for absent.
+fn resources(text: &str) -> impl Iterator<Item = Resource> {
+    text.lines().map(|line| {
+        let mut numbers = line.split_ascii_whitespace().map(|number| {
+            u64::from_str_radix(number.strip_prefix("0x").unwrap_or(number), 16).ok()
+        });
+        let mut next = || numbers.next().flatten();
+        let parsed = next().zip(next()).zip(next());
+        let resource = parsed.and_then(|((first, last), flags)| {
+            let size = last.checked_sub(first)?.checked_add(1)?;
+            (flags != 0).then_some(Resource { size, flags })
+        });
+        resource.unwrap_or_default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A root port of a machine: 2 MiB of memory, 512 MiB of prefetchable memory.
+    const PORT: &str = "\
+0x0000000000000000 0x0000000000000000 0x0000000000000000
+0x0000000000000000 0x0000000000000000 0x0000000000000000
+0x0000000000000000 0x0000000000000000 0x0000000000000000
+0x0000000000000000 0x0000000000000000 0x0000000000000000
+0x0000000000000000 0x0000000000000000 0x0000000000000000
+0x0000000000000000 0x0000000000000000 0x0000000000000000
+0x0000000000000000 0x0000000000000000 0x0000000000000000
+0x0000000000001000 0x0000000000001fff 0x0000000000000101
+0x00000000fe800000 0x00000000fe9fffff 0x0000000000000200
+0x0000380000000000 0x000038001fffffff 0x0000000000102201
+";
+
+    fn bridge(resource: &str) -> Bridge {
+        Bridge {
+            address: "0000:00:01.0".into(),
+            resource: resource.into(),
+        }
+    }
+
+    #[test]
+    fn windows_by_kind() {
+        let port = bridge(PORT);
+        assert_eq!(port.window(true), Some(512 << 20));
+        assert_eq!(port.window(false), Some(2 << 20));
+        let (without, _) = PORT.trim_end().rsplit_once('\n').unwrap();
+        assert_eq!(bridge(without).window(true), Some(2 << 20));
+        assert_eq!(bridge("").window(true), None);
+        assert_eq!(bridge(&"nonsense\n".repeat(20)).window(false), None);
+    }
+
+    #[test]
+    fn a_bar_without_an_address_blocks() {
+        let lines = "\
+0x00000000fe800000 0x00000000fe800fff 0x0000000000040200
+0x000000000000c000 0x000000000000c0ff 0x0000000020040101
+0x0000000000000000 0x0000003fffffffff 0x000000002014220c
+";
+        let steps = without_address(lines);
+        let [step] = &steps[..] else {
+            panic!("{steps:?}");
+        };
+        assert_eq!(step.status, crate::doctor::step::Status::Blocker);
+        assert_eq!(step.fact, "BAR 2 of 256 GiB has no address");
+        assert!(without_address(PORT).is_empty());
+    }
+
+    #[test]
+    fn the_commands_that_resize_give_the_device_back() {
+        let own = Resizable {
+            bar: 2,
+            current: 8,
+            largest: 14,
+        };
+        let address = "01:00.0".parse().unwrap();
+        let step = resize(&address, Some("vfio-pci"), &own, None);
+        assert_eq!(step.fact, "BAR 2 has 256 MiB, it can have 16 GiB");
+        assert_eq!(
+            step.remedy.unwrap(),
+            "echo 0000:01:00.0 > /sys/bus/pci/drivers/vfio-pci/unbind; \
+             echo 14 > /sys/bus/pci/devices/0000:01:00.0/resource2_resize; \
+             echo 0000:01:00.0 > /sys/bus/pci/drivers/vfio-pci/bind"
+        );
+        let narrow = Some(("0000:00:01.0".to_owned(), 512 << 20));
+        let step = resize(&address, None, &own, narrow);
+        assert!(
+            step.fact
+                .ends_with("the window of bridge 0000:00:01.0 has 512 MiB")
+        );
+        let remedy = step.remedy.unwrap();
+        assert!(remedy.starts_with("echo 14 > /sys/"), "{remedy}");
+        assert!(remedy.contains("Above 4G Decoding"), "{remedy}");
+    }
+
+    #[test]
+    fn sizes_of_the_capability() {
+        assert_eq!(bytes(0), Some(1 << 20));
+        assert_eq!(bytes(14), Some(16 << 30));
+        assert_eq!(bytes(43), Some(1 << 63));
+        assert_eq!(bytes(44), None);
+        assert_eq!(bytes(u32::MAX), None);
+    }
+}

@@ -1,0 +1,109 @@
+//! Resizable BARs: the capability in extended configuration space of a function and of its virtual ones.
+
+/// `PCI_EXT_CAP_ID_REBAR`: the BARs of a function.
+pub(super) const REBAR: u32 = 0x15;
+/// `PCI_EXT_CAP_ID_VF_REBAR`: those of the virtual functions of a physical one; of the same form.
+pub(super) const VF_REBAR: u32 = 0x24;
+/// Where extended capabilities begin, and how many could fit behind.
+const FIRST: usize = 0x100;
+const MOST: usize = (4096 - FIRST) / 4;
+
+/// A BAR that can have other sizes. Sizes are powers of two above 1 MiB: 0 is 1 MiB, 10 is 1 GiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Resizable {
+    pub(super) bar: u32,
+    pub(super) current: u32,
+    pub(super) largest: u32,
+}
+
+/// The resizable BARs that a capability in configuration space tells of; `None` where it ends before extended
+/// capabilities, as it does for readers without privilege. `word` reads 4 bytes at an offset.
+pub(super) fn resizable(
+    word: impl Fn(usize) -> Option<u32>,
+    capability: u32,
+) -> Option<Vec<Resizable>> {
+    word(FIRST)?;
+    let mut next = FIRST;
+    // A longer chain is a cycle.
+    for _ in 0..MOST {
+        let Some(header) = word(next).filter(|header| !matches!(*header, 0 | u32::MAX)) else {
+            break;
+        };
+        if header & 0xffff == capability {
+            return Some(entries(|offset| word(next + offset)));
+        }
+        next = (header >> 20) as usize & !3;
+        if next < FIRST {
+            break;
+        }
+    }
+    Some(Vec::new())
+}
+
+/// Entries of the capability: supported sizes, then control.
+fn entries(word: impl Fn(usize) -> Option<u32>) -> Vec<Resizable> {
+    let count = word(8).map_or(0, |control| control >> 5 & 7);
+    let entry = |number| {
+        let (sizes, control) = (word(4 + 8 * number)?, word(8 + 8 * number)?);
+        // Bits 4 to 31 are 1 MiB to 128 TiB, the upper half of the control goes on from there.
+        let sizes = u64::from(sizes >> 4) | u64::from(control >> 16) << 28;
+        Some(Resizable {
+            bar: control & 7,
+            current: control >> 8 & 0x3f,
+            largest: sizes.checked_ilog2()?,
+        })
+    };
+    (0..count as usize).filter_map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resizable(config: &[u8], capability: u32) -> Option<Vec<Resizable>> {
+        let word = |offset: usize| {
+            let bytes = config.get(offset..offset + 4)?;
+            Some(u32::from_le_bytes(bytes.try_into().unwrap()))
+        };
+        super::resizable(word, capability)
+    }
+
+    fn put(config: &mut [u8], offset: usize, word: u32) {
+        config[offset..offset + 4].copy_from_slice(&word.to_le_bytes());
+    }
+
+    #[test]
+    fn finds_sizes_behind_another_capability() {
+        let mut config = vec![0; 4096];
+        put(&mut config, 0x100, 0x2001_0001);
+        put(&mut config, 0x200, 0x0001_0015);
+        // BAR 2: 256 MiB now, 64 MiB to 16 GiB; BAR 4: 32 MiB only.
+        put(&mut config, 0x204, 0x1ff << 10);
+        put(&mut config, 0x208, 8 << 8 | 2 << 5 | 2);
+        put(&mut config, 0x20c, 1 << 9);
+        put(&mut config, 0x210, 5 << 8 | 4);
+        assert_eq!(resizable(&config, VF_REBAR), Some(Vec::new()));
+        let found = resizable(&config, REBAR).unwrap();
+        let [first, second] = found[..] else {
+            panic!("{found:?}");
+        };
+        assert_eq!((first.bar, first.current, first.largest), (2, 8, 14));
+        assert_eq!((second.bar, second.current, second.largest), (4, 5, 5));
+    }
+
+    #[test]
+    fn short_empty_and_circular_spaces() {
+        let resizable = |config: &[u8]| resizable(config, REBAR);
+        assert_eq!(resizable(&[0; 64]), None);
+        assert_eq!(resizable(&[0; 256]), None);
+        assert_eq!(resizable(&[0; 4096]), Some(Vec::new()));
+        assert_eq!(resizable(&[0xff; 4096]), Some(Vec::new()));
+        let mut circle = vec![0; 4096];
+        put(&mut circle, 0x100, 0x1001_0001);
+        assert_eq!(resizable(&circle), Some(Vec::new()));
+        // A capability at the very end, whose entries are not there.
+        put(&mut circle, 0x100, 0xffc1_0001);
+        put(&mut circle, 0xffc, 0x0001_0015);
+        assert_eq!(resizable(&circle), Some(Vec::new()));
+    }
+}

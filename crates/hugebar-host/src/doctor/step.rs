@@ -1,0 +1,64 @@
+//! A step of the way from firmware to mapping.
+
+/// One step of the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Step {
+    /// Which step, by its documented name: `iommu`, `driver` ...
+    pub step: &'static str,
+    /// How it is.
+    pub status: Status,
+    /// What was seen.
+    pub fact: String,
+    /// What to do about it; `None` where nothing is to be done.
+    pub remedy: Option<String>,
+}
+
+/// How a step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+#[non_exhaustive]
+pub enum Status {
+    /// As it should be.
+    Ok,
+    /// Works, but not as well as it could.
+    Warning,
+    /// To be fixed before programs can map the device, map it with large leaves, or have it reach memory.
+    Blocker,
+}
+
+impl Step {
+    pub(crate) fn ok(step: &'static str, fact: impl Into<String>) -> Self {
+        Self {
+            step,
+            status: Status::Ok,
+            fact: fact.into(),
+            remedy: None,
+        }
+    }
+
+    pub(crate) fn warning(
+        step: &'static str,
+        fact: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            status: Status::Warning,
+            remedy: Some(remedy.into()),
+            ..Self::ok(step, fact)
+        }
+    }
+
+    pub(crate) fn blocker(
+        step: &'static str,
+        fact: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            status: Status::Blocker,
+            ..Self::warning(step, fact, remedy)
+        }
+    }
+}

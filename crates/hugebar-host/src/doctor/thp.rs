@@ -1,0 +1,123 @@
+//! Transparent huge pages: whether policy and process let device memory have large leaves.
+
+use hugebar::facts::{Facts, ThpDisabled, ThpPolicy};
+
+use super::step::Step;
+
+/// Whether the THP policy, or this process's own setting, keeps device memory to base pages.
+pub(super) fn step(facts: &Facts) -> Step {
+    let Some(policy) = facts.thp else {
+        let remedy = "use a kernel with CONFIG_TRANSPARENT_HUGEPAGE";
+        return Step::warning("thp", "not built in: pages only", remedy);
+    };
+    if facts.device_leaf_sizes() != facts.leaf_sizes {
+        let fact = format!("policy {policy}, of no account on a kernel of this version");
+        return Step::ok("thp", fact);
+    }
+    let inherited = "which they inherit from the service manager or container runtime";
+    match facts.thp_disabled {
+        ThpDisabled::Yes => {
+            let fact = "off for this process (PR_SET_THP_DISABLE): pages only, on every kernel";
+            let remedy = format!(
+                "start programs without that setting, {inherited}; a program can call \
+                 prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0) itself"
+            );
+            return Step::blocker("thp", fact, remedy);
+        }
+        ThpDisabled::ExceptAdvised => {
+            let fact = "off for unhinted memory of this process (PR_THP_DISABLE_EXCEPT_ADVISED)";
+            let remedy = format!(
+                "have programs hint with MADV_HUGEPAGE, or start them without that setting, {inherited}"
+            );
+            return Step::warning("thp", fact, remedy);
+        }
+        ThpDisabled::No => {}
+    }
+    let remedy = "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled";
+    let release = &facts.release;
+    match (policy, facts.asks_thp_policy()) {
+        (ThpPolicy::Always, _) => Step::ok("thp", "policy always"),
+        (ThpPolicy::Madvise, None) => Step::ok(
+            "thp",
+            format!(
+                "policy madvise; if Linux {release} asks it, pages only for what is not hinted"
+            ),
+        ),
+        (ThpPolicy::Unknown, None | Some(true)) => Step::warning(
+            "thp",
+            format!("the policy cannot be read, and Linux {release} may ask it"),
+            "show this process /sys/kernel/mm/transparent_hugepage",
+        ),
+        (_, None) => Step::warning(
+            "thp",
+            format!("policy {policy}, and whether Linux {release} asks it is not known"),
+            remedy,
+        ),
+        (_, Some(false)) => Step::ok(
+            "thp",
+            format!("policy {policy}, which Linux {release} does not ask for device memory"),
+        ),
+        (ThpPolicy::Madvise, Some(true)) => Step::ok(
+            "thp",
+            format!(
+                "policy madvise, which Linux {release} asks: pages only for what is not hinted"
+            ),
+        ),
+        (ThpPolicy::Never, Some(true)) => Step::blocker(
+            "thp",
+            format!("policy never, which Linux {release} asks: pages only"),
+            remedy,
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::step::Status;
+    use hugebar::facts::KernelVersion;
+
+    #[test]
+    fn the_policy_counts_where_the_kernel_asks_it() {
+        let status = |release: &str, thp| thp_status(release, thp, ThpDisabled::No);
+        use ThpPolicy::{Always, Madvise, Never, Unknown};
+        for (release, thp, expected) in [
+            ("6.18.15", Some(Never), Status::Blocker),
+            ("6.18.15", Some(Madvise), Status::Ok),
+            ("6.18.15", Some(Always), Status::Ok),
+            ("6.18.15", None, Status::Warning),
+            ("7.3.4", Some(Never), Status::Ok),
+            ("6.18.15", Some(Unknown), Status::Warning),
+            ("7.3.4", Some(Unknown), Status::Ok),
+            ("mystery", Some(Never), Status::Warning),
+            ("mystery", Some(Madvise), Status::Ok),
+            ("mystery", Some(Always), Status::Ok),
+            // A distribution's own count, which does not tell what was taken back.
+            ("6.12.0-55.el10", Some(Never), Status::Warning),
+            ("6.17.0-8-generic", Some(Madvise), Status::Ok),
+            // Pages only, whatever it is.
+            ("6.1.0-56", Some(Never), Status::Ok),
+        ] {
+            assert_eq!(status(release, thp), expected, "{release} {thp:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_disabled_for_the_process_counts_before_the_policy() {
+        use ThpDisabled::{ExceptAdvised, Yes};
+        let always = Some(ThpPolicy::Always);
+        assert_eq!(thp_status("7.3.4", always, Yes), Status::Blocker);
+        assert_eq!(thp_status("7.3.4", always, ExceptAdvised), Status::Warning);
+        assert_eq!(thp_status("6.1.192", always, Yes), Status::Ok);
+        assert_eq!(thp_status("7.3.4", None, Yes), Status::Warning);
+    }
+
+    fn thp_status(release: &str, thp: Option<ThpPolicy>, disabled: ThpDisabled) -> Status {
+        let mut facts = Facts::observe();
+        facts.release = release.to_owned();
+        facts.kernel = KernelVersion::parse(release);
+        facts.thp = thp;
+        facts.thp_disabled = disabled;
+        super::step(&facts).status
+    }
+}

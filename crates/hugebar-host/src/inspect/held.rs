@@ -1,0 +1,151 @@
+//! What a process has of VFIO, open and mapped: by what its files are, never by what they are called.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::io;
+
+use super::nodes::{Node, Nodes};
+use crate::procfs::{self, FileId, Process};
+
+/// What the kernel calls the file of a device that was opened by its group.
+const BY_GROUP: &str = "anon_inode:[vfio-device]";
+
+/// `O_PATH` on all architectures that VFIO is on, as `flags` in `fdinfo` shows it.
+const O_PATH: u32 = 0o10_000_000;
+
+/// A file of VFIO that a process has open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Open {
+    pub(crate) file: FileId,
+    pub(crate) what: What,
+    /// The device's path in sysfs, where the kernel tells it (Linux 7.3 does).
+    pub(crate) path: Option<String>,
+}
+
+/// What kind of file it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// A group's node, or a device's own.
+    Node(Node),
+    /// A device that was opened by its group.
+    Device,
+}
+
+/// A mapping of a VFIO device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Vma {
+    /// Its first address.
+    pub(crate) start: u64,
+    /// Bytes.
+    pub(crate) size: u64,
+    /// The offset that the kernel shows: region and offset in it, or, on old kernels, the physical
+    /// address.
+    pub(crate) offset: u64,
+    pub(crate) file: FileId,
+    /// The device's own node, if it was opened by that.
+    pub(crate) node: Option<String>,
+}
+
+/// The files of VFIO that a process has open.
+pub(crate) fn open(process: &Process, nodes: &Nodes) -> io::Result<Vec<Open>> {
+    let mut found = Vec::new();
+    process.descriptors(BY_GROUP, |own| {
+        let node = nodes.of(own.file).cloned();
+        let what = match node.map(What::Node) {
+            Some(what) => what,
+            None if own.is_named => What::Device,
+            None => return Ok(()),
+        };
+        // Closed while we look.
+        let Ok(info) = process.text(&format!("fdinfo/{}", own.number)) else {
+            return Ok(());
+        };
+        if is_path_only(&info) {
+            return Ok(());
+        }
+        found.push(Open {
+            file: own.file.id,
+            what,
+            path: procfs::field(&info, "vfio-device-syspath").map(str::to_owned),
+        });
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Whether a descriptor names a file without having it open (`O_PATH`), which everybody may do with any file.
+fn is_path_only(info: &str) -> bool {
+    let flags = procfs::field(info, "flags");
+    let flags = flags.and_then(|flags| u32::from_str_radix(flags, 8).ok());
+    flags.is_some_and(|flags| flags & O_PATH != 0)
+}
+
+/// The mappings of VFIO devices, in the order of their addresses. `open` is what the process has open.
+pub(crate) fn mapped(process: &Process, nodes: &Nodes, open: &[Open]) -> io::Result<Vec<Vma>> {
+    let device = |node: &Node| match node {
+        Node::Device(name) => Some(name.clone()),
+        Node::Group(_) => None,
+    };
+    // What each file is, as far as it was asked: the device's node, or nothing of VFIO.
+    let mut known: BTreeMap<FileId, Option<String>> = BTreeMap::new();
+    for own in open {
+        if let What::Node(node) = &own.what {
+            known.insert(own.file, device(node));
+        }
+    }
+    let mut may_ask = true;
+    let mut found = Vec::new();
+    process.mappings(|mapped| {
+        // VFIO has no private ones.
+        if !mapped.is_shared || mapped.file.inode == 0 {
+            return Ok(());
+        }
+        let vma = |node| Vma {
+            start: mapped.start,
+            size: mapped.end - mapped.start,
+            offset: mapped.offset,
+            file: mapped.file,
+            node,
+        };
+        // No path can read like that, for paths begin with a slash.
+        if mapped.name == BY_GROUP.as_bytes() {
+            found.push(vma(None));
+            return Ok(());
+        }
+        let node = match known.entry(mapped.file) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let mut node = nodes.of_id(mapped.file);
+                if node.is_none() && may_ask {
+                    match process.mapped_file(&mapped) {
+                        Ok(file) => node = nodes.of(file),
+                        Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(error),
+                        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                            may_ask = false;
+                        }
+                        // Unmapped while we look.
+                        Err(_) => return Ok(()),
+                    }
+                }
+                unknown.insert(node.and_then(device))
+            }
+        };
+        if let Some(node) = node {
+            found.push(vma(Some(node.clone())));
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_for_the_path_alone_has_nothing_open() {
+        assert!(is_path_only("pos:\t0\nflags:\t012100000\nmnt_id:\t27\n"));
+        assert!(!is_path_only("pos:\t0\nflags:\t02100002\nmnt_id:\t27\n"));
+        assert!(!is_path_only(""));
+    }
+}

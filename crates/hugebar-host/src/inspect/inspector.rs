@@ -1,0 +1,167 @@
+//! Looks at processes, one by one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use hugebar::facts::Facts;
+use hugebar::pci::Address;
+
+use super::assess::Observed;
+use super::held;
+use super::mapping::{Inspection, Process};
+use super::nodes::Nodes;
+use super::resolve::{OpenDevices, Resolved};
+use crate::error::Error;
+use crate::procfs::{self, look};
+
+/// Looks at the device mappings of processes.
+///
+/// Reads `maps`, `status`, `comm`, `fd` and `fdinfo` of each, which disturbs nobody; as root it sees all of them.
+pub struct Inspector<'a> {
+    facts: &'a Facts,
+    nodes: Arc<Nodes>,
+    device: Option<String>,
+    before_smaps: Option<BeforeSmaps<'a>>,
+}
+
+/// Is told id and name of a process before its smaps is read.
+type BeforeSmaps<'a> = Box<dyn FnMut(u32, &str) + 'a>;
+
+impl<'a> Inspector<'a> {
+    /// Looks at `/sys/class` and `/dev/vfio` to know VFIO's device files.
+    ///
+    /// # Errors
+    ///
+    /// When this process sees no `/proc` of its own.
+    pub fn new(facts: &'a Facts) -> Result<Self, Error> {
+        procfs::check().map_err(Error::file("/proc/self"))?;
+        Ok(Self {
+            facts,
+            nodes: Arc::new(Nodes::observe()),
+            device: None,
+            before_smaps: None,
+        })
+    }
+
+    /// Only looks for mappings of this device, or that can be of it.
+    #[must_use]
+    pub fn of_device(mut self, device: Address) -> Self {
+        self.device = Some(device.to_string());
+        self
+    }
+
+    /// Reads smaps too, which alone shows what a mapping was advised with. This takes away all 1 GiB leaves of each
+    /// process that has such a mapping; `before` is told its id and name first.
+    #[must_use]
+    pub fn reading_smaps(mut self, before: impl FnMut(u32, &str) + 'a) -> Self {
+        self.before_smaps = Some(Box::new(before));
+        self
+    }
+
+    /// All processes that can be read and have such mappings, by their ids; the others are counted.
+    ///
+    /// # Errors
+    ///
+    /// When `/proc` cannot be read.
+    pub fn all(&mut self) -> Result<Inspection, Error> {
+        let mut inspection = Inspection {
+            hidden: procfs::hidden_processes(),
+            ..Inspection::default()
+        };
+        for pid in procfs::pids().map_err(Error::file("/proc"))? {
+            match self.look_at(pid) {
+                Ok(process) if process.mappings.is_empty() => (),
+                Ok(process) => inspection.processes.push(process),
+                Err(error) if procfs::has_ended(&error) => (),
+                Err(error) => {
+                    inspection.unreadable += 1;
+                    inspection.timed_out += u64::from(procfs::has_timed_out(&error));
+                }
+            }
+        }
+        Ok(inspection)
+    }
+
+    /// One process by its id, whether or not it has such mappings.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such process, it does not answer, or it may not be read.
+    pub fn only(&mut self, pid: u32) -> Result<Inspection, Error> {
+        let process = self.look_at(pid);
+        let process = process.map_err(|source| Error::Process { pid, source })?;
+        Ok(Inspection {
+            processes: vec![process],
+            ..Inspection::default()
+        })
+    }
+
+    fn look_at(&mut self, pid: u32) -> io::Result<Process> {
+        let nodes = Arc::clone(&self.nodes);
+        let (open, vmas, name, status) = look(pid, move |process| {
+            let open = held::open(process, &nodes)?;
+            let vmas = held::mapped(process, &nodes, &open)?;
+            Ok((open, vmas, process.name(), process.status()?))
+        })?;
+        // Without THP there is none to disable, though the kernel says that it is not enabled.
+        let enabled = status.thp_enabled().filter(|_| self.facts.thp.is_some());
+        let mut process = Process {
+            pid,
+            name,
+            thp_disabled: enabled.map(|enabled| !enabled),
+            mappings: Vec::new(),
+        };
+        if vmas.is_empty() {
+            return Ok(process);
+        }
+        let devices = OpenDevices::of(open);
+        let mut resolved: Vec<_> = vmas
+            .iter()
+            .map(|vma| (vma, devices.resolve(vma, self.facts.kernel)))
+            .collect();
+        resolved.retain(|(_, resolved)| self.is_wanted(resolved));
+        let advice = match &mut self.before_smaps {
+            Some(before) if !resolved.is_empty() => {
+                before(pid, &process.name);
+                let wanted: BTreeSet<_> = resolved.iter().map(|(vma, _)| vma.start).collect();
+                look(pid, move |process| {
+                    process.advice(|start| wanted.contains(&start))
+                })?
+            }
+            _ => BTreeMap::new(),
+        };
+        for (vma, resolved) in resolved {
+            let physical = resolved.place.and_then(|place| place.physical);
+            let observed = Observed {
+                facts: self.facts,
+                vma,
+                resolved,
+                // A BAR is naturally aligned: the offset that the kernel shows agrees with its
+                // physical address modulo every leaf that fits.
+                hpa: physical.unwrap_or(vma.offset),
+                thp_disabled: process.thp_disabled == Some(true),
+                advice: advice.get(&vma.start).copied(),
+            };
+            process.mappings.push(observed.assess());
+        }
+        Ok(process)
+    }
+
+    fn is_wanted(&self, resolved: &Resolved) -> bool {
+        let mut names = resolved.devices.iter().map(|device| &device.name);
+        self.device
+            .as_ref()
+            .is_none_or(|wanted| names.any(|name| name == wanted))
+    }
+}
+
+impl fmt::Debug for Inspector<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inspector")
+            .field("device", &self.device)
+            .field("smaps", &self.before_smaps.is_some())
+            .finish_non_exhaustive()
+    }
+}

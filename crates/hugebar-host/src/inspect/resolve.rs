@@ -1,0 +1,347 @@
+//! Which device, region and offset a mapping in another process is of.
+
+use std::path::Path;
+
+use hugebar::facts::KernelVersion;
+use hugebar::leaf::KIB;
+use hugebar::pci::{Address, Bar, Function};
+
+use super::held::{Open, Vma, What};
+use super::nodes::Node;
+use crate::procfs::FileId;
+use crate::sysfs::names;
+
+/// Bits of a file offset below the number of the region (`VFIO_PCI_OFFSET_SHIFT`).
+const REGION_SHIFT: u32 = 40;
+
+/// The devices that a process has open.
+#[derive(Debug, Default)]
+pub(crate) struct OpenDevices {
+    /// Its device files, and which device that is where it can be told.
+    open: Vec<(FileId, Option<Device>)>,
+    /// The devices of its open IOMMU groups.
+    in_groups: Vec<Device>,
+}
+
+/// A device that could be mapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Device {
+    /// Its PCI address, or the name that a mediated device has in sysfs.
+    pub(crate) name: String,
+    /// BARs of the function; none of a mediated device, whose regions are not its parent's.
+    bars: [Option<Bar>; 6],
+}
+
+/// What a mapping is of, as far as it can be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    /// Exactly one, where that is certain.
+    pub(crate) devices: Vec<Device>,
+    pub(crate) place: Option<Place>,
+}
+
+/// Where in a device a mapping begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) region: u32,
+    pub(crate) offset: u64,
+    /// Physical address; `None` of a region that is no BAR in sysfs.
+    pub(crate) physical: Option<u64>,
+}
+
+#[cfg(test)]
+impl Resolved {
+    /// Of a device that nothing but its name is known of.
+    pub(crate) fn test(name: &str, place: Place) -> Self {
+        let device = Device {
+            name: name.to_owned(),
+            bars: [None; 6],
+        };
+        Self {
+            devices: vec![device],
+            place: Some(place),
+        }
+    }
+}
+
+impl OpenDevices {
+    /// The devices of what a process has open.
+    pub(crate) fn of(open: Vec<Open>) -> Self {
+        let mut devices = Self::default();
+        for Open { file, what, path } in open {
+            let node = match what {
+                What::Node(Node::Group(group)) => {
+                    devices.in_groups.extend(in_group(group));
+                    continue;
+                }
+                What::Node(Node::Device(node)) => Some(node),
+                What::Device => None,
+            };
+            let device = path.and_then(|path| Device::at(Path::new(&path)));
+            let device = device.or_else(|| Device::by_node(&node?));
+            devices.open.push((file, device));
+        }
+        devices
+    }
+
+    /// Which device, region and offset a mapping is of.
+    pub(crate) fn resolve(&self, vma: &Vma, kernel: Option<KernelVersion>) -> Resolved {
+        let mut candidates = self.candidates(vma);
+        let fitting = |device: &Device| device.fits(vma, kernel);
+        if candidates.len() > 1 {
+            // On old kernels the physical address decides, on others often the size.
+            candidates.retain(fitting);
+        }
+        let place = match candidates.as_slice() {
+            [only] => only.place(vma, kernel),
+            _ => None,
+        };
+        Resolved {
+            place: place.or_else(|| Place::encoded(vma, kernel)),
+            devices: candidates,
+        }
+    }
+
+    fn candidates(&self, vma: &Vma) -> Vec<Device> {
+        if let Some(node) = &vma.node {
+            return Device::by_node(node).into_iter().collect();
+        }
+        // Old kernels have one inode for all devices, so several files can have the mapping's.
+        let same = self.open.iter().filter(|(file, _)| *file == vma.file);
+        let same: Vec<_> = same.map(|(_, device)| device.clone()).collect();
+        let unnamed = same.is_empty() || same.contains(&None);
+        let mut candidates: Vec<_> = same.into_iter().flatten().collect();
+        if unnamed {
+            candidates.extend(self.in_groups.iter().cloned());
+        }
+        candidates.sort_by(|one, other| one.name.cmp(&other.name));
+        candidates.dedup();
+        candidates
+    }
+}
+
+/// The devices of a group that VFIO has: functions, and mediated devices, which are in groups of their own.
+fn in_group(group: u32) -> Vec<Device> {
+    members(&Path::new("/sys/kernel/iommu_groups").join(group.to_string()))
+}
+
+fn members(group: &Path) -> Vec<Device> {
+    let names = names(group.join("devices"));
+    let devices = names.iter().filter_map(|name| {
+        let function = name.parse::<Address>().ok().map(Function::at);
+        match function {
+            Some(function) => function.ok().filter(by_vfio).as_ref().map(Device::from),
+            None => Device::at(Path::new(name)),
+        }
+    });
+    devices.collect()
+}
+
+/// Whether VFIO has a function: a group can have bridges and idle functions too.
+fn by_vfio(function: &Function) -> bool {
+    let driver = function.driver().ok().flatten();
+    driver.is_some_and(|driver| driver.contains("vfio"))
+}
+
+impl From<&Function> for Device {
+    fn from(function: &Function) -> Self {
+        Self {
+            name: function.address().to_string(),
+            bars: function.bars().unwrap_or_default(),
+        }
+    }
+}
+
+impl Device {
+    /// The device of a path in sysfs that is a device's own.
+    fn at(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_str()?;
+        let function = name.parse::<Address>().ok().map(Function::at);
+        Some(match function {
+            Some(Ok(function)) => Self::from(&function),
+            _ => Self {
+                name: name.to_owned(),
+                bars: [None; 6],
+            },
+        })
+    }
+
+    /// The device of a node, such as `vfio0`.
+    fn by_node(node: &str) -> Option<Self> {
+        let device = Path::new("/sys/class/vfio-dev").join(node).join("device");
+        Self::at(&device.canonicalize().ok()?)
+    }
+
+    /// Whether a mapping could be of this device, by where it would lie.
+    pub(crate) fn fits(&self, vma: &Vma, kernel: Option<KernelVersion>) -> bool {
+        self.place(vma, kernel).is_some()
+    }
+
+    /// Where in this device a mapping would lie; `None` where it fits in no BAR.
+    fn place(&self, vma: &Vma, kernel: Option<KernelVersion>) -> Option<Place> {
+        let (region, physical) = (self.by_region(vma), self.by_physical(vma));
+        if offset_is_physical(kernel) {
+            physical.or(region)
+        } else {
+            region.or(physical)
+        }
+    }
+
+    fn by_region(&self, vma: &Vma) -> Option<Place> {
+        let (region, offset) = split(vma.offset);
+        let bar = (*self.bars.get(region as usize)?)?;
+        let place = Place {
+            region,
+            offset,
+            physical: bar.start.checked_add(offset),
+        };
+        fits(bar, offset, vma.size).then_some(place)
+    }
+
+    fn by_physical(&self, vma: &Vma) -> Option<Place> {
+        (0..).zip(self.bars).find_map(|(region, bar)| {
+            let bar = bar?;
+            let offset = vma.offset.checked_sub(bar.start)?;
+            let place = Place {
+                region,
+                offset,
+                physical: Some(vma.offset),
+            };
+            fits(bar, offset, vma.size).then_some(place)
+        })
+    }
+}
+
+impl Place {
+    /// What the offset says by itself, where it is known to be one.
+    fn encoded(vma: &Vma, kernel: Option<KernelVersion>) -> Option<Self> {
+        let (region, offset) = split(vma.offset);
+        let place = Self {
+            region,
+            offset,
+            physical: None,
+        };
+        (!offset_is_physical(kernel)).then_some(place)
+    }
+}
+
+fn split(offset: u64) -> (u32, u64) {
+    let region = u32::try_from(offset >> REGION_SHIFT).unwrap_or(u32::MAX);
+    (region, offset & ((1 << REGION_SHIFT) - 1))
+}
+
+/// A BAR below a page is mapped as a page.
+fn fits(bar: Bar, offset: u64, size: u64) -> bool {
+    let end = offset.checked_add(size);
+    end.is_some_and(|end| end <= bar.size.next_multiple_of(4 * KIB))
+}
+
+/// Linux 6.1 shows physical addresses in `maps`, 6.12 and later show offsets. Both are looked for
+/// where the device is known; this says which one is likelier.
+fn offset_is_physical(kernel: Option<KernelVersion>) -> bool {
+    kernel.is_some_and(|kernel| kernel < KernelVersion::new(6, 12, 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hugebar::leaf::GIB;
+
+    const NEW: Option<KernelVersion> = Some(KernelVersion::new(7, 3, 4));
+    const OLD: Option<KernelVersion> = Some(KernelVersion::new(6, 1, 0));
+
+    fn device(name: &str, start: u64, size: u64) -> Device {
+        let mut bars = [None; 6];
+        bars[2] = Some(Bar { start, size });
+        let name = name.to_owned();
+        Device { name, bars }
+    }
+
+    fn file(inode: u64) -> FileId {
+        let device = (0, 14);
+        FileId { device, inode }
+    }
+
+    fn mapped(offset: u64, size: u64, inode: u64) -> Vma {
+        Vma {
+            start: 0x7f00_0000_0000,
+            size,
+            offset,
+            file: file(inode),
+            node: None,
+        }
+    }
+
+    fn names(resolved: &Resolved) -> Vec<&str> {
+        resolved
+            .devices
+            .iter()
+            .map(|device| device.name.as_str())
+            .collect()
+    }
+
+    #[test]
+    fn a_mediated_device_is_not_its_parent() {
+        const UUID: &str = "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001";
+        let path = format!("/sys/devices/pci0000:00/0000:03:00.0/{UUID}");
+        let group = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(group.path().join("devices").join(UUID)).unwrap();
+        let found = [Device::at(Path::new(&path)).unwrap()];
+        for one in found.iter().chain(&members(group.path())) {
+            assert_eq!(one.name, UUID);
+            assert_eq!(one.bars, [None; 6], "its regions are not its parent's");
+        }
+        assert_eq!(members(group.path()), found);
+    }
+
+    #[test]
+    fn the_inode_names_the_device() {
+        let (one, other) = (device("one", GIB, GIB), device("other", 4 * GIB, GIB));
+        let devices = OpenDevices {
+            open: vec![(file(7), Some(one)), (file(8), Some(other))],
+            in_groups: Vec::new(),
+        };
+        let resolved = devices.resolve(&mapped((2 << 40) + 0x7000, 0x1000, 8), NEW);
+        assert_eq!(names(&resolved), ["other"]);
+        let place = Place {
+            region: 2,
+            offset: 0x7000,
+            physical: Some(4 * GIB + 0x7000),
+        };
+        assert_eq!(resolved.place, Some(place));
+    }
+
+    #[test]
+    fn one_inode_for_all_is_told_apart_by_the_physical_address() {
+        let (one, other) = (device("one", GIB, GIB), device("other", 4 * GIB, GIB));
+        let devices = OpenDevices {
+            open: vec![(file(7), None), (file(7), None)],
+            in_groups: vec![one, other],
+        };
+        let resolved = devices.resolve(&mapped(4 * GIB + 0x3000, 0x1000, 7), OLD);
+        assert_eq!(names(&resolved), ["other"]);
+        assert_eq!(
+            resolved.place.map(|place| (place.region, place.offset)),
+            Some((2, 0x3000))
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_not_guessed() {
+        let (one, other) = (device("one", GIB, GIB), device("other", 4 * GIB, GIB));
+        let devices = OpenDevices {
+            open: vec![(file(7), None)],
+            in_groups: vec![one, other],
+        };
+        let resolved = devices.resolve(&mapped(2 << 40, GIB, 7), NEW);
+        assert_eq!(names(&resolved), ["one", "other"]);
+        let place = Place {
+            region: 2,
+            offset: 0,
+            physical: None,
+        };
+        assert_eq!(resolved.place, Some(place));
+        let nobody = OpenDevices::default().resolve(&mapped(GIB, GIB, 7), OLD);
+        assert_eq!((names(&nobody).len(), nobody.place), (0, None));
+    }
+}

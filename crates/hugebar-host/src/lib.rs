@@ -1,0 +1,56 @@
+//! What a Linux host and its processes have for mapping PCI BARs with large pages.
+//!
+//! For whoever looks at a host from outside of the program that maps: the command `hugebar`, exporters of
+//! metrics, device plugins of container orchestrators, and hooks that run before a virtual machine starts.
+//! A program that maps BARs itself needs only [`hugebar`].
+//!
+//! * [`doctor`] checks the way from firmware to mapping, step by step.
+//! * [`inspect`] shows the device mappings of running processes, and the leaves that they can have.
+//! * [`procfs`] reads `/proc/PID` with a deadline and in bounded memory.
+//! * [`populate`] picks the way to populate BARs that this host has.
+//! * [`page_tables`] reads the leaves of this process from the kernel's own dump.
+//!
+//! Everything is data: codes, numbers, and facts and remedies of one line each. Nothing here opens a device,
+//! which would reset it, and nothing disturbs another process unless asked to.
+//!
+//! ```no_run
+//! use hugebar::facts::Facts;
+//! use hugebar_host::doctor::{self, Status};
+//! use hugebar_host::inspect::Inspector;
+//!
+//! # fn main() -> Result<(), hugebar_host::Error> {
+//! let facts = Facts::observe();
+//!
+//! // May a virtual machine with this device start?
+//! let function = hugebar::pci::locate("0000:01:00.0")?;
+//! let mut steps = doctor::host(&facts)?;
+//! steps.extend(doctor::device(&function, &facts)?);
+//! for step in steps.iter().filter(|step| step.status == Status::Blocker) {
+//!     println!("{}: {}", step.step, step.fact);
+//! }
+//!
+//! // Did those that run get the large pages that they could have?
+//! for process in Inspector::new(&facts)?.all()?.processes {
+//!     for mapping in process.mappings.iter().filter(|mapping| !mapping.optimal) {
+//!         println!("{} at {:#x}: {}", process.name, mapping.address, mapping.possible);
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! * `serde`: steps of the doctor serialise.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod doctor;
+mod error;
+pub mod inspect;
+pub mod page_tables;
+pub mod plain;
+pub mod populate;
+pub mod procfs;
+mod sysfs;
+
+pub use error::{Error, ErrorKind};

@@ -1,0 +1,127 @@
+//! The page tables themselves, as the kernel's page-table dump shows them (`CONFIG_PTDUMP_DEBUGFS`).
+//!
+//! Reading it disturbs nothing, unlike smaps. It walks all tables of this process.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::ops::Range;
+
+use hugebar::leaf::{LeafSizes, Leaves};
+use hugebar::mem::{MappedArea, Mapping};
+
+use crate::error::Error;
+
+/// The tables of whoever reads it (`arch/x86/mm/debug_pagetables.c`).
+const DUMP: &str = "/sys/kernel/debug/page_tables/current_user";
+
+/// The leaves that the page tables have for a mapping of this process, by the sizes of this machine.
+///
+/// # Errors
+///
+/// When `/sys/kernel/debug/page_tables/current_user` cannot be read: that takes root, debugfs and a kernel with
+/// `CONFIG_PTDUMP_DEBUGFS`.
+pub fn leaves(mapping: &Mapping, sizes: &LeafSizes) -> Result<Leaves, Error> {
+    let areas: Vec<_> = mapping.areas().iter().map(addresses).collect();
+    let dump = BufReader::new(File::open(DUMP).map_err(Error::file(DUMP))?);
+    let mut leaves = Leaves::none(sizes);
+    for line in dump.lines() {
+        if let Some(row) = parse(&line.map_err(Error::file(DUMP))?, sizes) {
+            for area in &areas {
+                leaves.add(row.leaf, row.leaves_in(area));
+            }
+        }
+    }
+    Ok(leaves)
+}
+
+fn addresses(mapped: &MappedArea) -> Range<u64> {
+    mapped.address()..mapped.address() + mapped.area.size
+}
+
+/// Neighbouring leaves of one kind.
+#[derive(Debug, PartialEq, Eq)]
+struct Row {
+    range: Range<u64>,
+    /// Size of each.
+    leaf: u64,
+}
+
+impl Row {
+    /// How many of them lie in a range of addresses.
+    fn leaves_in(&self, area: &Range<u64>) -> u64 {
+        let start = self.range.start.max(area.start);
+        let end = self.range.end.min(area.end);
+        end.saturating_sub(start) / self.leaf
+    }
+}
+
+/// A row such as `0x00007f0040000000-0x00007f0080000000  1G USR RW PCD PSE NX pud`; `None` for one that
+/// maps nothing, and for headings.
+fn parse(line: &str, sizes: &LeafSizes) -> Option<Row> {
+    let mut words = line.split_ascii_whitespace();
+    let (start, end) = words.next()?.split_once('-')?;
+    let hex = |text: &str| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok();
+    let range = hex(start)?..hex(end)?;
+    let _length = words.next()?;
+    // What is mapped for this process is a user's; the rest of a row without that is empty.
+    if words.next()? != "USR" {
+        return None;
+    }
+    let level = match words.next_back()? {
+        "pte" => 0,
+        "pmd" => 1,
+        "pud" => 2,
+        _ => return None,
+    };
+    let leaf = *sizes.as_slice().get(level)?;
+    Some(Row { range, leaf })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_a_dump() {
+        let row = |line| parse(line, &LeafSizes::X86_64);
+        let gib = 1 << 30;
+        assert_eq!(
+            row(
+                "0x00007f0040000000-0x00007f0140000000           4G USR RW     PCD         PSE     NX pud"
+            ),
+            Some(Row {
+                range: 0x7f00_4000_0000..0x7f01_4000_0000,
+                leaf: gib
+            })
+        );
+        assert_eq!(
+            row(
+                "0x00005623f750f000-0x00005623f7540000         196K USR ro                     NX pte"
+            ),
+            Some(Row {
+                range: 0x5623_f750_f000..0x5623_f754_0000,
+                leaf: 4096
+            })
+        );
+        for nothing in [
+            "---[ User Space ]---",
+            "0x0000560000000000-0x00005623c0000000         143G                               pud",
+            "0x0000000000000000-0x0000560000000000          86T                               p4d",
+            "",
+        ] {
+            assert_eq!(row(nothing), None, "{nothing}");
+        }
+    }
+
+    #[test]
+    fn rows_that_reach_beyond_an_area_count_in_part() {
+        let row = Row {
+            range: 0x1000..0x9000,
+            leaf: 0x1000,
+        };
+        assert_eq!(row.leaves_in(&(0x3000..0x5000)), 2);
+        assert_eq!(row.leaves_in(&(0x8000..0x10000)), 1);
+        assert_eq!(row.leaves_in(&(0x9000..0x10000)), 0);
+        assert_eq!(row.leaves_in(&(0..0x20000)), 8);
+    }
+}

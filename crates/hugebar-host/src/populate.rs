@@ -1,0 +1,37 @@
+//! Which of the ways to populate a device's BARs this host has.
+
+use hugebar::iommu::IommuKind;
+use hugebar::populate::Prefault;
+use hugebar::populate::{Populate, Type1};
+use hugebar::reason::{Code, Reason};
+use hugebar::vfio::{Backend, Device};
+
+/// The first way that there is: the container of the device, if it has an IOMMU that maps BARs;
+/// otherwise KVM. Where there is none, why.
+pub fn by(device: &Device) -> Result<Box<dyn Populate>, Reason> {
+    let container = device.container();
+    let type1 = container.filter(|container| container.kind() == IommuKind::Type1);
+    let refused = match type1.map(Type1::new) {
+        Some(Ok(populate)) => return Ok(Box::new(populate)),
+        Some(Err(error)) => error.fact(),
+        None => match container {
+            Some(_) => "this container maps no device memory".to_owned(),
+            None => "iommufd maps no device memory".to_owned(),
+        },
+    };
+    match Prefault::new() {
+        Ok(populate) => Ok(Box::new(populate)),
+        Err(error) => {
+            let fact = format!("{refused}, and KVM cannot stand in: {}", error.fact());
+            let kvm = "give this process /dev/kvm of Linux 6.11 or later on x86-64";
+            let remedy = match device.backend() {
+                // There is no other without an IOMMU.
+                Some(Backend::NoIommu) => format!("to count the leaves, {kvm}"),
+                _ => format!(
+                    "to count the leaves, open the device by its group and type1 (--backend type1), or {kvm}"
+                ),
+            };
+            Err(Reason::new(Code::NoPopulate, fact, remedy))
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What a process has open, by what the files are and not by what they are called.
+//!
+//! Names are worth nothing: in a mount namespace of one's own any file can lie at any path.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RawDir, StatxFlags, openat, readlinkat_raw, statx,
+};
+
+use super::process::Process;
+
+/// Which file of which file system: device number of that, and inode. `maps` shows both as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FileId {
+    pub(crate) device: (u32, u32),
+    pub(crate) inode: u64,
+}
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) id: FileId,
+    /// Of a character device, which one: major and minor number.
+    pub(crate) char_device: Option<(u32, u32)>,
+}
+
+/// A file that a process has open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Descriptor {
+    pub(crate) number: u32,
+    pub(crate) file: Identity,
+    /// Whether its link reads exactly as it was asked for.
+    pub(crate) is_named: bool,
+}
+
+impl Identity {
+    /// `statx`, by what the kernel knows without asking: a file system can leave whoever asks waiting.
+    pub(crate) fn of(dir: impl AsFd, path: &str) -> io::Result<Self> {
+        let mask = StatxFlags::TYPE | StatxFlags::INO;
+        let stat = statx(dir, path, AtFlags::STATX_DONT_SYNC, mask)?;
+        let kind = FileType::from_raw_mode(u32::from(stat.stx_mode));
+        let number = (stat.stx_rdev_major, stat.stx_rdev_minor);
+        Ok(Self {
+            id: FileId {
+                device: (stat.stx_dev_major, stat.stx_dev_minor),
+                inode: stat.stx_ino,
+            },
+            char_device: (kind == FileType::CharacterDevice).then_some(number),
+        })
+    }
+}
+
+impl Process {
+    /// Hands on each file that is open. `name` is what the kernel calls a file that has no path, such as
+    /// `anon_inode:[vfio-device]`: no link to a path can read like that, for paths begin with a slash.
+    pub(crate) fn descriptors(
+        &self,
+        name: &str,
+        mut each: impl FnMut(Descriptor) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = openat(self.dir(), "fd", flags, Mode::empty())?;
+        let mut buffer = Vec::with_capacity(1 << 13);
+        let mut entries = RawDir::new(&folder, buffer.spare_capacity_mut());
+        while let Some(entry) = entries.next() {
+            self.step()?;
+            let entry = entry?;
+            let Some(number) = entry.file_name().to_str().ok() else {
+                continue;
+            };
+            let Ok(own) = number.parse() else { continue };
+            // Closed while we look, or of a file system that does not answer to us.
+            let Ok(file) = Identity::of(&folder, number) else {
+                continue;
+            };
+            let mut link = [0; 64];
+            let length = readlinkat_raw(&folder, number, &mut link[..]).unwrap_or(0);
+            each(Descriptor {
+                number: own,
+                file,
+                is_named: link[..length] == *name.as_bytes(),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+    use crate::procfs::look;
+
+    fn own() -> Vec<Descriptor> {
+        look(std::process::id(), |process| {
+            let mut all = Vec::new();
+            process.descriptors("anon_inode:[eventpoll]", |own| {
+                all.push(own);
+                Ok(())
+            })?;
+            Ok(all)
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn files_are_what_they_are() {
+        let null = File::open("/dev/null").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        // As near as a path can come.
+        let path = folder.path().join("anon_inode:[eventpoll]");
+        let plain = File::create(&path).unwrap();
+        let of = |file: &File| {
+            let number = u32::try_from(file.as_raw_fd()).unwrap();
+            own().into_iter().find(|own| own.number == number).unwrap()
+        };
+        assert_eq!(of(&null).file.char_device, Some((1, 3)));
+        let plain = of(&plain);
+        assert_eq!(plain.file.char_device, None);
+        assert!(!plain.is_named);
+        let path = path.to_str().unwrap();
+        assert_eq!(Identity::of(rustix::fs::CWD, path).unwrap(), plain.file);
+    }
+}

@@ -1,0 +1,162 @@
+//! Looks at a process with a deadline.
+//!
+//! A read of `/proc/PID/maps` waits for the lock of the address space, which the process can hold for as long
+//! as it likes, and nothing can call such a read back. So each look has a thread of its own, which is
+//! abandoned when it takes too long; while it is there, its process is not looked at again.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::pace::Pace;
+use super::process::Process;
+
+/// How long a look may go on without getting on.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The same, once many processes have not answered: whoever makes thousands of them is to gain little.
+const IMPATIENCE: Duration = Duration::from_millis(20);
+
+/// How long a look may take that gets on.
+const MOST: Duration = Duration::from_secs(20);
+
+/// A look reads text into small buffers.
+const STACK: usize = 256 << 10;
+
+/// The processes at which an abandoned look is still waiting. It waits for what the process does, so it is gone
+/// before another process can have the number.
+static ABANDONED: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+fn abandoned() -> MutexGuard<'static, BTreeSet<u32>> {
+    ABANDONED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Looks at a process.
+///
+/// # Errors
+///
+/// What the look fails with; [`io::ErrorKind::TimedOut`] if it takes too long, or an earlier one still does.
+pub(crate) fn look<T: Send + 'static>(
+    pid: u32,
+    look: impl FnOnce(&Process) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    within(PATIENCE, MOST, pid, move |pace| {
+        look(&Process::open(pid, pace)?)
+    })
+}
+
+/// Runs a look. `patience` is shortened by each one that was abandoned.
+fn within<T: Send + 'static>(
+    patience: Duration,
+    most: Duration,
+    pid: u32,
+    look: impl FnOnce(Arc<Pace>) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let patience = {
+        let abandoned = abandoned();
+        if abandoned.contains(&pid) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let shortened = |patience: Duration, _| patience.mul_f64(0.75).max(IMPATIENCE);
+        (0..abandoned.len().min(64)).fold(patience, shortened)
+    };
+    let pace = Arc::new(Pace::default());
+    let (answer, answers) = mpsc::channel();
+    let own = Arc::clone(&pace);
+    let thread = thread::Builder::new().stack_size(STACK);
+    thread.spawn(move || {
+        // Also when the look panics.
+        let _leave = Leave(pid);
+        // Nobody listens any more when it was abandoned.
+        let _ = answer.send(look(own));
+    })?;
+    let until = Instant::now() + most;
+    let mut steps = 0;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        match answers.recv_timeout(patience.min(left)) {
+            Ok(answer) => return answer,
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(io::Error::other("the look has panicked"));
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let now = pace.steps();
+        if now == steps || left.is_zero() {
+            // The thread takes its process off the list after its answer: none is lost, and none stays.
+            let mut abandoned = abandoned();
+            if let Ok(answer) = answers.try_recv() {
+                return answer;
+            }
+            pace.abandon();
+            abandoned.insert(pid);
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        steps = now;
+    }
+}
+
+struct Leave(u32);
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        abandoned().remove(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(50);
+    const LONG: Duration = Duration::from_secs(600);
+
+    /// Numbers that no process has.
+    const SILENT: u32 = u32::MAX - 1;
+    const SLOW: u32 = u32::MAX - 2;
+
+    fn silent(error: io::Error) -> bool {
+        error.kind() == io::ErrorKind::TimedOut
+    }
+
+    #[test]
+    fn what_does_not_answer_is_abandoned_once() {
+        let (end, ended) = mpsc::channel::<()>();
+        let wait = move |_| {
+            let _ = ended.recv();
+            Ok(())
+        };
+        let began = Instant::now();
+        assert!(silent(within(SHORT, LONG, SILENT, wait).unwrap_err()));
+        assert!(began.elapsed() < LONG);
+        // Not even tried.
+        let again = within(LONG, LONG, SILENT, |_| -> io::Result<()> { panic!() });
+        assert!(silent(again.unwrap_err()));
+        drop(end);
+        while abandoned().contains(&SILENT) {
+            thread::yield_now();
+        }
+        assert_eq!(within(LONG, LONG, SILENT, |_| Ok(7)).unwrap(), 7);
+    }
+
+    #[test]
+    fn what_gets_on_has_longer_but_not_for_ever() {
+        let slow = |pace: Arc<Pace>| -> io::Result<()> {
+            loop {
+                pace.step()?;
+                thread::sleep(Duration::from_millis(1));
+            }
+        };
+        let (patience, most) = (SHORT * 10, SHORT * 20);
+        let began = Instant::now();
+        assert!(silent(within(patience, most, SLOW, slow).unwrap_err()));
+        assert!(began.elapsed() >= most);
+        // It notices that nobody waits.
+        while abandoned().contains(&SLOW) {
+            thread::yield_now();
+        }
+    }
+}

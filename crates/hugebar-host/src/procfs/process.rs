@@ -1,0 +1,108 @@
+//! A process, while it is looked at.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+
+use super::lines;
+use super::pace::Pace;
+use super::status::Status;
+
+/// The most that is read of a file that has no reason to be longer.
+const MOST_TEXT: u64 = 64 << 10;
+
+/// How much is read at a time.
+const PIECE: usize = 16 << 10;
+
+/// A process. It stays the same one even if its number is given to another.
+pub(crate) struct Process {
+    dir: OwnedFd,
+    pace: Arc<Pace>,
+}
+
+impl Process {
+    pub(super) fn open(pid: u32, pace: Arc<Pace>) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = openat(CWD, format!("/proc/{pid}"), flags, Mode::empty())?;
+        Ok(Self { dir, pace })
+    }
+
+    pub(super) fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// Says that the look has got on; an error if nobody waits for it any more.
+    pub(super) fn step(&self) -> io::Result<()> {
+        self.pace.step()
+    }
+
+    fn file(&self, name: &str) -> io::Result<Paced<'_>> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = openat(&self.dir, name, flags, Mode::empty())?;
+        Ok(Paced {
+            file: file.into(),
+            process: self,
+        })
+    }
+
+    /// A short text file, such as `status`. Names in it can be any bytes.
+    pub(crate) fn text(&self, name: &str) -> io::Result<String> {
+        let mut bytes = Vec::new();
+        self.file(name)?.take(MOST_TEXT).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Hands on the lines of a file that can be of any length.
+    pub(super) fn lines(
+        &self,
+        name: &str,
+        line: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        lines::each(BufReader::with_capacity(PIECE, self.file(name)?), line)
+    }
+
+    /// What `status` says of it.
+    pub(crate) fn status(&self) -> io::Result<Status> {
+        self.text("status").map(Status::from)
+    }
+
+    /// Its name (`comm`), which it chooses itself; empty where it is not to be had.
+    pub(crate) fn name(&self) -> String {
+        let mut name = self.text("comm").unwrap_or_default();
+        if name.ends_with('\n') {
+            name.pop();
+        }
+        name
+    }
+}
+
+/// A file of a process: each read is a step.
+struct Paced<'a> {
+    file: File,
+    process: &'a Process,
+}
+
+impl Read for Paced<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.file.read(buffer)?;
+        self.process.step()?;
+        Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::procfs::{look, pids};
+
+    #[test]
+    fn this_process_is_there() {
+        let own = std::process::id();
+        assert!(pids().unwrap().contains(&own));
+        let (name, status) = look(own, |process| Ok((process.name(), process.status()?))).unwrap();
+        assert!(!name.is_empty() && !name.contains('\n'));
+        assert!(status.effective_capabilities().is_some(), "{status:?}");
+    }
+}
