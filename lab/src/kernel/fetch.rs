@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use super::packages::{Candidate, choose};
-use super::{Kernel, Spec, lists, modules, set_up_apt};
+use super::spec::{Kernel, Spec};
+use super::{lists, modules};
 use crate::cache::Cache;
 use crate::{apt, note};
 
@@ -101,7 +102,7 @@ fn fetch(cache: &Cache, candidate: &Candidate) -> Result<Kernel> {
         "fetching Linux {release} ({} MB)",
         size.div_ceil(1_000_000)
     ));
-    let apt = set_up_apt(cache)?;
+    let apt = lists::set_up_apt(cache)?;
     cache
         .publish(&format!("kernels/{release}"), |work| {
             let (archives, tree) = (work.join("archives"), work.join("tree"));

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::build::{self, Build};
 use super::config::Options;
+use super::lists;
 use super::source::{self, Source};
-use super::{Kernel, lists, set_up_apt};
+use super::spec::Kernel;
 use crate::cache::{self, Cache};
 use crate::{apt, install, note};
 
@@ -200,7 +201,7 @@ fn fetch_package(cache: &Cache, source: &Source, into: &Path) -> Result<()> {
         size.div_ceil(1_000_000)
     ));
     let archives = cache.temporary(FOLDER)?;
-    set_up_apt(cache)?
+    lists::set_up_apt(cache)?
         .download(&[format!("{package}={version}")], archives.path())
         .with_context(|| format!("cannot fetch {package}"))?;
     for entry in fs::read_dir(archives.path())? {

@@ -4,11 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
 
 use super::packages::{self, Candidate};
-use super::set_up_apt;
 use super::source::{self, Source};
 use crate::apt::Apt;
 use crate::cache::Cache;
@@ -94,4 +93,11 @@ fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
         return None;
     }
     serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// The private apt, where kernels by version come from.
+pub(super) fn set_up_apt(cache: &Cache) -> Result<Apt> {
+    Apt::set_up(cache).context(
+        "kernels by version are packages of Debian: use --kernel host, or the path of an image with --modules",
+    )
 }

@@ -9,51 +9,29 @@ mod modules;
 mod packages;
 mod progress;
 mod source;
+mod spec;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
-use crate::apt::{self, Apt};
+use crate::apt;
 use crate::cache::Cache;
 use crate::{install, note};
 
 pub use lab::build_newest as build_lab;
 pub(crate) use modules::{load_order, read_module};
+pub use spec::Kernel;
 
-/// A kernel that the machine can boot.
-#[derive(Clone, Debug)]
-pub struct Kernel {
-    /// What `uname -r` says in it, as far as known before it runs.
-    pub release: String,
-    /// The image.
-    pub vmlinuz: PathBuf,
-    /// The folder `…/lib/modules/RELEASE`; `None` where everything is built in.
-    pub modules: Option<PathBuf>,
-}
-
-/// What a user says to name a kernel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Spec {
-    /// The newest that can be had, beginning with these numbers: all of them, if there are none.
-    Version(Vec<u32>),
-    /// Exactly this release.
-    Release(String),
-    /// The one built for the lab.
-    Lab,
-    /// The one that this host runs.
-    Host,
-    /// An image.
-    Image(PathBuf),
-}
+use spec::Spec;
 
 /// Sees to it that what getting a kernel needs is installed, as [`install::ensure_all`] does for the machine.
 ///
 /// # Errors
 /// If something is missing and was not installed.
 pub fn prepare(cache: &Cache, word: &str, yes: bool) -> Result<()> {
-    if parse(word)? == Spec::Lab && !lab::is_built(cache)? {
+    if Spec::parse(word)? == Spec::Lab && !lab::is_built(cache)? {
         install::ensure_build(yes)?;
     }
     Ok(())
@@ -64,7 +42,7 @@ pub fn prepare(cache: &Cache, word: &str, yes: bool) -> Result<()> {
 /// # Errors
 /// If the word names no kernel, or it cannot be had.
 pub fn resolve(cache: &Cache, word: &str, modules: Option<&Path>) -> Result<Kernel> {
-    let spec = parse(word)?;
+    let spec = Spec::parse(word)?;
     ensure!(
         modules.is_none() || matches!(spec, Spec::Image(_)),
         "modules can be given for a kernel image only, not for {word:?}"
@@ -79,32 +57,6 @@ pub fn resolve(cache: &Cache, word: &str, modules: Option<&Path>) -> Result<Kern
         Spec::Host => host(),
         Spec::Image(vmlinuz) => image(vmlinuz, modules),
     }
-}
-
-fn parse(word: &str) -> Result<Spec> {
-    let numbers = || word.split('.').map(|number| number.parse().ok()).collect();
-    Ok(match word {
-        "newest" => Spec::Version(Vec::new()),
-        "lab" => Spec::Lab,
-        "host" => Spec::Host,
-        _ if word.contains('/') => Spec::Image(word.into()),
-        _ => match numbers() {
-            Some(numbers) => Spec::Version(numbers),
-            None if word.starts_with(|first: char| first.is_ascii_digit()) => {
-                Spec::Release(word.into())
-            }
-            None => bail!(
-                "{word:?} is no kernel: say a version such as 6.12 or 6.12.107, newest, lab, host, or the path of an image (with a / in it)"
-            ),
-        },
-    })
-}
-
-/// The private apt, where kernels by version come from.
-fn set_up_apt(cache: &Cache) -> Result<Apt> {
-    Apt::set_up(cache).context(
-        "kernels by version are packages of Debian: use --kernel host, or the path of an image with --modules",
-    )
 }
 
 fn host() -> Result<Kernel> {
@@ -164,20 +116,6 @@ fn image(vmlinuz: &Path, modules: Option<&Path>) -> Result<Kernel> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_name_kernels() {
-        assert_eq!(parse("newest").unwrap(), Spec::Version(vec![]));
-        assert_eq!(parse("6.1").unwrap(), Spec::Version(vec![6, 1]));
-        assert_eq!(parse("6.12.107").unwrap(), Spec::Version(vec![6, 12, 107]));
-        let release = "6.12.107+deb12-cloud-amd64";
-        assert_eq!(parse(release).unwrap(), Spec::Release(release.into()));
-        assert_eq!(parse("./bzImage").unwrap(), Spec::Image("./bzImage".into()));
-        assert_eq!(parse("host").unwrap(), Spec::Host);
-        for wrong in ["", "latest", "v6.1"] {
-            assert!(parse(wrong).is_err(), "{wrong:?}");
-        }
-    }
 
     #[test]
     fn modules_go_with_an_image_only() {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::Spec;
+use super::spec::Spec;
 
 /// The flavour of kernel that is taken: small, with VFIO as modules, and with the drivers of virtual machines built in.
 const FLAVOUR: &str = "-cloud-amd64";

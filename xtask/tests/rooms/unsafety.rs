@@ -1,0 +1,90 @@
+//! Where `unsafe` may be.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use syn::visit::Visit;
+use syn::{Attribute, Meta};
+
+use super::tree::{MEMBERS, Tree, workspace};
+
+/// Folders and files that may allow it, and what for.
+const PLACES: [(&str, &str); 14] = [
+    ("crates/hugebar/src/sys", "system calls"),
+    ("crates/hugebar/src/mem", "owned addresses"),
+    (
+        "crates/hugebar/tests/census.rs",
+        "touches what it has mapped",
+    ),
+    (
+        "crates/hugebar/tests/mem/main.rs",
+        "touches what it has mapped",
+    ),
+    (
+        "crates/hugebar/tests/vfio_user.rs",
+        "descriptors of other crates",
+    ),
+    ("lab/exercise/src/carve.rs", "arenas"),
+    ("lab/exercise/src/limit.rs", "arenas"),
+    ("lab/exercise/src/iommufd.rs", "fork"),
+    ("lab/exercise/src/threads.rs", "fork"),
+    ("lab/exercise/src/kvm.rs", "a timer and its signal"),
+    ("lab/exercise/src/main.rs", "flags of prctl"),
+    ("lab/exercise/src/peers.rs", "descriptors of other crates"),
+    (
+        "lab/exercise/src/posing.rs",
+        "a mapping that nobody touches",
+    ),
+    ("lab/exercise/src/stuck.rs", "a system call that is to hang"),
+];
+
+/// Finds the attributes that allow it.
+#[derive(Default)]
+struct Allows(bool);
+
+impl<'ast> Visit<'ast> for Allows {
+    fn visit_attribute(&mut self, attribute: &'ast Attribute) {
+        let Meta::List(list) = &attribute.meta else {
+            return;
+        };
+        let allows = ["allow", "expect", "warn", "cfg_attr"];
+        let level = allows.iter().any(|name| list.path.is_ident(name));
+        self.0 |= level && list.tokens.to_string().contains("unsafe_code");
+    }
+}
+
+#[test]
+fn unsafe_is_allowed_only_where_it_is_listed() {
+    let tree = Tree::read();
+    let allowed: Vec<&PathBuf> = tree
+        .files
+        .iter()
+        .filter(|(_, parsed)| {
+            let mut allows = Allows::default();
+            allows.visit_file(parsed);
+            allows.0
+        })
+        .map(|(file, _)| file)
+        .collect();
+    let wrong = |file: &&&PathBuf| !PLACES.iter().any(|(place, _)| file.starts_with(place));
+    let wrong: Vec<_> = allowed.iter().filter(wrong).collect();
+    assert!(wrong.is_empty(), "unsafe is allowed in {wrong:#?}");
+    for (place, _) in PLACES {
+        let used = allowed.iter().any(|file| file.starts_with(place));
+        assert!(used, "{place} allows none: take it off the list");
+    }
+}
+
+/// What is not allowed is denied: by the lints of the workspace, which each member takes.
+#[test]
+fn every_crate_denies_unsafe() {
+    let text = |folder: &Path| fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+    assert!(text(&workspace()).contains("\nunsafe_code = \"deny\"\n"));
+    for member in MEMBERS {
+        let manifest = text(&workspace().join(member));
+        assert!(
+            manifest.contains("\n[lints]\nworkspace = true\n"),
+            "{member}"
+        );
+    }
+}
