@@ -10,53 +10,7 @@ mod unsafety;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use circles::Circle;
 use tree::{MEMBERS, Tree, workspace};
-
-/// Circles that are there still, and why. One that is gone has to be taken off the list.
-const KNOWN_CIRCLES: &[(&[&str], &str)] = &[
-    (
-        &[
-            "crates/hugebar/src/census/count.rs",
-            "crates/hugebar/src/census/mod.rs",
-        ],
-        "a count calls back with the progress that the census defines",
-    ),
-    (
-        &[
-            "crates/hugebar/src/kvm/guest.rs",
-            "crates/hugebar/src/kvm/populate.rs",
-        ],
-        "the machine that never runs is populated, and populating needs a machine",
-    ),
-    (
-        &[
-            "crates/hugebar/src/mem/mapping.rs",
-            "crates/hugebar/src/mem/window/mod.rs",
-        ],
-        "a mapping is made of a window, which knows the areas mapped in it by the mapping's type",
-    ),
-    (
-        &[
-            "crates/hugebar/src/vfio/container.rs",
-            "crates/hugebar/src/vfio/group.rs",
-        ],
-        "a group keeps its container, which attaches groups and closes them",
-    ),
-    (
-        &[
-            "crates/hugebar/tests/mem/access.rs",
-            "crates/hugebar/tests/mem/arena.rs",
-            "crates/hugebar/tests/mem/failures.rs",
-            "crates/hugebar/tests/mem/main.rs",
-            "crates/hugebar/tests/mem/place.rs",
-        ],
-        "the program that runs the tests also has the helpers that they share",
-    ),
-];
-
-/// Rooms that know one that is not below them, and why. As above.
-const KNOWN_CLIMBS: &[(&str, &str, &str)] = &[];
 
 /// Otherwise there would be files that nothing below looks at.
 #[test]
@@ -100,14 +54,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
 fn no_two_files_know_one_another() {
     let tree = Tree::read();
     let found = circles::find(&imports::read(&tree));
-    let known: BTreeSet<Circle> = KNOWN_CIRCLES
-        .iter()
-        .map(|(files, _)| files.iter().map(PathBuf::from).collect())
-        .collect();
-    let new: Vec<_> = found.difference(&known).collect();
-    assert!(new.is_empty(), "circles: {new:#?}");
-    let gone: Vec<_> = known.difference(&found).collect();
-    assert!(gone.is_empty(), "take off the list: {gone:#?}");
+    assert!(found.is_empty(), "circles: {found:#?}");
 }
 
 #[test]
@@ -138,15 +85,8 @@ fn rooms_know_only_those_below_them() {
         named, rooms,
         "the rooms of ARCHITECTURE.md, and those there are"
     );
-    let known: BTreeSet<_> = KNOWN_CLIMBS
-        .iter()
-        .map(|(room, other, _)| ((*room).to_owned(), (*other).to_owned()))
-        .collect();
-    let new: Vec<_> = climbs.difference(&known).collect();
     assert!(
-        new.is_empty(),
-        "rooms that know one above or beside them: {new:#?}"
+        climbs.is_empty(),
+        "rooms that know one above or beside them: {climbs:#?}"
     );
-    let gone: Vec<_> = known.difference(&climbs).collect();
-    assert!(gone.is_empty(), "take off the list: {gone:#?}");
 }

@@ -9,9 +9,30 @@ use syn::{Attribute, Meta};
 use super::tree::{MEMBERS, Tree, workspace};
 
 /// Folders and files that may allow it, and what for.
-const PLACES: [(&str, &str); 14] = [
+const PLACES: &[(&str, &str)] = &[
     ("crates/hugebar/src/sys", "system calls"),
     ("crates/hugebar/src/mem", "owned addresses"),
+    (
+        "crates/hugebar/src/populate/type1.rs",
+        "hands addresses to the kernel",
+    ),
+    (
+        "crates/hugebar/src/kvm/slots.rs",
+        "hands addresses to the kernel",
+    ),
+    (
+        "crates/hugebar/src/iommu/container.rs",
+        "declares opening without an IOMMU",
+    ),
+    (
+        "crates/hugebar/src/vfio/open.rs",
+        "declares opening without an IOMMU",
+    ),
+    (
+        "crates/hugebar-cli/src/cmd/map.rs",
+        "opening without an IOMMU, by name",
+    ),
+    ("lab/exercise/src/bar.rs", "opening without an IOMMU"),
     (
         "crates/hugebar/tests/census.rs",
         "touches what it has mapped",

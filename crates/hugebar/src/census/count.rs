@@ -10,7 +10,7 @@ use crate::populate::Populate;
 use crate::sys::process;
 
 use super::probe::{Random, Votes};
-use super::{Census, Progress};
+use super::result::{Census, Progress};
 
 /// A census under way.
 pub(super) struct Count<'a> {

@@ -15,6 +15,7 @@ use crate::plan::{Placement, Plan};
 use crate::sys::file::{self, Identity};
 use crate::sys::mm::{self, Source};
 
+use super::refused::refused;
 use super::window::leftovers::{self, Claim, Room};
 use super::{Window, to_usize};
 
@@ -318,18 +319,6 @@ fn rehearse(area: &Area, protection: ProtFlags, source: Source<'_>) -> Result<()
     };
     room.give_back();
     rehearsed
-}
-
-/// Why an area of the file was not mapped.
-pub(super) fn refused(area: &Area, errno: Errno) -> Error {
-    let error = Error::call(format!("mmap of area {area}"), errno);
-    match errno {
-        Errno::ACCESS => error.remedy("the descriptor was not opened for that"),
-        Errno::INVAL | Errno::NODEV | Errno::PERM | Errno::NXIO => error
-            .of_kind(ErrorKind::Unsupported)
-            .remedy("the driver refuses to map this part of the region"),
-        _ => error,
-    }
 }
 
 impl fmt::Debug for Mapping {

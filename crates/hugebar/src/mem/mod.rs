@@ -7,6 +7,7 @@
 mod mapping;
 mod mmio;
 mod pages;
+mod refused;
 mod register;
 mod slots;
 mod window;

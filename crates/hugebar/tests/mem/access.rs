@@ -6,8 +6,8 @@ use hugebar::layout::{Area, Layout};
 use hugebar::mem::{AccessError, MapOptions, OwnedRegister, OwnedSlot};
 use hugebar::plan::Placement;
 
+use crate::bar::{BAR, HOLE, PLACEMENTS, holed, map, map_with, plan};
 use crate::maps::{File, at};
-use crate::{BAR, HOLE, PLACEMENTS, holed, map, map_with, plan};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
     (

@@ -9,8 +9,8 @@ use hugebar::plan::{Placement, Plan};
 use hugebar::seam::record;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
+use crate::bar::{BAR, PLACEMENTS, holed, plan, whole};
 use crate::maps::{File, at, reserved};
-use crate::{BAR, PLACEMENTS, holed, plan, whole};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
     (

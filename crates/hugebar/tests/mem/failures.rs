@@ -9,8 +9,8 @@ use std::ptr::NonNull;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 use crate::arena::Arena;
+use crate::bar::{BAR, PLACEMENTS, holed, map, plan, whole};
 use crate::maps::{File, Line, at, maps, reserved};
-use crate::{BAR, PLACEMENTS, holed, map, plan, whole};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
     ("failures::every_call_of_a_mapping", every_call),

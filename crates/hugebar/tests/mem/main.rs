@@ -7,18 +7,17 @@
 
 mod access;
 mod arena;
+mod bar;
 mod failures;
 mod maps;
 mod place;
 
 use libtest_mimic::{Arguments, Trial};
 
-use hugebar::layout::Layout;
-use hugebar::leaf::{GIB, LeafSizes, MIB};
-use hugebar::mem::{MapOptions, Mapping, Window};
-use hugebar::phys::Phys;
-use hugebar::plan::{Placement, Plan};
-use maps::{File, unchanged};
+use bar::{plan, whole};
+use hugebar::mem::Window;
+use hugebar::plan::Placement;
+use maps::unchanged;
 
 fn main() {
     let tests: Vec<(&str, fn())> =
@@ -36,37 +35,3 @@ fn main() {
     arguments.test_threads = Some(1);
     libtest_mimic::run(&arguments, tests.into_iter().map(trial).collect()).exit();
 }
-
-/// What stands for a BAR: sparse, so it can be large.
-const BAR: u64 = 4 * GIB;
-/// A hole as small as a page near the start.
-const HOLE: hugebar::layout::Area = hugebar::layout::Area::new(0x6000, 0x1000);
-
-fn whole() -> Layout {
-    Layout::whole(BAR, 4096).unwrap()
-}
-
-fn holed() -> Layout {
-    whole().without(HOLE).unwrap()
-}
-
-fn plan(layout: &Layout, placement: Placement) -> Plan {
-    Plan::new(layout, Phys::Natural, &LeafSizes::X86_64, placement).unwrap()
-}
-
-fn map(file: &File, plan: &Plan) -> hugebar::Result<Mapping> {
-    map_with(file, plan, MapOptions::default())
-}
-
-fn map_with(file: &File, plan: &Plan, options: MapOptions) -> hugebar::Result<Mapping> {
-    Mapping::new(file, 0, plan, Window::reserve(plan)?, options)
-}
-
-const PLACEMENTS: [Placement; 3] = [
-    Placement::Congruent,
-    Placement::SizeAligned,
-    Placement::Plain,
-];
-
-/// Half of what a huge leaf spans: an offset that no alignment forgives.
-const ODD: u64 = MIB;

@@ -10,8 +10,8 @@ use rustix::fs::MemfdFlags;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::bar::{BAR, HOLE, ODD, PLACEMENTS, holed, map, map_with, plan, whole};
 use crate::maps::{File, at, reserved, vm_flags};
-use crate::{BAR, HOLE, ODD, PLACEMENTS, holed, map, map_with, plan, whole};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
     (

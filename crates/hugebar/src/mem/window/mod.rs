@@ -15,7 +15,7 @@ use crate::sys::fork::{Process, this_process};
 use crate::sys::maps::Backing;
 use crate::sys::mm::{self, Source};
 
-use super::mapping::refused;
+use super::refused::refused;
 use super::{check_page, to_usize};
 
 mod block;

@@ -1,0 +1,18 @@
+//! Why the kernel maps no area of a file.
+
+use rustix::io::Errno;
+
+use crate::error::{Error, ErrorKind};
+use crate::layout::Area;
+
+/// Why an area of the file was not mapped.
+pub(super) fn refused(area: &Area, errno: Errno) -> Error {
+    let error = Error::call(format!("mmap of area {area}"), errno);
+    match errno {
+        Errno::ACCESS => error.remedy("the descriptor was not opened for that"),
+        Errno::INVAL | Errno::NODEV | Errno::PERM | Errno::NXIO => error
+            .of_kind(ErrorKind::Unsupported)
+            .remedy("the driver refuses to map this part of the region"),
+        _ => error,
+    }
+}
