@@ -34,7 +34,7 @@ struct Step {
     env: Option<(&'static str, &'static str)>,
 }
 
-const CHECKS: [Step; 4] = [
+const CHECKS: [Step; 5] = [
     Step {
         name: "formatting",
         cargo: "fmt --all --check",
@@ -54,6 +54,11 @@ const CHECKS: [Step; 4] = [
         name: "documentation of private items",
         cargo: "doc --no-deps --workspace --all-features --document-private-items --quiet",
         env: Some(("RUSTDOCFLAGS", "-D warnings")),
+    },
+    Step {
+        name: "what a register costs",
+        cargo: "bench --package hugebar --bench register --quiet",
+        env: None,
     },
 ];
 

@@ -34,6 +34,10 @@ const PLACES: &[(&str, &str)] = &[
     ),
     ("lab/exercise/src/bar.rs", "opening without an IOMMU"),
     (
+        "crates/hugebar/benches/register.rs",
+        "a bare access to compare with",
+    ),
+    (
         "crates/hugebar/tests/census.rs",
         "touches what it has mapped",
     ),

@@ -1,0 +1,124 @@
+//! What an access to a register costs, beside a bare volatile one, with any number of holes in the mapping.
+//!
+//! `cargo bench -p hugebar --bench register` prints the times, and fails where a register that was checked once
+//! takes more than 1.2 times as long as the bare access.
+
+#![allow(unsafe_code, reason = "the bare access to compare with")]
+
+use std::hint::black_box;
+use std::os::fd::OwnedFd;
+use std::ptr::NonNull;
+use std::time::{Duration, Instant};
+
+use hugebar::layout::{Area, Layout};
+use hugebar::leaf::{LeafSizes, MIB};
+use hugebar::mem::{MapOptions, Mapping, Register, Window};
+use hugebar::phys::Phys;
+use hugebar::plan::{Placement, Plan};
+
+/// Bytes of the file that stands for a BAR.
+const SIZE: u64 = 4 * MIB;
+/// Where the register is: behind all holes.
+const OFFSET: u64 = SIZE - 0x1000;
+/// Accesses in a round.
+const ACCESSES: u32 = 1 << 16;
+const HOLES: [u64; 3] = [0, 1, 8];
+
+fn file() -> OwnedFd {
+    let flags = rustix::fs::MemfdFlags::CLOEXEC;
+    let file = rustix::fs::memfd_create("bar", flags).expect("memfd_create");
+    rustix::fs::ftruncate(&file, SIZE).expect("ftruncate");
+    file
+}
+
+fn map(holes: u64) -> Mapping {
+    let mut layout = Layout::whole(SIZE, 4096).expect("a region");
+    for hole in 0..holes {
+        let hole = Area::new(0x2000 + hole * 0x4000, 0x1000);
+        layout = layout.without(hole).expect("a hole");
+    }
+    let sizes = LeafSizes::X86_64;
+    let plan = Plan::new(&layout, Phys::Natural, &sizes, Placement::Congruent).expect("a plan");
+    let window = Window::reserve(&plan).expect("addresses");
+    let mapping = Mapping::new(file(), 0, &plan, window, MapOptions::default()).expect("a mapping");
+    mapping.write_u32(OFFSET, 1).expect("a register");
+    mapping
+}
+
+fn bare(address: NonNull<u32>) -> u32 {
+    let mut sum = 0_u32;
+    let address = black_box(address);
+    for _ in 0..ACCESSES {
+        // SAFETY: the address of a word in a mapping that lives as long as this is called.
+        sum = sum.wrapping_add(unsafe { address.read_volatile() });
+    }
+    sum
+}
+
+fn checked_once(register: Register<'_, u32>) -> u32 {
+    let mut sum = 0_u32;
+    let register = black_box(register);
+    for _ in 0..ACCESSES {
+        sum = sum.wrapping_add(register.read());
+    }
+    sum
+}
+
+fn checked_each_time(mapping: &Mapping) -> u32 {
+    let mut sum = 0_u32;
+    let offset = black_box(OFFSET);
+    for _ in 0..ACCESSES {
+        sum = sum.wrapping_add(mapping.read_u32(offset).unwrap_or_default());
+    }
+    sum
+}
+
+fn address(mapping: &Mapping) -> NonNull<u32> {
+    mapping.pointer(OFFSET, 4).expect("a register").cast()
+}
+
+#[divan::bench(args = HOLES, counters = [divan::counter::ItemsCount::new(ACCESSES)])]
+fn bare_volatile_read(bencher: divan::Bencher<'_, '_>, holes: u64) {
+    let mapping = map(holes);
+    bencher.bench_local(|| bare(address(&mapping)));
+}
+
+#[divan::bench(args = HOLES, counters = [divan::counter::ItemsCount::new(ACCESSES)])]
+fn register_read(bencher: divan::Bencher<'_, '_>, holes: u64) {
+    let mapping = map(holes);
+    let register = mapping.register(OFFSET).expect("a register");
+    bencher.bench_local(|| checked_once(register));
+}
+
+#[divan::bench(args = HOLES, counters = [divan::counter::ItemsCount::new(ACCESSES)])]
+fn mapping_read(bencher: divan::Bencher<'_, '_>, holes: u64) {
+    let mapping = map(holes);
+    bencher.bench_local(|| checked_each_time(&mapping));
+}
+
+/// The shortest of many rounds, by turns, so that what else the machine does falls on both.
+fn shortest(mut one: impl FnMut() -> u32, mut other: impl FnMut() -> u32) -> (Duration, Duration) {
+    let time = |body: &mut dyn FnMut() -> u32| {
+        let begin = Instant::now();
+        black_box(body());
+        begin.elapsed()
+    };
+    let rounds = (0..400).map(|_| (time(&mut one), time(&mut other)));
+    rounds.fold((Duration::MAX, Duration::MAX), |best, round| {
+        (best.0.min(round.0), best.1.min(round.1))
+    })
+}
+
+fn main() {
+    divan::main();
+    for holes in HOLES {
+        let mapping = map(holes);
+        let register = mapping.register(OFFSET).expect("a register");
+        let (bare, once) = shortest(|| bare(address(&mapping)), || checked_once(register));
+        let ratio = once.as_secs_f64() / bare.as_secs_f64();
+        println!(
+            "{holes} holes: a register takes {ratio:.2} times as long as a bare volatile read"
+        );
+        assert!(ratio <= 1.2, "{once:?} for {bare:?}");
+    }
+}
