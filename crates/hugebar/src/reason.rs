@@ -248,18 +248,14 @@ fn process(evidence: &Evidence<'_>) -> Option<Reason> {
 /// A THP policy that would give pages where the kernel asks it.
 fn policy(evidence: &Evidence<'_>) -> Option<Reason> {
     let facts = evidence.facts;
-    let (policy, remedy) = match facts.thp? {
-        policy @ ThpPolicy::Never => (policy, "set the policy to madvise"),
-        policy @ ThpPolicy::Madvise if !evidence.mapping.hinted() => {
-            let remedy = "hint with MADV_HUGEPAGE before anything touches the mapping";
-            (policy, remedy)
-        }
+    let policy = facts.thp?;
+    let remedy = match policy.allows(Some(evidence.mapping.hinted())) {
+        Some(true) => return None,
+        Some(false) if policy == ThpPolicy::Never => "set the policy to madvise",
+        Some(false) => "hint with MADV_HUGEPAGE before anything touches the mapping",
         // It is among what may have closed the gate only where the kernel is not known to leave it be.
-        policy @ ThpPolicy::Unknown if facts.asks_thp_policy() != Some(false) => (
-            policy,
-            "show this process /sys/kernel/mm/transparent_hugepage",
-        ),
-        _ => return None,
+        None if facts.asks_thp_policy() == Some(false) => return None,
+        None => "show this process /sys/kernel/mm/transparent_hugepage",
     };
     let asks = match facts.asks_thp_policy() {
         Some(false) => "seems to ask the THP policy although its version does not",

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use hugebar::pci::Function;
-use hugebar::vfio::is_vfio;
+use hugebar::vfio::{bind_commands, is_vfio};
 
 use super::step::Step;
 use crate::sysfs;
@@ -15,23 +15,7 @@ pub(super) fn step(function: &Function, driver: Option<&str>) -> Step {
         let remedy = "choose a device behind it: what the kernel itself needs is not for programs";
         return Step::blocker("driver", "the device is a bridge", remedy);
     }
-    let remedy = || {
-        let (address, device) = (function.address(), sysfs::of(function, ""));
-        let device = device.display();
-        let unbind = match driver {
-            Some(_) => format!("echo {address} > {device}driver/unbind; "),
-            None => String::new(),
-        };
-        // Without the driver the device would be left to none.
-        let load = match Path::new("/sys/bus/pci/drivers/vfio-pci").exists() {
-            true => "",
-            false => "modprobe vfio-pci; ",
-        };
-        format!(
-            "{load}echo vfio-pci > {device}driver_override; {unbind}\
-             echo {address} > /sys/bus/pci/drivers_probe"
-        )
-    };
+    let remedy = || bind_commands(function, driver);
     let mediated = mediated(&sysfs::of(function, ""));
     match driver {
         Some(driver) if is_vfio(driver) => Step::ok("driver", driver),

@@ -1,18 +1,20 @@
 //! Transparent huge pages: whether policy and process let device memory have large leaves.
 
-use hugebar::facts::{Facts, ThpDisabled, ThpPolicy};
+use hugebar::facts::{Facts, ThpDisabled, ThpGate, ThpPolicy};
 
 use super::step::Step;
+
+const STEP: &str = "thp";
 
 /// Whether the THP policy, or this process's own setting, keeps device memory to base pages.
 pub(super) fn step(facts: &Facts) -> Step {
     let Some(policy) = facts.thp else {
         let remedy = "use a kernel with CONFIG_TRANSPARENT_HUGEPAGE";
-        return Step::warning("thp", "not built in: pages only", remedy);
+        return Step::warning(STEP, "not built in: pages only", remedy);
     };
     if facts.device_leaf_sizes() != facts.leaf_sizes {
         let fact = format!("policy {policy}, of no account on a kernel of this version");
-        return Step::ok("thp", fact);
+        return Step::ok(STEP, fact);
     }
     let inherited = "which they inherit from the service manager or container runtime";
     match facts.thp_disabled {
@@ -22,53 +24,61 @@ pub(super) fn step(facts: &Facts) -> Step {
                 "start programs without that setting, {inherited}; a program can call \
                  prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0) itself"
             );
-            return Step::blocker("thp", fact, remedy);
+            return Step::blocker(STEP, fact, remedy);
         }
         ThpDisabled::ExceptAdvised => {
             let fact = "off for unhinted memory of this process (PR_THP_DISABLE_EXCEPT_ADVISED)";
             let remedy = format!(
                 "have programs hint with MADV_HUGEPAGE, or start them without that setting, {inherited}"
             );
-            return Step::warning("thp", fact, remedy);
+            return Step::warning(STEP, fact, remedy);
         }
         ThpDisabled::No => {}
     }
     let remedy = "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled";
     let release = &facts.release;
-    match (policy, facts.asks_thp_policy()) {
-        (ThpPolicy::Always, _) => Step::ok("thp", "policy always"),
-        (ThpPolicy::Madvise, None) => Step::ok(
-            "thp",
-            format!(
-                "policy madvise; if Linux {release} asks it, pages only for what is not hinted"
-            ),
+    // Programs can hint, so what counts is whether that helps.
+    match (facts.thp_gate(Some(true)), policy) {
+        (ThpGate::Closed, _) => Step::blocker(
+            STEP,
+            format!("policy {policy}, which Linux {release} asks: pages only"),
+            remedy,
         ),
-        (ThpPolicy::Unknown, None | Some(true)) => Step::warning(
-            "thp",
+        (ThpGate::Unknown, ThpPolicy::Unknown) => Step::warning(
+            STEP,
             format!("the policy cannot be read, and Linux {release} may ask it"),
             "show this process /sys/kernel/mm/transparent_hugepage",
         ),
-        (_, None) => Step::warning(
-            "thp",
+        (ThpGate::Unknown, _) => Step::warning(
+            STEP,
             format!("policy {policy}, and whether Linux {release} asks it is not known"),
             remedy,
         ),
-        (_, Some(false)) => Step::ok(
-            "thp",
-            format!("policy {policy}, which Linux {release} does not ask for device memory"),
-        ),
-        (ThpPolicy::Madvise, Some(true)) => Step::ok(
-            "thp",
-            format!(
-                "policy madvise, which Linux {release} asks: pages only for what is not hinted"
-            ),
-        ),
-        (ThpPolicy::Never, Some(true)) => Step::blocker(
-            "thp",
-            format!("policy never, which Linux {release} asks: pages only"),
-            remedy,
-        ),
+        (ThpGate::Open, ThpPolicy::Always) => Step::ok(STEP, "policy always"),
+        (ThpGate::Open, ThpPolicy::Madvise) => Step::ok(STEP, unhinted(facts)),
+        (ThpGate::Open, _) => Step::ok(STEP, not_asked(facts, policy)),
     }
+}
+
+/// What the policy `madvise` does to mappings that are not hinted.
+fn unhinted(facts: &Facts) -> String {
+    let release = &facts.release;
+    match facts.thp_gate(Some(false)) {
+        ThpGate::Open => not_asked(facts, ThpPolicy::Madvise),
+        ThpGate::Closed => {
+            format!("policy madvise, which Linux {release} asks: pages only for what is not hinted")
+        }
+        ThpGate::Unknown => {
+            format!("policy madvise; if Linux {release} asks it, pages only for what is not hinted")
+        }
+    }
+}
+
+fn not_asked(facts: &Facts, policy: ThpPolicy) -> String {
+    format!(
+        "policy {policy}, which Linux {} does not ask for device memory",
+        facts.release
+    )
 }
 
 #[cfg(test)]

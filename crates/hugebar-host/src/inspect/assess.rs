@@ -1,6 +1,6 @@
 //! What a mapping of a device in another process can have at its address, and why it cannot have more.
 
-use hugebar::facts::{Facts, ThpPolicy};
+use hugebar::facts::{Facts, ThpGate, ThpPolicy};
 use hugebar::leaf::{self, Bytes, Leaves};
 use hugebar::reason::{Code, Reason};
 
@@ -18,16 +18,6 @@ pub(crate) struct Observed<'a> {
     pub(crate) hpa: u64,
     pub(crate) thp_disabled: bool,
     pub(crate) advice: Option<Advice>,
-}
-
-/// What becomes of large leaves by the THP policy.
-enum Gate {
-    /// The policy does not concern the mapping.
-    Open,
-    /// It keeps the mapping to pages, for this reason.
-    Closed(&'static str),
-    /// It may do so: hints cannot be seen, or whether this kernel asks the policy is not known.
-    Unknown(&'static str),
 }
 
 impl Observed<'_> {
@@ -79,25 +69,12 @@ impl Observed<'_> {
     /// Whether something is known to keep it to pages, wherever it is.
     fn pages_only(&self) -> bool {
         let no_thp = self.facts.thp.is_none();
-        no_thp || self.thp_disabled || self.refused() || matches!(self.gate(), Gate::Closed(_))
+        no_thp || self.thp_disabled || self.refused() || self.gate() == ThpGate::Closed
     }
 
-    fn gate(&self) -> Gate {
-        let hinted = self.advice.map(|advice| advice.hinted);
-        let asks = self.facts.asks_thp_policy();
-        let what = match (self.facts.thp, hinted) {
-            _ if asks == Some(false) => return Gate::Open,
-            (Some(ThpPolicy::Never), _) => "pages only",
-            (Some(ThpPolicy::Madvise), Some(false)) => "it is not hinted, so pages only",
-            (Some(ThpPolicy::Madvise), None) => {
-                return Gate::Unknown("pages only unless it is hinted");
-            }
-            _ => return Gate::Open,
-        };
-        match asks {
-            Some(_) => Gate::Closed(what),
-            None => Gate::Unknown(what),
-        }
+    /// Whether the THP policy lets it have large leaves.
+    fn gate(&self) -> ThpGate {
+        self.facts.thp_gate(self.advice.map(|advice| advice.hinted))
     }
 
     fn refused(&self) -> bool {
@@ -108,13 +85,20 @@ impl Observed<'_> {
     fn policy_fact(&self, best: &Leaves, possible: &Leaves) -> Option<String> {
         let page = self.facts.leaf_sizes.base();
         let has_large = |leaves: &Leaves| largest(leaves) > Some(page);
-        let what = match self.gate() {
-            Gate::Closed(what) if has_large(best) => what,
-            Gate::Unknown(what) if has_large(possible) => what,
+        match self.gate() {
+            ThpGate::Closed if has_large(best) => {}
+            ThpGate::Unknown if has_large(possible) => {}
             _ => return None,
-        };
+        }
         let Facts { release, .. } = self.facts;
         let policy = self.facts.thp?;
+        let what = match (policy, self.advice) {
+            (ThpPolicy::Never, _) => "pages only",
+            (ThpPolicy::Madvise, Some(_)) => "it is not hinted, so pages only",
+            (ThpPolicy::Madvise, None) => "pages only unless it is hinted",
+            // What cannot be read is told by the report, which has the policy.
+            (ThpPolicy::Always | ThpPolicy::Unknown, _) => return None,
+        };
         let asks = match self.facts.asks_thp_policy() {
             Some(_) => "asks",
             None => "may ask",

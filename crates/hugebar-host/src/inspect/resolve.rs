@@ -5,6 +5,7 @@ use std::path::Path;
 use hugebar::facts::KernelVersion;
 use hugebar::leaf::KIB;
 use hugebar::pci::{Address, Bar, Function};
+use hugebar::vfio::is_vfio;
 
 use super::held::{Open, Vma, What};
 use super::nodes::Node;
@@ -140,7 +141,7 @@ fn members(group: &Path) -> Vec<Device> {
 /// Whether VFIO has a function: a group can have bridges and idle functions too.
 fn by_vfio(function: &Function) -> bool {
     let driver = function.driver().ok().flatten();
-    driver.is_some_and(|driver| driver.contains("vfio"))
+    driver.is_some_and(|driver| is_vfio(&driver))
 }
 
 impl From<&Function> for Device {

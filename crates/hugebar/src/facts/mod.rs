@@ -12,7 +12,7 @@ use crate::leaf::{KIB, LeafSizes};
 use crate::sys::process;
 
 pub use kernel::KernelVersion;
-pub use thp::{ThpDisabled, ThpPolicy};
+pub use thp::{ThpDisabled, ThpGate, ThpPolicy};
 
 /// What was observed, once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +69,20 @@ impl Facts {
             return None;
         }
         Some(kernel.asks_thp_policy())
+    }
+
+    /// Whether the THP policy lets a mapping of device memory have large leaves, by the version of this kernel.
+    /// `hinted` is whether it was hinted with `MADV_HUGEPAGE`, where that is known.
+    ///
+    /// What else can keep it to base pages is not asked here: a kernel without THP or without large leaves,
+    /// `PR_SET_THP_DISABLE`, `MADV_NOHUGEPAGE`.
+    pub fn thp_gate(&self, hinted: Option<bool>) -> ThpGate {
+        let allows = self.thp.map_or(Some(true), |policy| policy.allows(hinted));
+        match (self.asks_thp_policy(), allows) {
+            (Some(false), _) | (_, Some(true)) => ThpGate::Open,
+            (Some(true), Some(false)) => ThpGate::Closed,
+            _ => ThpGate::Unknown,
+        }
     }
 
     pub(crate) fn has_huge_device_leaves(&self) -> bool {
@@ -179,6 +193,35 @@ mod tests {
             "7.3.4+deb13-cloud-amd64",
         ] {
             assert_eq!(asks(release), Some(false), "{release}");
+        }
+    }
+
+    #[test]
+    fn the_gate_is_closed_where_the_kernel_asks_a_policy_that_says_no() {
+        use ThpGate::{Closed, Open};
+        use ThpPolicy::{Always, Madvise, Never};
+        let asks = "6.18.15";
+        let asks_not = "7.3.4";
+        let unknown = "6.17.0-8-generic";
+        for (release, thp, hinted, expected) in [
+            (asks, Some(Always), Some(false), Open),
+            (asks, Some(Never), Some(true), Closed),
+            (asks, Some(Madvise), Some(true), Open),
+            (asks, Some(Madvise), Some(false), Closed),
+            (asks, Some(Madvise), None, ThpGate::Unknown),
+            (asks, Some(ThpPolicy::Unknown), Some(true), ThpGate::Unknown),
+            (asks, None, None, Open),
+            (asks_not, Some(Never), Some(false), Open),
+            (asks_not, Some(ThpPolicy::Unknown), None, Open),
+            (unknown, Some(Never), Some(true), ThpGate::Unknown),
+            (unknown, Some(Always), None, Open),
+        ] {
+            let mut facts = Facts::observe();
+            facts.release = release.to_owned();
+            facts.kernel = KernelVersion::parse(release);
+            facts.thp = thp;
+            let gate = facts.thp_gate(hinted);
+            assert_eq!(gate, expected, "{release} {thp:?} {hinted:?}");
         }
     }
 

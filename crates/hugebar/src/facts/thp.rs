@@ -19,6 +19,17 @@ pub enum ThpPolicy {
     Unknown,
 }
 
+/// Whether the THP policy lets device memory have large leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThpGate {
+    /// It does, or this kernel does not ask it.
+    Open,
+    /// It keeps device memory to base pages.
+    Closed,
+    /// It may: whether this kernel asks it, what it is, or whether the mapping is hinted is not known.
+    Unknown,
+}
+
 /// What the memory management has in sysfs.
 const MM: &str = "/sys/kernel/mm";
 
@@ -31,6 +42,17 @@ impl ThpPolicy {
             // The kernel has the folder's parent in any case.
             Err(_) if Path::new(MM).is_dir() && !folder.exists() => None,
             Err(_) => Some(Self::Unknown),
+        }
+    }
+
+    /// Whether it lets a mapping have huge pages that is hinted with `MADV_HUGEPAGE`, or is not; `None` where it is
+    /// not known which.
+    pub fn allows(self, hinted: Option<bool>) -> Option<bool> {
+        match self {
+            Self::Always => Some(true),
+            Self::Madvise => hinted,
+            Self::Never => Some(false),
+            Self::Unknown => None,
         }
     }
 

@@ -3,9 +3,11 @@
 mod address;
 pub(crate) mod config;
 mod locate;
+mod resource;
 mod sysfs;
 
 pub use address::Address;
 pub use config::Msix;
 pub use locate::locate;
+pub use resource::Resource;
 pub use sysfs::{Bar, Function};

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use crate::error::{Error, ErrorKind, Result};
 
 use super::Address;
+use super::resource::Resource;
 
 /// Where the kernel lists PCI functions.
 pub(super) const DEVICES: &str = "/sys/bus/pci/devices";
@@ -134,12 +135,25 @@ impl Function {
         addresses.map(Self::at).collect()
     }
 
+    /// All resources by number (`resource`): BARs 0 to 5, the ROM, then the windows of a bridge; `None` for one that
+    /// is absent.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Malformed`] for a line that makes no sense.
+    pub fn resources(&self) -> Result<Vec<Option<Resource>>> {
+        let text = self.text("resource")?;
+        let parse = |line| Resource::parse(line).ok_or_else(|| self.malformed("resource", line));
+        text.lines().map(parse).collect()
+    }
+
     /// BARs 0 to 5 by number; `None` for one that is absent, an upper half, or not assigned.
     pub fn bars(&self) -> Result<[Option<Bar>; 6]> {
-        let text = self.text("resource")?;
         let mut bars = [None; 6];
-        for (bar, line) in bars.iter_mut().zip(text.lines()) {
-            *bar = parse_resource(line).ok_or_else(|| self.malformed("resource", line))?;
+        for (bar, resource) in bars.iter_mut().zip(self.resources()?) {
+            // A BAR of I/O ports is not memory.
+            let mapped = resource.filter(|own| own.is_memory() && own.has_address());
+            *bar = mapped.map(|Resource { start, size, .. }| Bar { start, size });
         }
         Ok(bars)
     }
@@ -171,23 +185,6 @@ impl Function {
     }
 }
 
-/// A line of `resource`: start, last byte and flags. All zeroes where there is nothing.
-fn parse_resource(line: &str) -> Option<Option<Bar>> {
-    // IORESOURCE_MEM and IORESOURCE_UNSET of include/linux/ioport.h: a BAR of I/O ports is not memory,
-    // and one that is not assigned has no address.
-    const MEMORY: u64 = 0x200;
-    const UNSET: u64 = 0x2000_0000;
-    let mut numbers = line
-        .split_ascii_whitespace()
-        .map(|number| u64::from_str_radix(number.strip_prefix("0x")?, 16).ok());
-    let (start, last, flags) = (numbers.next()??, numbers.next()??, numbers.next()??);
-    if flags & MEMORY == 0 || flags & UNSET != 0 || (start == 0 && last == 0) {
-        return Some(None);
-    }
-    let size = last.checked_sub(start)?.checked_add(1)?;
-    Some(Some(Bar { start, size }))
-}
-
 pub(super) fn failure(operation: &'static str, error: &io::Error) -> Error {
     Error::call(operation, Errno::from_io_error(error).unwrap_or(Errno::IO))
 }
@@ -198,34 +195,4 @@ fn names(path: &Path) -> Result<Vec<String>> {
     entries
         .map(|entry| Ok(entry.map_err(refused)?.file_name().to_string_lossy().into()))
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn resource_lines() {
-        let memory = "0x0000380000000000 0x00003800ffffffff 0x000000000014220c";
-        let bar = Bar {
-            start: 0x3800_0000_0000,
-            size: 4 << 30,
-        };
-        assert_eq!(parse_resource(memory), Some(Some(bar)));
-        let absent = "0x0000000000000000 0x0000000000000000 0x0000000000000000";
-        assert_eq!(parse_resource(absent), Some(None));
-        let ports = "0x000000000000c000 0x000000000000c01f 0x0000000000040101";
-        assert_eq!(parse_resource(ports), Some(None));
-        let unset = "0x0000000000000000 0x00000000ffffffff 0x0000000020140204";
-        assert_eq!(parse_resource(unset), Some(None));
-        for wrong in [
-            "",
-            "0x1",
-            "0x2 0x1 0x200",
-            "1 2 3",
-            "0x0 0xffffffffffffffff 0x200",
-        ] {
-            assert_eq!(parse_resource(wrong), None, "{wrong:?}");
-        }
-    }
 }

@@ -1,11 +1,13 @@
 //! VFIO devices, by group and container or by their own node and iommufd: opening them, their regions,
 //! reading and writing by `pread` and `pwrite`.
 
+mod bind;
 mod device;
 mod group;
 mod open;
 mod region;
 
+pub use bind::bind_commands;
 pub use device::Device;
 pub use group::{held_by_others, is_vfio};
 pub use open::Backend;

@@ -12,6 +12,7 @@ use crate::pci::{Address, Function};
 use crate::sys::{file, process, vfio};
 
 use super::Device;
+use super::bind::bind_commands;
 use super::device::{Home, named};
 use super::group::{self, held_by_others, is_vfio, no_interrupt_remapping, not_viable};
 
@@ -256,20 +257,23 @@ fn explain(error: Error, address: Address) -> Error {
         ErrorKind::NotFound,
         ErrorKind::Unsupported,
     ];
-    let driver = Function::at(address).and_then(|function| function.driver());
-    let operation = match driver {
-        _ if !could_be.contains(&error.kind()) => return error.on(address),
-        Ok(Some(driver)) if is_vfio(&driver) => return error.on(address),
+    if !could_be.contains(&error.kind()) {
+        return error.on(address);
+    }
+    let Ok(function) = Function::at(address) else {
+        return error.on(address);
+    };
+    let driver = function.driver();
+    let operation = match &driver {
+        Ok(Some(driver)) if is_vfio(driver) => return error.on(address),
         Ok(Some(driver)) => format!("the device is bound to {driver}, not to vfio-pci"),
         Ok(None) => "the device is bound to no driver".to_owned(),
         Err(_) => return error.on(address),
     };
+    let driver = driver.ok().flatten();
     Error::new(ErrorKind::NotBound, operation)
         .on(address)
-        .remedy(format!(
-            "bind it: write vfio-pci to driver_override in /sys/bus/pci/devices/{address}, unbind \
-             it there, and write its address to /sys/bus/pci/drivers_probe"
-        ))
+        .remedy(bind_commands(&function, driver.as_deref()))
 }
 
 fn bind_failed(errno: Errno, address: Option<Address>) -> Error {
