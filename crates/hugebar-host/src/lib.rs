@@ -46,9 +46,9 @@
 
 pub mod doctor;
 mod error;
+pub mod escape;
 pub mod inspect;
 pub mod page_tables;
-pub mod plain;
 pub mod populate;
 pub mod procfs;
 mod sysfs;

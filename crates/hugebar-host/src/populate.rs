@@ -8,7 +8,7 @@ use hugebar::vfio::{Backend, Device};
 
 /// The first way that there is: the container of the device, if it has an IOMMU that maps BARs;
 /// otherwise KVM. Where there is none, why.
-pub fn by(device: &Device) -> Result<Box<dyn Populate>, Reason> {
+pub fn for_device(device: &Device) -> Result<Box<dyn Populate>, Reason> {
     let container = device.container();
     let type1 = container.filter(|container| container.kind() == IommuKind::Type1);
     let refused = match type1.map(Type1::new) {

@@ -5,8 +5,8 @@ use hugebar::facts::Facts;
 use hugebar::pci::{self, Address};
 use hugebar::reason::Code;
 use hugebar::verdict::reaches;
+use hugebar_host::escape::Escaped;
 use hugebar_host::inspect::{Inspection, Inspector, Mapping};
-use hugebar_host::plain::Plain;
 use hugebar_host::procfs;
 
 use super::require;
@@ -24,7 +24,7 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Answer, Failure> {
         inspector = inspector.reading_smaps(|pid, name| {
             render::warn(format_args!(
                 "reading smaps takes away the 1 GiB leaves of process {pid} ({})",
-                Plain(name)
+                Escaped(name)
             ));
         });
     }

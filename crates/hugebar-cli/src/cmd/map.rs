@@ -39,7 +39,7 @@ pub(crate) fn run(args: &MapArgs) -> Result<Answer, Failure> {
         args,
         address,
         facts: &facts,
-        populate: populate::by(&device),
+        populate: populate::for_device(&device),
         device,
         driver: function.driver()?,
         stop: &stop,

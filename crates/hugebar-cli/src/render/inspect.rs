@@ -9,8 +9,8 @@ use serde::Serialize;
 use hugebar::facts::Facts;
 use hugebar::leaf::{Bytes, Leaves};
 use hugebar::reason::Reason;
+use hugebar_host::escape::Escaped;
 use hugebar_host::inspect::{Advice, Inspection, Mapping, Process};
-use hugebar_host::plain::Plain;
 use hugebar_host::procfs;
 
 use super::print::VERSION;
@@ -183,16 +183,16 @@ impl fmt::Display for InspectReport<'_> {
 
 impl fmt::Display for ProcessReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "process {}  {}", self.pid, Plain(self.name))?;
+        writeln!(f, "process {}  {}", self.pid, Escaped(self.name))?;
         writeln!(f, "{}", self.table())?;
-        let mut told = Vec::new();
+        let mut shown = Vec::new();
         for mapping in &self.mappings {
             for reason in mapping.reasons {
-                // One cause for many mappings is told once.
+                // One cause for many mappings is shown once.
                 let line = reason.to_string();
-                if !told.contains(&line) {
+                if !shown.contains(&line) {
                     writeln!(f, "  {line}")?;
-                    told.push(line);
+                    shown.push(line);
                 }
             }
         }

@@ -1,13 +1,13 @@
 //! JSON that can be shown on a terminal as it is.
 
-use hugebar_host::plain::is_plain;
+use hugebar_host::escape::is_printable;
 
 /// A JSON document with the same characters as `\u202e`: it says the same, and can be shown.
 pub(super) fn shown(document: &str) -> String {
     let mut shown = String::with_capacity(document.len());
     for c in document.chars() {
         // Outside of strings there are none of these but line ends.
-        if is_plain(c) || c == '\n' {
+        if is_printable(c) || c == '\n' {
             shown.push(c);
             continue;
         }

@@ -9,10 +9,10 @@ use hugebar::pci::Function;
 
 use super::step::Step;
 use crate::error::Error;
-use crate::inspect::held::{self, Open, Vma, What};
+use crate::escape::Escaped;
+use crate::inspect::held::{self, FileKind, OpenFile, Vma};
 use crate::inspect::nodes::{Node, Nodes};
 use crate::inspect::resolve::{Device, OpenDevices};
-use crate::plain::Plain;
 use crate::procfs::{self, look};
 
 const STEP: &str = "open";
@@ -71,25 +71,25 @@ pub(super) fn step(
             Held::Perhaps => &mut holders.perhaps,
         };
         let name = look(pid, |process| Ok(process.name())).unwrap_or_default();
-        list.push(format!("process {pid} ({})", Plain(&name)));
+        list.push(format!("process {pid} ({})", Escaped(&name)));
     }
     Ok(holders.step())
 }
 
 impl Holders {
     fn step(&self) -> Step {
-        let told = [
+        let found = [
             (&self.open, "open"),
             (&self.mapped, "mapped, though no longer open"),
         ];
-        let told: Vec<_> = told
+        let found: Vec<_> = found
             .into_iter()
             .filter(|(names, _)| !names.is_empty())
             .map(|(names, how)| format!("{} has it {how}", names.join(", ")))
             .collect();
-        if !told.is_empty() {
+        if !found.is_empty() {
             let remedy = "end it, or have it close and unmap the device";
-            return Step::blocker(STEP, told.join("; "), remedy);
+            return Step::blocker(STEP, found.join("; "), remedy);
         }
         if !self.perhaps.is_empty() {
             let names = self.perhaps.join(", ");
@@ -172,15 +172,15 @@ impl Wanted {
     }
 
     /// By the node, or a device file whose group is closed already.
-    fn is_open(&self, own: &Open) -> bool {
+    fn is_open(&self, own: &OpenFile) -> bool {
         let path = own
             .path
             .as_deref()
             .and_then(|path| Path::new(path).file_name());
-        match &own.what {
-            What::Node(Node::Group(group)) => *group == self.group,
-            What::Node(Node::Device(name)) => self.node.as_ref() == Some(name),
-            What::Device => path.is_some_and(|name| name == self.device.name.as_str()),
+        match &own.kind {
+            FileKind::Node(Node::Group(group)) => *group == self.group,
+            FileKind::Node(Node::Device(name)) => self.node.as_ref() == Some(name),
+            FileKind::Device => path.is_some_and(|name| name == self.device.name.as_str()),
         }
     }
 

@@ -8,23 +8,23 @@ use super::nodes::{Node, Nodes};
 use crate::procfs::{self, FileId, Process};
 
 /// What the kernel calls the file of a device that was opened by its group.
-const BY_GROUP: &str = "anon_inode:[vfio-device]";
+const DEVICE_INODE_NAME: &str = "anon_inode:[vfio-device]";
 
 /// `O_PATH` on all architectures that VFIO is on, as `flags` in `fdinfo` shows it.
 const O_PATH: u32 = 0o10_000_000;
 
 /// A file of VFIO that a process has open.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Open {
+pub(crate) struct OpenFile {
     pub(crate) file: FileId,
-    pub(crate) what: What,
+    pub(crate) kind: FileKind,
     /// The device's path in sysfs, where the kernel tells it (Linux 7.3 does).
     pub(crate) path: Option<String>,
 }
 
 /// What kind of file it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum What {
+pub(crate) enum FileKind {
     /// A group's node, or a device's own.
     Node(Node),
     /// A device that was opened by its group.
@@ -47,13 +47,13 @@ pub(crate) struct Vma {
 }
 
 /// The files of VFIO that a process has open.
-pub(crate) fn open(process: &Process, nodes: &Nodes) -> io::Result<Vec<Open>> {
+pub(crate) fn open(process: &Process, nodes: &Nodes) -> io::Result<Vec<OpenFile>> {
     let mut found = Vec::new();
-    process.descriptors(BY_GROUP, |own| {
+    process.descriptors(DEVICE_INODE_NAME, |own| {
         let node = nodes.of(own.file).cloned();
-        let what = match node.map(What::Node) {
-            Some(what) => what,
-            None if own.is_named => What::Device,
+        let kind = match node.map(FileKind::Node) {
+            Some(kind) => kind,
+            None if own.is_named => FileKind::Device,
             None => return Ok(()),
         };
         // Closed while we look.
@@ -63,9 +63,9 @@ pub(crate) fn open(process: &Process, nodes: &Nodes) -> io::Result<Vec<Open>> {
         if is_path_only(&info) {
             return Ok(());
         }
-        found.push(Open {
+        found.push(OpenFile {
             file: own.file.id,
-            what,
+            kind,
             path: procfs::field(&info, "vfio-device-syspath").map(str::to_owned),
         });
         Ok(())
@@ -81,15 +81,15 @@ fn is_path_only(info: &str) -> bool {
 }
 
 /// The mappings of VFIO devices, in the order of their addresses. `open` is what the process has open.
-pub(crate) fn mapped(process: &Process, nodes: &Nodes, open: &[Open]) -> io::Result<Vec<Vma>> {
+pub(crate) fn mapped(process: &Process, nodes: &Nodes, open: &[OpenFile]) -> io::Result<Vec<Vma>> {
     let device = |node: &Node| match node {
         Node::Device(name) => Some(name.clone()),
         Node::Group(_) => None,
     };
-    // What each file is, as far as it was asked: the device's node, or nothing of VFIO.
+    // The device of each file, as far as it was asked: the device's node, or nothing of VFIO.
     let mut known: BTreeMap<FileId, Option<String>> = BTreeMap::new();
     for own in open {
-        if let What::Node(node) = &own.what {
+        if let FileKind::Node(node) = &own.kind {
             known.insert(own.file, device(node));
         }
     }
@@ -108,7 +108,7 @@ pub(crate) fn mapped(process: &Process, nodes: &Nodes, open: &[Open]) -> io::Res
             node,
         };
         // No path can read like that, for paths begin with a slash.
-        if mapped.name == BY_GROUP.as_bytes() {
+        if mapped.name == DEVICE_INODE_NAME.as_bytes() {
             found.push(vma(None));
             return Ok(());
         }

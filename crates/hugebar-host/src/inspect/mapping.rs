@@ -25,7 +25,7 @@ pub struct Inspection {
 pub struct Process {
     /// Its id.
     pub pid: u32,
-    /// Its name (`comm`), which it chooses itself: show it by [`crate::plain::Plain`].
+    /// Its name (`comm`), which it chooses itself: show it by [`crate::escape::Escaped`].
     pub name: String,
     /// Whether transparent huge pages are off for it (`PR_SET_THP_DISABLE`); `None` where the kernel does not
     /// tell.

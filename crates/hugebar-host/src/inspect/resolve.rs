@@ -7,7 +7,7 @@ use hugebar::leaf::KIB;
 use hugebar::pci::{Address, Bar, Function};
 use hugebar::vfio::is_vfio;
 
-use super::held::{Open, Vma, What};
+use super::held::{FileKind, OpenFile, Vma};
 use super::nodes::Node;
 use crate::procfs::FileId;
 use crate::sysfs::names;
@@ -67,16 +67,16 @@ impl Resolved {
 
 impl OpenDevices {
     /// The devices of what a process has open.
-    pub(crate) fn of(open: Vec<Open>) -> Self {
+    pub(crate) fn of(open: Vec<OpenFile>) -> Self {
         let mut devices = Self::default();
-        for Open { file, what, path } in open {
-            let node = match what {
-                What::Node(Node::Group(group)) => {
+        for OpenFile { file, kind, path } in open {
+            let node = match kind {
+                FileKind::Node(Node::Group(group)) => {
                     devices.in_groups.extend(in_group(group));
                     continue;
                 }
-                What::Node(Node::Device(node)) => Some(node),
-                What::Device => None,
+                FileKind::Node(Node::Device(node)) => Some(node),
+                FileKind::Device => None,
             };
             let device = path.and_then(|path| Device::at(Path::new(&path)));
             let device = device.or_else(|| Device::by_node(&node?));

@@ -11,17 +11,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::pace::Pace;
 use super::process::Process;
+use super::progress::Progress;
 
 /// How long a look may go on without getting on.
-const PATIENCE: Duration = Duration::from_secs(3);
+const STALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The same, once many processes have not answered: whoever makes thousands of them is to gain little.
-const IMPATIENCE: Duration = Duration::from_millis(20);
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// How long a look may take that gets on.
-const MOST: Duration = Duration::from_secs(20);
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A look reads text into small buffers.
 const STACK: usize = 256 << 10;
@@ -43,33 +43,33 @@ pub(crate) fn look<T: Send + 'static>(
     pid: u32,
     look: impl FnOnce(&Process) -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    within(PATIENCE, MOST, pid, move |pace| {
-        look(&Process::open(pid, pace)?)
+    within(STALL_TIMEOUT, TOTAL_TIMEOUT, pid, move |progress| {
+        look(&Process::open(pid, progress)?)
     })
 }
 
-/// Runs a look. `patience` is shortened by each one that was abandoned.
+/// Runs a look. `stall` is shortened by each one that was abandoned.
 fn within<T: Send + 'static>(
-    patience: Duration,
+    stall: Duration,
     most: Duration,
     pid: u32,
-    look: impl FnOnce(Arc<Pace>) -> io::Result<T> + Send + 'static,
+    look: impl FnOnce(Arc<Progress>) -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    let patience = {
+    let stall = {
         let abandoned = abandoned();
         if abandoned.contains(&pid) {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        let shortened = |patience: Duration, _| patience.mul_f64(0.75).max(IMPATIENCE);
-        (0..abandoned.len().min(64)).fold(patience, shortened)
+        let shortened = |stall: Duration, _| stall.mul_f64(0.75).max(SHORTEST_TIMEOUT);
+        (0..abandoned.len().min(64)).fold(stall, shortened)
     };
-    let pace = Arc::new(Pace::default());
+    let progress = Arc::new(Progress::default());
     let (answer, answers) = mpsc::channel();
-    let own = Arc::clone(&pace);
+    let own = Arc::clone(&progress);
     let thread = thread::Builder::new().stack_size(STACK);
     thread.spawn(move || {
         // Also when the look panics.
-        let _leave = Leave(pid);
+        let _remove = RemoveOnDrop(pid);
         // Nobody listens any more when it was abandoned.
         let _ = answer.send(look(own));
     })?;
@@ -77,21 +77,21 @@ fn within<T: Send + 'static>(
     let mut steps = 0;
     loop {
         let left = until.saturating_duration_since(Instant::now());
-        match answers.recv_timeout(patience.min(left)) {
+        match answers.recv_timeout(stall.min(left)) {
             Ok(answer) => return answer,
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(io::Error::other("the look has panicked"));
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
-        let now = pace.steps();
+        let now = progress.steps();
         if now == steps || left.is_zero() {
             // The thread takes its process off the list after its answer: none is lost, and none stays.
             let mut abandoned = abandoned();
             if let Ok(answer) = answers.try_recv() {
                 return answer;
             }
-            pace.abandon();
+            progress.abandon();
             abandoned.insert(pid);
             return Err(io::ErrorKind::TimedOut.into());
         }
@@ -99,9 +99,9 @@ fn within<T: Send + 'static>(
     }
 }
 
-struct Leave(u32);
+struct RemoveOnDrop(u32);
 
-impl Drop for Leave {
+impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
         abandoned().remove(&self.0);
     }
@@ -144,15 +144,15 @@ mod tests {
 
     #[test]
     fn what_gets_on_has_longer_but_not_for_ever() {
-        let slow = |pace: Arc<Pace>| -> io::Result<()> {
+        let slow = |progress: Arc<Progress>| -> io::Result<()> {
             loop {
-                pace.step()?;
+                progress.step()?;
                 thread::sleep(Duration::from_millis(1));
             }
         };
-        let (patience, most) = (SHORT * 10, SHORT * 20);
+        let (stall, most) = (SHORT * 10, SHORT * 20);
         let began = Instant::now();
-        assert!(silent(within(patience, most, SLOW, slow).unwrap_err()));
+        assert!(silent(within(stall, most, SLOW, slow).unwrap_err()));
         assert!(began.elapsed() >= most);
         // It notices that nobody waits.
         while abandoned().contains(&SLOW) {

@@ -11,8 +11,8 @@ mod fd;
 mod lines;
 mod look;
 mod maps;
-mod pace;
 mod process;
+mod progress;
 mod status;
 mod view;
 

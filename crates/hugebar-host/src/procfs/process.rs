@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::lines;
-use super::pace::Pace;
+use super::progress::Progress;
 use super::status::Status;
 
 /// The most that is read of a file that has no reason to be longer.
@@ -20,14 +20,14 @@ const PIECE: usize = 16 << 10;
 /// A process. It stays the same one even if its number is given to another.
 pub(crate) struct Process {
     dir: OwnedFd,
-    pace: Arc<Pace>,
+    progress: Arc<Progress>,
 }
 
 impl Process {
-    pub(super) fn open(pid: u32, pace: Arc<Pace>) -> io::Result<Self> {
+    pub(super) fn open(pid: u32, progress: Arc<Progress>) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = openat(CWD, format!("/proc/{pid}"), flags, Mode::empty())?;
-        Ok(Self { dir, pace })
+        Ok(Self { dir, progress })
     }
 
     pub(super) fn dir(&self) -> BorrowedFd<'_> {
@@ -36,13 +36,13 @@ impl Process {
 
     /// Says that the look has got on; an error if nobody waits for it any more.
     pub(super) fn step(&self) -> io::Result<()> {
-        self.pace.step()
+        self.progress.step()
     }
 
-    fn file(&self, name: &str) -> io::Result<Paced<'_>> {
+    fn file(&self, name: &str) -> io::Result<Watched<'_>> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let file = openat(&self.dir, name, flags, Mode::empty())?;
-        Ok(Paced {
+        Ok(Watched {
             file: file.into(),
             process: self,
         })
@@ -80,12 +80,12 @@ impl Process {
 }
 
 /// A file of a process: each read is a step.
-struct Paced<'a> {
+struct Watched<'a> {
     file: File,
     process: &'a Process,
 }
 
-impl Read for Paced<'_> {
+impl Read for Watched<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.file.read(buffer)?;
         self.process.step()?;

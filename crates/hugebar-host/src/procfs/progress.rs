@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How a look gets on.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct Progress {
     steps: AtomicU64,
     abandoned: AtomicBool,
 }
 
-impl Pace {
+impl Progress {
     /// How many steps there were.
     pub(super) fn steps(&self) -> u64 {
         self.steps.load(Ordering::Relaxed)
@@ -41,11 +41,11 @@ mod tests {
 
     #[test]
     fn steps_are_refused_once_nobody_waits() {
-        let pace = Pace::default();
-        assert!(pace.step().is_ok());
-        assert_eq!(pace.steps(), 1);
-        pace.abandon();
-        let refused = pace.step().unwrap_err();
+        let progress = Progress::default();
+        assert!(progress.step().is_ok());
+        assert_eq!(progress.steps(), 1);
+        progress.abandon();
+        let refused = progress.step().unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
     }
 }

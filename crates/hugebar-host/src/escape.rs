@@ -1,4 +1,4 @@
-//! Text that somebody else chose, such as the name of a process, as a terminal may be given it.
+//! Text that somebody else chose, such as the name of a process, safe to show on a terminal.
 
 use std::fmt::{self, Write};
 
@@ -8,12 +8,12 @@ const BLANK: [char; 5] = ['\u{115f}', '\u{1160}', '\u{3164}', '\u{ffa0}', '\u{28
 /// Shows text without what a terminal would obey, and what nobody would see: control characters, marks of
 /// writing direction, characters without width and the like become `\u{202e}`.
 #[derive(Clone, Copy, Debug)]
-pub struct Plain<'a>(pub &'a str);
+pub struct Escaped<'a>(pub &'a str);
 
-impl fmt::Display for Plain<'_> {
+impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.chars().try_for_each(|c| {
-            if is_plain(c) {
+            if is_printable(c) {
                 f.write_char(c)
             } else if BLANK.contains(&c) {
                 write!(f, "{}", c.escape_unicode())
@@ -25,7 +25,7 @@ impl fmt::Display for Plain<'_> {
 }
 
 /// Whether a character is seen, and does nothing else.
-pub fn is_plain(c: char) -> bool {
+pub fn is_printable(c: char) -> bool {
     // What Rust would not print as it is, but for what it would quote.
     let shown = c.escape_debug().len() == 1 || matches!(c, '\'' | '"' | '\\');
     shown && !BLANK.contains(&c)
@@ -52,8 +52,8 @@ mod tests {
             ),
             ("\u{e0041}\u{fe0f}\u{34f}", "\\u{e0041}\\u{fe0f}\\u{34f}"),
         ] {
-            assert_eq!(Plain(text).to_string(), shown);
+            assert_eq!(Escaped(text).to_string(), shown);
         }
-        assert_eq!(Plain("\u{3164}").to_string(), "\\u{3164}");
+        assert_eq!(Escaped("\u{3164}").to_string(), "\\u{3164}");
     }
 }
