@@ -31,7 +31,7 @@ pub(crate) fn read(tree: &Tree) -> Imports {
     let mut imports = Imports::new();
     for (module, content) in &tree.modules {
         let mut paths = Paths::default();
-        for item in content.items.iter().filter(|item| !is_module(item)) {
+        for item in content.items.iter().filter(|item| counts(item)) {
             paths.visit_item(item);
         }
         let aliases = names.aliases.get(module).into_iter().flatten();
@@ -51,8 +51,16 @@ pub(crate) fn read(tree: &Tree) -> Imports {
     imports
 }
 
-fn is_module(item: &Item) -> bool {
-    matches!(item, Item::Mod(_))
+/// Whether an item is read: modules are read by themselves, and what is compiled for tests alone does not count.
+fn counts(item: &Item) -> bool {
+    let attributes = match item {
+        Item::Mod(_) => return false,
+        Item::Fn(item) => &item.attrs,
+        Item::Impl(item) => &item.attrs,
+        Item::Use(item) => &item.attrs,
+        _ => return true,
+    };
+    !is_for_tests(attributes)
 }
 
 /// All names that stand for others.
@@ -69,7 +77,7 @@ impl<'a> Names<'a> {
         };
         for (module, content) in &tree.modules {
             let mut found = Uses::default();
-            for item in content.items.iter().filter(|item| !is_module(item)) {
+            for item in content.items.iter().filter(|item| counts(item)) {
                 found.visit_item(item);
             }
             let aliases = found.found.into_iter().map(|alias| Alias {
@@ -221,22 +229,8 @@ impl Uses {
 
 impl<'ast> Visit<'ast> for Uses {
     fn visit_item_use(&mut self, own: &'ast ItemUse) {
-        if !is_for_tests(&own.attrs) {
-            let is_passed_on = !matches!(own.vis, Visibility::Inherited);
-            self.tree(&[], &own.tree, is_passed_on);
-        }
-    }
-
-    fn visit_item_fn(&mut self, own: &'ast syn::ItemFn) {
-        if !is_for_tests(&own.attrs) {
-            visit::visit_item_fn(self, own);
-        }
-    }
-
-    fn visit_item_impl(&mut self, own: &'ast syn::ItemImpl) {
-        if !is_for_tests(&own.attrs) {
-            visit::visit_item_impl(self, own);
-        }
+        let is_passed_on = !matches!(own.vis, Visibility::Inherited);
+        self.tree(&[], &own.tree, is_passed_on);
     }
 }
 
@@ -295,17 +289,5 @@ impl<'ast> Visit<'ast> for Paths {
     fn visit_macro(&mut self, own: &'ast Macro) {
         self.tokens(own.tokens.clone());
         visit::visit_macro(self, own);
-    }
-
-    fn visit_item_fn(&mut self, own: &'ast syn::ItemFn) {
-        if !is_for_tests(&own.attrs) {
-            visit::visit_item_fn(self, own);
-        }
-    }
-
-    fn visit_item_impl(&mut self, own: &'ast syn::ItemImpl) {
-        if !is_for_tests(&own.attrs) {
-            visit::visit_item_impl(self, own);
-        }
     }
 }
