@@ -215,8 +215,8 @@ impl Container {
             return Ok(Vec::new());
         }
         let chain = caps::chain(&answer, size_of::<IommuInfo>(), info.cap_offset);
-        let chain = chain.map_err(|error| error.on(NODE))?;
-        let Some(list) = chain.iter().find(|raw| raw.id == abi::CAP_IOVA_RANGE) else {
+        let list = chain.and_then(|chain| caps::only(&chain, abi::CAP_IOVA_RANGE, 1));
+        let Some(list) = list.map_err(|error| error.on(NODE))? else {
             return Ok(Vec::new());
         };
         let pairs = caps::pairs(list.body).map_err(|error| error.on(NODE))?;

@@ -60,6 +60,9 @@ pub(super) use requests;
 /// An answer of more than this is not believed: no driver has capabilities of that size.
 const LARGEST_INFO: u32 = 1 << 20;
 
+/// A driver that wants more room each time is asked no more often than this.
+const MOST_TRIES: usize = 8;
+
 /// A request that takes a number.
 pub(super) fn number(fd: BorrowedFd<'_>, request: Request<Number>, argument: u32) -> Result<c_int> {
     // SAFETY: the request takes no pointer.
@@ -79,7 +82,8 @@ pub(super) fn update<A: FromBytes + IntoBytes>(
 }
 
 /// A request whose struct is followed by capabilities: asks with as much room as the last answer
-/// wanted (`argsz`), until that suffices. The struct and all bytes of the last answer.
+/// wanted (`argsz`), until that suffices; a bounded number of times. The struct and all bytes of the last
+/// answer.
 ///
 /// Some vGPU drivers fill the base fields only when there is room for the capabilities, so the last
 /// answer is the one that counts.
@@ -93,7 +97,10 @@ where
     A: FromBytes + IntoBytes + Immutable + KnownLayout,
 {
     let mut size = argsz::<A>();
-    while size <= LARGEST_INFO {
+    for _ in 0..MOST_TRIES {
+        if size > LARGEST_INFO {
+            break;
+        }
         // Words, for the alignment that the struct needs.
         let mut answer = vec![0_u64; (size as usize).div_ceil(8)];
         let bytes = answer.as_mut_slice().as_mut_bytes();

@@ -76,10 +76,9 @@ impl Region {
             (_, 0) => return Err(caps::malformed("capabilities that are nowhere".to_owned())),
             (_, first) => first,
         };
-        let capabilities = caps::chain(answer, size_of::<RegionInfo>(), first)?
-            .iter()
-            .map(capability)
-            .collect::<Result<Vec<_>>>()?;
+        let chain = caps::chain(answer, size_of::<RegionInfo>(), first)?;
+        caps::only(&chain, abi::CAP_SPARSE_MMAP, 1)?;
+        let capabilities = chain.iter().map(capability).collect::<Result<Vec<_>>>()?;
         let flags = RegionFlags::from_bits_retain(info.flags);
         let layout = match flags.contains(RegionFlags::MMAP) {
             true => layout(info.size, &capabilities, msix, page)?,

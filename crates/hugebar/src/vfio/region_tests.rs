@@ -235,10 +235,85 @@ fn broken_chains_are_errors() {
     );
 }
 
+/// 256 KiB in which each header is also an area of the lists before it.
+fn overlapping() -> Answer {
+    let mut answer = Answer::new(SIZE);
+    // Header, then the count and what is reserved behind it, which is where the next header starts.
+    let step = 16;
+    let end = 256 << 10;
+    answer.info.flags |= abi::REGION_CAPS;
+    answer.info.cap_offset = u32::try_from(answer.bytes.len()).unwrap();
+    while answer.bytes.len() + step <= end {
+        let next = u32::try_from(answer.bytes.len() + step).unwrap();
+        let left = (end - answer.bytes.len()) / 16 - 1;
+        answer.bytes.extend(abi::CAP_SPARSE_MMAP.to_ne_bytes());
+        answer.bytes.extend(1_u16.to_ne_bytes());
+        answer.bytes.extend(next.to_ne_bytes());
+        answer
+            .bytes
+            .extend(u32::try_from(left).unwrap().to_ne_bytes());
+        answer.bytes.extend(0_u32.to_ne_bytes());
+    }
+    answer
+}
+
+#[test]
+fn capabilities_that_overlap_are_refused() {
+    let answer = overlapping();
+    assert_eq!(answer.bytes.len(), 256 << 10);
+    let error = answer.parse(None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Malformed);
+    // The same with a chain short enough to be followed: each list reaches into the next capability.
+    let at = answer.info.cap_offset as usize + 16 * (caps::MOST - 1);
+    let mut shorter = overlapping();
+    shorter.bytes[at + 4..at + 8].fill(0);
+    let error = shorter.parse(None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
+    // One header inside another.
+    let mut inside = Answer::new(SIZE).cap(9, &[0; 8]);
+    inside.link(inside.info.cap_offset + 4);
+    let error = inside.parse(None).unwrap_err();
+    assert!(error.to_string().contains("overlaps another"), "{error}");
+}
+
+#[test]
+fn one_list_of_areas_and_a_bounded_chain() {
+    let list = [area(0, 0x1000)];
+    let two = Answer::new(SIZE).sparse(&list).sparse(&list);
+    let error = two.parse(None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Malformed);
+    assert!(error.to_string().contains("comes twice"), "{error}");
+    let many = |count| (0..count).fold(Answer::new(SIZE), |answer, _| answer.cap(9, &[]));
+    assert_eq!(
+        many(caps::MOST).parse(None).unwrap().capabilities().len(),
+        caps::MOST
+    );
+    let error = many(caps::MOST + 1).parse(None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Malformed);
+}
+
+#[test]
+fn a_chain_may_go_backwards() {
+    // The list comes first in the answer and last in the chain.
+    let mut answer = Answer::new(SIZE)
+        .sparse(&[area(0, 0x1000), area(0x2000, 0x1000)])
+        .cap(77, &[0; 8]);
+    let first = answer.info.cap_offset;
+    let list = first as usize;
+    let second = &answer.bytes[list + 4..list + 8];
+    let second = u32::from_ne_bytes(second.try_into().unwrap());
+    answer.bytes[list + 4..list + 8].fill(0);
+    let at = second as usize + 4;
+    answer.bytes[at..at + 4].copy_from_slice(&first.to_ne_bytes());
+    answer.info.cap_offset = second;
+    assert_eq!(answer.areas(None), [area(0, 0x1000), area(0x2000, 0x1000)]);
+}
+
 /// Bytes with some sense to them: small numbers where offsets and counts stand.
 fn hostile() -> impl Strategy<Value = Vec<u8>> {
     let word = prop_oneof![
         0_u32..96,
+        Just(0x1_0001),
         any::<u32>(),
         Just(u32::MAX),
         (0_u32..24).prop_map(|n| n * 8)
@@ -263,7 +338,19 @@ proptest! {
         answer.info.cap_offset = first;
         answer.bytes.extend(tail);
         let msix = msix.map(|(offset, size)| area(offset, size));
+        let first = answer.info.cap_offset;
+        if let Ok(chain) = caps::chain(&answer.bytes, size_of::<RegionInfo>(), first) {
+            let bodies: usize = chain.iter().map(|raw| size_of::<abi::CapHeader>() + raw.body.len()).sum();
+            prop_assert!(bodies <= answer.bytes.len() - size_of::<RegionInfo>(), "no byte is read twice");
+            prop_assert!(chain.len() <= caps::MOST);
+        }
         if let Ok(region) = answer.parse(msix) {
+            let listed = |capability: &Capability| match capability {
+                Capability::SparseMmap(areas) => areas.len(),
+                _ => 0,
+            };
+            let listed: usize = region.capabilities().iter().map(listed).sum();
+            prop_assert!(listed * size_of::<Area>() <= answer.bytes.len(), "bounded by the answer");
             let end = size.next_multiple_of(PAGE);
             let mut last = 0;
             for area in region.layout().areas() {
