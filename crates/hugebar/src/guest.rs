@@ -54,16 +54,29 @@ pub struct Fit {
     sizes: LeafSizes,
 }
 
-/// Which addresses have the fewest leaves: those that are `residue` modulo `alignment`.
+/// Which addresses have the fewest leaves: those that are [`Congruence::residue`] modulo
+/// [`Congruence::alignment`].
+///
+/// # Invariants
+///
+/// The alignment is a leaf size, so a power of two, and the residue less than that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Congruence {
-    /// A leaf size in bytes.
-    pub alignment: u64,
-    /// Less than `alignment`.
-    pub residue: u64,
+    alignment: u64,
+    residue: u64,
 }
 
 impl Congruence {
+    /// A leaf size in bytes.
+    pub fn alignment(self) -> u64 {
+        self.alignment
+    }
+
+    /// Less than the alignment.
+    pub fn residue(self) -> u64 {
+        self.residue
+    }
+
     /// The nearest such address at or below `address`, or `None` where there is none.
     pub fn below(self, address: u64) -> Option<u64> {
         address.checked_sub(address.wrapping_sub(self.residue) & (self.alignment - 1))
@@ -135,13 +148,14 @@ impl Fit {
     /// to 1 GiB. What is best for the IOMMU is best for the second stage as well.
     pub fn wanted(&self, table: Table) -> Congruence {
         let hpa = self.phys.behind(0);
-        let best = self.leaves(table, hpa).total();
+        let best = self.leaves(table, hpa);
         // The leaves depend on nothing but the largest size modulo which the address is congruent with
         // the HPA: what is congruent neither with HVA nor with HPA gets no leaf of that size.
         let enough = |size: &u64| {
             // Congruent modulo this size, and no larger one.
             let address = hpa.wrapping_add(*size);
-            *size == self.sizes.largest() || self.leaves(table, address).total() == best
+            let as_few = || best.is_exact() && self.leaves(table, address).total() == best.total();
+            *size == self.sizes.largest() || as_few()
         };
         let size = self.sizes.as_slice().iter().copied().find(enough);
         let alignment = size.unwrap_or(self.sizes.largest());

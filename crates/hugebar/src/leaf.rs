@@ -117,7 +117,7 @@ impl fmt::Debug for LeafSizes {
     }
 }
 
-/// Neighbouring leaves of one size.
+/// Neighbouring leaves of one size. Addresses wrap around at 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     /// Address of the first leaf.
@@ -162,7 +162,8 @@ impl Iterator for Runs {
 ///
 /// `hpa` is the physical address behind `hva`, or any number congruent with it modulo the largest
 /// size: the region offset serves for a naturally aligned BAR. The mapping is taken to be one VMA,
-/// and grows to whole pages as `mmap` makes it.
+/// and grows to whole pages as `mmap` makes it. Where it would reach beyond 64 bits, addresses go on
+/// from 0, which keeps the congruence.
 ///
 /// ```
 /// use hugebar::leaf::{runs, LeafSizes, Run, GIB, KIB, MIB};
@@ -177,7 +178,7 @@ pub fn runs(hva: u64, hpa: u64, len: u64, sizes: &LeafSizes) -> Runs {
     let mut runs = [None; 2 * LeafSizes::MAX - 1];
     let levels = sizes.as_slice();
     let base = u128::from(sizes.base());
-    // 128 bits, so that a mapping that ends at the very top of the address space adds up.
+    // 128 bits, so that a mapping that ends at the top of the address space or wraps around adds up.
     let mut low = u128::from(hva) / base * base;
     let mut high = (u128::from(hva) + u128::from(len)).next_multiple_of(base);
     if len == 0 {
@@ -205,7 +206,8 @@ pub fn runs(hva: u64, hpa: u64, len: u64, sizes: &LeafSizes) -> Runs {
 
 fn run(low: u128, high: u128, size: u64) -> Option<Run> {
     let count = u64::try_from((high - low) / u128::from(size)).ok()?;
-    let start = u64::try_from(low).ok()?;
+    // The lower 64 bits: below twice 2^64, this is where it is after wrapping around.
+    let start = u64::try_from(low & u128::from(u64::MAX)).ok()?;
     (count > 0).then_some(Run { start, size, count })
 }
 
@@ -227,6 +229,8 @@ pub fn leaves(hva: u64, hpa: u64, len: u64, sizes: &LeafSizes) -> Leaves {
 }
 
 /// Numbers of leaves, by size.
+///
+/// A count that would pass `u64::MAX` stays there, and is no longer exact ([`Leaves::is_exact`]).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Leaves {
     sizes: LeafSizes,
@@ -271,9 +275,26 @@ impl Leaves {
             .unwrap_or(0)
     }
 
-    /// All leaves, of whatever size: the page faults that they cost.
+    /// All leaves, of whatever size: the page faults that they cost; `u64::MAX` where they are more than
+    /// that.
     pub fn total(&self) -> u64 {
-        self.iter().map(|(_, count)| count).sum()
+        let counts = self.iter().map(|(_, count)| count);
+        counts.fold(0, u64::saturating_add)
+    }
+
+    /// Whether the counts and their total are what was added up: no number has reached `u64::MAX`, where
+    /// counting ends.
+    ///
+    /// ```
+    /// use hugebar::leaf::{LeafSizes, Leaves, KIB};
+    /// let mut leaves = Leaves::none(&LeafSizes::X86_64);
+    /// leaves.add(4 * KIB, u64::MAX - 1);
+    /// assert!(leaves.is_exact());
+    /// leaves.add(4 * KIB, 2);
+    /// assert!(!leaves.is_exact());
+    /// ```
+    pub fn is_exact(&self) -> bool {
+        self.total() < u64::MAX
     }
 
     /// Bytes under leaves of at least `size`.

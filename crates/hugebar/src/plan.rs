@@ -37,28 +37,54 @@ impl fmt::Display for Placement {
     }
 }
 
-/// The addresses that one reservation must have.
+/// The addresses that one reservation must have ([`Plan::shapes`]).
+///
+/// # Invariants
+///
+/// The alignment is a power of two, and the residue less than that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Bytes of addresses.
-    pub length: u64,
-    /// The start is `residue` modulo this power of two.
-    pub alignment: u64,
-    /// See `alignment`.
-    pub residue: u64,
-    /// Region offset of the first byte.
-    pub origin: u64,
-    /// Which of the layout's areas lie in it.
-    pub areas: Range<usize>,
+    length: u64,
+    alignment: u64,
+    residue: u64,
+    origin: u64,
+    areas: Range<usize>,
 }
 
 impl Shape {
+    /// Bytes of addresses.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The start is [`Shape::residue`] modulo this power of two.
+    pub fn alignment(&self) -> u64 {
+        self.alignment
+    }
+
+    /// What the start is modulo [`Shape::alignment`].
+    pub fn residue(&self) -> u64 {
+        self.residue
+    }
+
+    /// Region offset of the first byte.
+    pub fn origin(&self) -> u64 {
+        self.origin
+    }
+
+    /// Which of the layout's areas lie in it ([`Layout::areas`]).
+    pub fn areas(&self) -> Range<usize> {
+        self.areas.clone()
+    }
+
     /// The lowest fitting start at or above `address`, or `None` where none is left below 2^64.
     ///
     /// ```
-    /// use hugebar::plan::Shape;
-    /// let shape = Shape { length: 0x1000, alignment: 0x20_0000, residue: 0x7000, origin: 0, areas: 0..1 };
-    /// assert_eq!(shape.start_from(0x7001), Some(0x20_7000));
+    /// use hugebar::{layout::Layout, leaf::{LeafSizes, MIB}, phys::Phys, plan::{Placement, Plan}};
+    /// let layout = Layout::whole(64 * MIB, 4096)?;
+    /// let plan = Plan::new(&layout, Phys::At(0x7000), &LeafSizes::X86_64, Placement::Congruent)?;
+    /// assert_eq!(plan.shapes()[0].start_from(0x7001), Some(0x20_7000));
+    /// # Ok::<(), hugebar::layout::LayoutError>(())
     /// ```
     pub fn start_from(&self, address: u64) -> Option<u64> {
         let ahead = self.residue.wrapping_sub(address) & (self.alignment - 1);
@@ -91,7 +117,7 @@ impl Plan {
     /// use hugebar::{layout::{Area, Layout}, leaf::{LeafSizes, GIB}, phys::Phys, plan::{Placement, Plan}};
     /// let layout = Layout::whole(4 * GIB, 4096)?.without(Area::new(0x6000, 0x1000))?;
     /// let plan = Plan::new(&layout, Phys::Natural, &LeafSizes::X86_64, Placement::Congruent)?;
-    /// assert_eq!((plan.shapes()[0].length, plan.shapes()[0].alignment), (4 * GIB, GIB));
+    /// assert_eq!((plan.shapes()[0].length(), plan.shapes()[0].alignment()), (4 * GIB, GIB));
     /// assert_eq!(plan.best().to_string(), "3 × 1 GiB + 511 × 2 MiB + 511 × 4 KiB");
     /// # Ok::<(), hugebar::layout::LayoutError>(())
     /// ```

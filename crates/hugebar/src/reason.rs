@@ -171,7 +171,7 @@ impl Evidence<'_> {
     /// gate lets all sizes through or none, so it was open.
     fn gate_was_open(&self) -> bool {
         let page = self.facts.leaf_sizes.base();
-        let large = |leaves: &Leaves| leaves.total() > leaves.count(page);
+        let large = |leaves: &Leaves| leaves.iter().any(|(size, count)| size > page && count > 0);
         self.measured.is_some_and(large)
     }
 }
@@ -306,7 +306,7 @@ fn placed(evidence: &Evidence<'_>) -> Option<Reason> {
     if mapping.expected(&facts.leaf_sizes).total() <= best.total() {
         return None;
     }
-    let planned = plan.shapes().iter().map(|shape| shape.alignment).max();
+    let planned = plan.shapes().iter().map(|shape| shape.alignment()).max();
     let planned = planned.unwrap_or(facts.leaf_sizes.base());
     let congruent = plan.placement() == Placement::Congruent;
     if congruent && mapping.alignment() < planned {

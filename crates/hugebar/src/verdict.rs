@@ -22,6 +22,8 @@ pub enum Verdict {
 impl Verdict {
     /// Compares what was measured with the best and the expected leaves of the same bytes.
     ///
+    /// Leaves that were too many to count ([`Leaves::is_exact`]) are [`Verdict::Degraded`].
+    ///
     /// ```
     /// use hugebar::{leaf::{leaves, LeafSizes, GIB}, verdict::Verdict};
     /// let x86 = LeafSizes::X86_64;
@@ -33,10 +35,12 @@ impl Verdict {
     /// assert_eq!(Verdict::of(&best, &best, None), Verdict::Unmeasured);
     /// ```
     pub fn of(best: &Leaves, expected: &Leaves, measured: Option<&Leaves>) -> Self {
-        match measured.map(Leaves::total) {
+        // If best or expected are inexact they are more than they say, which makes neither answer wrong.
+        match measured {
             None => Self::Unmeasured,
-            Some(total) if total <= best.total() => Self::Optimal,
-            Some(total) if total <= expected.total() => Self::AsExpected,
+            Some(measured) if !measured.is_exact() => Self::Degraded,
+            Some(measured) if measured.total() <= best.total() => Self::Optimal,
+            Some(measured) if measured.total() <= expected.total() => Self::AsExpected,
             Some(_) => Self::Degraded,
         }
     }
@@ -45,7 +49,8 @@ impl Verdict {
 /// Whether every `size`-aligned block of physical addresses that lies whole in an area is mapped by
 /// leaves of at least `size`, and there is one.
 ///
-/// `best` and `measured` are leaves of the same mapping; `size` is a leaf size.
+/// `best` and `measured` are leaves of the same mapping; `size` is a leaf size. Never so where the leaves
+/// were too many to count.
 ///
 /// ```
 /// use hugebar::{leaf::{leaves, LeafSizes, GIB, MIB}, verdict::reaches};
@@ -57,7 +62,8 @@ impl Verdict {
 pub fn reaches(best: &Leaves, measured: &Leaves, size: u64) -> bool {
     // Larger leaves of the best count as the blocks that they are made of.
     let blocks = best.bytes_at_least(size);
-    blocks > 0 && measured.bytes_at_least(size) == blocks
+    let exact = best.is_exact() && measured.is_exact();
+    exact && blocks > 0 && measured.bytes_at_least(size) == blocks
 }
 
 impl fmt::Display for Verdict {

@@ -167,14 +167,14 @@ fn a_region_wants_no_more_alignment_than_is_of_use() {
         Fit::new(&[slot], Phys::Natural, &LeafSizes::X86_64)
     };
     let small = fit(Area::new(0, 128 * MIB), 0x7f00_0000_0000);
-    assert_eq!(small.wanted(Table::SecondStage).alignment, 2 * MIB);
+    assert_eq!(small.wanted(Table::SecondStage).alignment(), 2 * MIB);
     assert_eq!(small.better(Table::Iommu, 2 * MIB), None);
     let large = fit(Area::new(0, 4 * GIB), 0x7f00_0000_0000);
-    assert_eq!(large.wanted(Table::SecondStage).alignment, GIB);
+    assert_eq!(large.wanted(Table::SecondStage).alignment(), GIB);
     // The process has pages only: KVM can have no more, but the IOMMU can.
     let odd = fit(Area::new(0, 4 * GIB), 0x7f00_0000_1000);
-    assert_eq!(odd.wanted(Table::SecondStage).alignment, 4 * KIB);
-    assert_eq!(odd.wanted(Table::Iommu).alignment, GIB);
+    assert_eq!(odd.wanted(Table::SecondStage).alignment(), 4 * KIB);
+    assert_eq!(odd.wanted(Table::Iommu).alignment(), GIB);
     // Nothing lower, nothing higher; an address inside a page is none for a slot.
     let better = large.better(Table::Iommu, u64::MAX).unwrap();
     assert_eq!(
@@ -183,7 +183,7 @@ fn a_region_wants_no_more_alignment_than_is_of_use() {
     );
     assert!(odd.better(Table::SecondStage, 4097).is_some());
     let high = Fit::new(large.slots(), Phys::At(GIB / 2), &LeafSizes::X86_64);
-    assert_eq!(high.wanted(Table::Iommu).residue, GIB / 2);
+    assert_eq!(high.wanted(Table::Iommu).residue(), GIB / 2);
     assert_eq!(high.better(Table::Iommu, MIB).unwrap().below, None);
 }
 

@@ -22,8 +22,8 @@ fn plan(layout: &Layout, sizes: &LeafSizes, placement: Placement) -> Plan {
 fn leaves_in(plan: &Plan, start: impl Fn(&Shape) -> u64) -> Leaves {
     let mut sum = Leaves::none(plan.sizes());
     for shape in plan.shapes() {
-        for area in &plan.layout().areas()[shape.areas.clone()] {
-            let address = start(shape) + (area.offset - shape.origin);
+        for area in &plan.layout().areas()[shape.areas()] {
+            let address = start(shape) + (area.offset - shape.origin());
             let hpa = plan.phys().behind(area.offset);
             sum.add_all(&leaves(address, hpa, area.size, plan.sizes()));
         }
@@ -45,7 +45,7 @@ fn congruent(layout: &Layout, sizes: &LeafSizes) -> Leaves {
 /// Size-aligned areas at a base that is a multiple of what the rule asks for, and of no more.
 fn unlucky(layout: &Layout, sizes: &LeafSizes) -> Leaves {
     let plan = plan(layout, sizes, Placement::SizeAligned);
-    leaves_in(&plan, |shape| shape.alignment | 0x7f00_0000_0000)
+    leaves_in(&plan, |shape| shape.alignment() | 0x7f00_0000_0000)
 }
 
 /// The table "leaf counts to expect", row by row.
@@ -101,7 +101,7 @@ fn leaf_counts_to_expect() {
     // The rule asks for 64 KiB only: as good as congruent where the base happens to be a multiple of
     // 1 GiB, and nothing but pages where it does not.
     let size_aligned = plan(&uneven, &X86, Placement::SizeAligned);
-    assert_eq!(size_aligned.shapes()[0].alignment, 64 * KIB);
+    assert_eq!(size_aligned.shapes()[0].alignment(), 64 * KIB);
     assert_eq!(leaves_in(&size_aligned, |_| 5 * GIB).total(), 363);
     assert_eq!(unlucky(&uneven, &X86).total(), 848_112);
 }
@@ -111,29 +111,28 @@ fn the_shapes_of_the_three_placements() {
     let layout = whole(4 * GIB, &X86)
         .without(Area::new(0x6000, 0x1000))
         .unwrap();
-    let shapes = |placement| plan(&layout, &X86, placement).shapes().to_vec();
-    let shape = |length, alignment, origin, areas| Shape {
-        length,
-        alignment,
-        residue: 0,
-        origin,
-        areas,
+    let shape = |shape: &Shape| {
+        assert_eq!(shape.residue(), 0);
+        (
+            shape.length(),
+            shape.alignment(),
+            shape.origin(),
+            shape.areas(),
+        )
     };
-    assert_eq!(shapes(Placement::Congruent), [shape(4 * GIB, GIB, 0, 0..2)]);
+    let shapes = |placement| {
+        let plan = plan(&layout, &X86, placement);
+        plan.shapes().iter().map(shape).collect::<Vec<_>>()
+    };
+    assert_eq!(shapes(Placement::Congruent), [(4 * GIB, GIB, 0, 0..2)]);
     let second = 4 * GIB - 0x7000;
     assert_eq!(
         shapes(Placement::SizeAligned),
-        [
-            shape(0x6000, 0x2000, 0, 0..1),
-            shape(second, 0x1000, 0x7000, 1..2)
-        ]
+        [(0x6000, 0x2000, 0, 0..1), (second, 0x1000, 0x7000, 1..2)]
     );
     assert_eq!(
         shapes(Placement::Plain),
-        [
-            shape(0x6000, 0x1000, 0, 0..1),
-            shape(second, 0x1000, 0x7000, 1..2)
-        ]
+        [(0x6000, 0x1000, 0, 0..1), (second, 0x1000, 0x7000, 1..2)]
     );
     let nothing = layout.without(Area::new(0, 4 * GIB)).unwrap();
     assert!(
@@ -152,18 +151,18 @@ fn a_window_is_aligned_to_no_more_than_what_fits() {
         (GIB, GIB),
     ] {
         let plan = plan(&whole(size, &X86), &X86, Placement::Congruent);
-        assert_eq!(plan.shapes()[0].alignment, alignment, "{size:#x}");
+        assert_eq!(plan.shapes()[0].alignment(), alignment, "{size:#x}");
     }
     // 2 MiB lie in the BAR, but no aligned 2 MiB of physical addresses do.
     let layout = whole(2 * MIB, &X86);
     let odd = Plan::new(&layout, Phys::At(MIB + 4096), &X86, Placement::Congruent).unwrap();
-    assert_eq!(odd.shapes()[0].alignment, 4 * KIB);
+    assert_eq!(odd.shapes()[0].alignment(), 4 * KIB);
     let less = plan(&whole(4 * GIB, &X86), &X86, Placement::Congruent)
         .relaxed()
         .unwrap();
-    assert_eq!(less.shapes()[0].alignment, 2 * MIB);
+    assert_eq!(less.shapes()[0].alignment(), 2 * MIB);
     let least = less.relaxed().unwrap();
-    assert_eq!(least.shapes()[0].alignment, 4 * KIB);
+    assert_eq!(least.shapes()[0].alignment(), 4 * KIB);
     assert_eq!(least.relaxed(), None);
 }
 
@@ -172,7 +171,7 @@ fn a_region_that_is_not_naturally_aligned_gets_its_residue() {
     let layout = whole(4 * GIB, &X86);
     let phys = Phys::At(0x38_0000_0000 + 0x1230_0000);
     let plan = Plan::new(&layout, phys, &X86, Placement::Congruent).unwrap();
-    assert_eq!(plan.shapes()[0].residue, 0x1230_0000);
+    assert_eq!(plan.shapes()[0].residue(), 0x1230_0000);
     assert_eq!(plan.best().count(GIB), 3);
     let found = leaves_in(&plan, |shape| shape.start_from(0x7f00_0000_0000).unwrap());
     assert_eq!(found, plan.best());
@@ -285,8 +284,8 @@ proptest! {
         // And an alignment of a size less would not do, wherever it makes a difference.
         if let Some(relaxed) = plan.relaxed() {
             let shape = &relaxed.shapes()[0];
-            let start = (plan.shapes()[0].residue + shape.alignment) % plan.shapes()[0].alignment;
-            prop_assert_eq!(start % shape.alignment, shape.residue);
+            let start = (plan.shapes()[0].residue() + shape.alignment()) % plan.shapes()[0].alignment();
+            prop_assert_eq!(start % shape.alignment(), shape.residue());
             prop_assert!(leaves_in(&plan, |_| start).total() > own.total());
         }
     }
@@ -294,8 +293,11 @@ proptest! {
     #[test]
     fn starts_fit_and_are_the_lowest(address: u64, bits in 12_u32..31, residue: u64) {
         let alignment = 1_u64 << bits;
-        let residue = residue % alignment;
-        let shape = Shape { length: 4096, alignment, residue, origin: 0, areas: 0..0 };
+        let sizes = LeafSizes::new(&[1, alignment]).unwrap();
+        let layout = Layout::whole(2 * alignment, 1).unwrap();
+        let plan = Plan::new(&layout, Phys::At(residue), &sizes, Placement::Congruent).unwrap();
+        let (shape, residue) = (&plan.shapes()[0], residue % alignment);
+        prop_assert_eq!((shape.alignment(), shape.residue()), (alignment, residue));
         match shape.start_from(address) {
             Some(start) => {
                 prop_assert!(start >= address && start - address < alignment);

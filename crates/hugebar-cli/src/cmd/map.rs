@@ -145,7 +145,7 @@ impl Job<'_> {
             render::step(format_args!(
                 "BAR {bar}: reserved {} at {start:p}, {:#x} modulo {}",
                 Bytes(len as u64),
-                shape.residue,
+                shape.residue(),
                 Bytes(window.alignment())
             ));
         }

@@ -103,7 +103,7 @@ impl Window {
     }
 
     fn empty(plan: &Plan, owner: Owner) -> Self {
-        let alignment = plan.shapes().iter().map(|shape| shape.alignment).max();
+        let alignment = plan.shapes().iter().map(|shape| shape.alignment()).max();
         let areas = plan.layout().areas().len();
         Self {
             blocks: Vec::with_capacity(plan.shapes().len() + areas),
@@ -173,7 +173,7 @@ impl Window {
             }
             next = plan.relaxed();
         }
-        let need: u64 = plan.shapes().iter().map(|shape| shape.length).sum();
+        let need: u64 = plan.shapes().iter().map(|shape| shape.length()).sum();
         let operation = format!("an arena of {len:#x} bytes is too small for {need:#x}");
         Err(Error::new(ErrorKind::OutOfMemory, operation).on(format!("{base:p}")))
     }
@@ -185,7 +185,7 @@ impl Window {
         for shape in plan.shapes() {
             let (start, stop) = loop {
                 let start = shape.start_from(free);
-                let stop = start.and_then(|start| start.checked_add(shape.length));
+                let stop = start.and_then(|start| start.checked_add(shape.length()));
                 let (Some(start), Some(stop)) = (start, stop.filter(|&stop| stop <= end)) else {
                     return false;
                 };
@@ -194,14 +194,15 @@ impl Window {
                     None => break (start, stop),
                 }
             };
-            let (Ok(distance), Ok(len)) = (to_usize(start - first), to_usize(shape.length)) else {
+            let (Ok(distance), Ok(len)) = (to_usize(start - first), to_usize(shape.length()))
+            else {
                 return false;
             };
             self.blocks.push(Block {
                 // SAFETY: `start` is at or above the arena's base and below its end.
                 start: unsafe { base.add(distance) },
                 len,
-                origin: shape.origin,
+                origin: shape.origin(),
             });
             free = stop;
         }
@@ -318,10 +319,10 @@ impl fmt::Debug for Window {
 /// Reserves more than is needed, and gives back what lies before and behind the fitting part.
 fn reserve(shape: &Shape) -> Result<Block> {
     let refused = |errno| {
-        let operation = format!("reserving {:#x} bytes of addresses", shape.length);
+        let operation = format!("reserving {:#x} bytes of addresses", shape.length());
         Error::call(operation, errno)
     };
-    let length = to_usize(shape.length)?;
+    let length = to_usize(shape.length())?;
     let total = shape.reservation().ok_or(refused(Errno::NOMEM))?;
     let total = to_usize(total)?;
     // For both ends and what lies between.
@@ -360,6 +361,6 @@ fn reserve(shape: &Shape) -> Result<Block> {
     Ok(Block {
         start: fitting,
         len: length,
-        origin: shape.origin,
+        origin: shape.origin(),
     })
 }
