@@ -19,7 +19,7 @@ use crate::plan::Placement;
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum Code {
-    /// The kernel is older than huge leaves for device memory (Linux 6.12).
+    /// The kernel is older than huge leaves for device memory (Linux 6.12), or may lack them.
     Kernel,
     /// THP is not built into the kernel, and huge leaves for device memory with it.
     ThpNotBuiltIn,
@@ -187,7 +187,9 @@ fn degraded(evidence: &Evidence<'_>) -> Reason {
     } else {
         process.or_else(policy).or_else(|| device(evidence))
     };
-    rest.unwrap_or_else(|| unexplained(evidence))
+    let kernel = || closed.then(|| kernel(evidence)).flatten();
+    rest.or_else(kernel)
+        .unwrap_or_else(|| unexplained(evidence))
 }
 
 fn unexplained(evidence: &Evidence<'_>) -> Reason {
@@ -270,6 +272,22 @@ fn policy(evidence: &Evidence<'_>) -> Option<Reason> {
     Some(Reason::new(Code::ThpPolicy, fact, remedy))
 }
 
+/// A kernel of which it is not known whether it has large leaves at all, and that gave none.
+fn kernel(evidence: &Evidence<'_>) -> Option<Reason> {
+    let facts = evidence.facts;
+    facts.features().huge_device_leaves().is_none().then(|| {
+        Reason::new(
+            Code::Kernel,
+            format!(
+                "Linux {} gave pages only, and its release does not tell whether it has large leaves of device \
+                 memory",
+                facts.release
+            ),
+            "use a kernel from Linux 6.12 or later, or ask who builds this one whether they are backported to it",
+        )
+    })
+}
+
 /// What lies with the device.
 fn device(evidence: &Evidence<'_>) -> Option<Reason> {
     if evidence.mapping.plan().phys() == Phys::Unknown {
@@ -293,7 +311,8 @@ fn placed(evidence: &Evidence<'_>) -> Option<Reason> {
     let plan = mapping.plan();
     let best = plan.best();
     // Large leaves that were counted are no pages, whatever the version.
-    if !facts.has_huge_device_leaves() && !evidence.gate_was_open() {
+    let huge = facts.features().huge_device_leaves();
+    if huge == Some(false) && !evidence.gate_was_open() {
         let more = mapping.expected(&facts.device_leaf_sizes()).total() > best.total();
         return more.then(|| {
             Reason::new(

@@ -84,6 +84,7 @@ fn map_plan(size: u64, plan: &Plan) -> Mapping {
 fn facts(release: &str) -> Facts {
     let mut facts = Facts::observe();
     facts.leaf_sizes = LeafSizes::X86_64;
+    facts.release = release.to_owned();
     facts.kernel = KernelVersion::parse(release);
     facts
 }

@@ -74,6 +74,20 @@ fn nothing_to_explain() {
     // An old version with huge leaves was given them by its distribution.
     let old = facts("5.14.0-427.el9", Some(ThpPolicy::Always), ThpDisabled::No);
     assert_eq!(codes(&old, &mapping, &best, "vfio-pci"), []);
+    // With pages only, it is likely that it lacks them, but not certain.
+    let reasons = explain(&Evidence {
+        facts: &old,
+        mapping: &mapping,
+        measured: Some(&pages(&mapping)),
+        broken: false,
+        driver: Some("vfio-pci"),
+    });
+    assert_eq!(reasons[0].code, Code::Kernel);
+    assert!(
+        reasons[0].fact.contains("does not tell"),
+        "{}",
+        reasons[0].fact
+    );
     // What it falls short by has other reasons than its version.
     let window = Plan::new(
         &whole(4 * GIB),

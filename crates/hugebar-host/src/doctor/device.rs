@@ -36,7 +36,7 @@ pub(super) fn steps(function: &Function, facts: &Facts) -> Result<Vec<Step>, Err
             function,
             group,
             node.as_deref(),
-            facts.kernel,
+            facts.features(),
         )?);
     }
     let state = fs::read_to_string(sysfs::of(function, "power_state")).ok();

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use hugebar::facts::KernelVersion;
+use hugebar::facts::Features;
 use hugebar::pci::Function;
 
 use super::step::Step;
@@ -39,7 +39,7 @@ pub(super) fn step(
     function: &Function,
     group: u32,
     own: Option<&Path>,
-    kernel: Option<KernelVersion>,
+    kernel: Features,
 ) -> Result<Step, Error> {
     let wanted = Wanted {
         device: Device::from(function),
@@ -143,7 +143,7 @@ struct Wanted {
     /// The name of its own node.
     node: Option<String>,
     nodes: Arc<Nodes>,
-    kernel: Option<KernelVersion>,
+    kernel: Features,
 }
 
 impl Wanted {

@@ -147,6 +147,18 @@ impl Observed<'_> {
             let remedy = "have the program map it at a congruent address, as hugebar does";
             reason(Code::Placement, fact, remedy);
         }
+        let large = largest(possible) > Some(facts.leaf_sizes.base());
+        if large && facts.features().huge_device_leaves().is_none() {
+            let fact = format!(
+                "Linux {} may map device memory in pages only: its release does not tell",
+                facts.release
+            );
+            reason(
+                Code::Kernel,
+                fact,
+                "count the leaves of a device that is free, with hugebar map",
+            );
+        }
         if let Some(fact) = self.policy_fact(best, possible) {
             let remedy = "set it to always, or to madvise and have the program hint before it touches the mapping";
             reason(Code::ThpPolicy, fact, remedy);
@@ -297,11 +309,22 @@ mod tests {
                 policy,
             ),
             (
-                Case::new("6.1.0-56", Some(Never)),
+                Case::new("6.1.0-56-amd64", Some(Never)),
                 false,
                 vec![Code::Kernel],
             ),
             (Case::new("7.3.4", None), false, vec![Code::ThpNotBuiltIn]),
+            // Whether it has large leaves at all is not known, nor whether it asks.
+            (
+                Case::new("5.14.0-611.el9_7.x86_64", Some(Always)),
+                true,
+                vec![Code::Kernel],
+            ),
+            (
+                Case::new("5.14.0-611.el9_7.x86_64", Some(Never)),
+                true,
+                vec![Code::Kernel, Code::ThpPolicy],
+            ),
         ] {
             let name = format!("{} {:?} {:?}", case.release, case.thp, case.advice);
             assert_eq!(case.judged(), (optimal, codes), "{name}");

@@ -119,7 +119,7 @@ impl<'a> Inspector<'a> {
         let devices = OpenDevices::of(open);
         let mut resolved: Vec<_> = vmas
             .iter()
-            .map(|vma| (vma, devices.resolve(vma, self.facts.kernel)))
+            .map(|vma| (vma, devices.resolve(vma, self.facts.features())))
             .collect();
         resolved.retain(|(_, resolved)| self.is_wanted(resolved));
         let advice = match &mut self.before_smaps {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hugebar::facts::KernelVersion;
+use hugebar::facts::Features;
 use hugebar::leaf::KIB;
 use hugebar::pci::{Address, Bar, Function};
 use hugebar::vfio::is_vfio;
@@ -86,7 +86,7 @@ impl OpenDevices {
     }
 
     /// Which device, region and offset a mapping is of.
-    pub(crate) fn resolve(&self, vma: &Vma, kernel: Option<KernelVersion>) -> Resolved {
+    pub(crate) fn resolve(&self, vma: &Vma, kernel: Features) -> Resolved {
         let mut candidates = self.candidates(vma);
         let fitting = |device: &Device| device.fits(vma, kernel);
         if candidates.len() > 1 {
@@ -174,14 +174,15 @@ impl Device {
     }
 
     /// Whether a mapping could be of this device, by where it would lie.
-    pub(crate) fn fits(&self, vma: &Vma, kernel: Option<KernelVersion>) -> bool {
+    pub(crate) fn fits(&self, vma: &Vma, kernel: Features) -> bool {
         self.place(vma, kernel).is_some()
     }
 
-    /// Where in this device a mapping would lie; `None` where it fits in no BAR.
-    fn place(&self, vma: &Vma, kernel: Option<KernelVersion>) -> Option<Place> {
+    /// Where in this device a mapping would lie, by a file offset or a physical address: by the one that this
+    /// kernel shows, where that is known, and the other one otherwise. `None` where it fits in no BAR.
+    fn place(&self, vma: &Vma, kernel: Features) -> Option<Place> {
         let (region, physical) = (self.by_region(vma), self.by_physical(vma));
-        if offset_is_physical(kernel) {
+        if kernel.file_offsets_in_maps() == Some(false) {
             physical.or(region)
         } else {
             region.or(physical)
@@ -215,14 +216,14 @@ impl Device {
 
 impl Place {
     /// What the offset says by itself, where it is known to be one.
-    fn encoded(vma: &Vma, kernel: Option<KernelVersion>) -> Option<Self> {
+    fn encoded(vma: &Vma, kernel: Features) -> Option<Self> {
         let (region, offset) = split(vma.offset);
         let place = Self {
             region,
             offset,
             physical: None,
         };
-        (!offset_is_physical(kernel)).then_some(place)
+        (kernel.file_offsets_in_maps() == Some(true)).then_some(place)
     }
 }
 
@@ -237,19 +238,13 @@ fn fits(bar: Bar, offset: u64, size: u64) -> bool {
     end.is_some_and(|end| end <= bar.size.next_multiple_of(4 * KIB))
 }
 
-/// Linux 6.1 shows physical addresses in `maps`, 6.12 and later show offsets. Both are looked for
-/// where the device is known; this says which one is likelier.
-fn offset_is_physical(kernel: Option<KernelVersion>) -> bool {
-    kernel.is_some_and(|kernel| kernel < KernelVersion::new(6, 12, 0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use hugebar::leaf::GIB;
 
-    const NEW: Option<KernelVersion> = Some(KernelVersion::new(7, 3, 4));
-    const OLD: Option<KernelVersion> = Some(KernelVersion::new(6, 1, 0));
+    const NEW: &str = "7.3.4";
+    const OLD: &str = "6.1.0";
 
     fn device(name: &str, start: u64, size: u64) -> Device {
         let mut bars = [None; 6];
@@ -302,7 +297,7 @@ mod tests {
             open: vec![(file(7), Some(one)), (file(8), Some(other))],
             in_groups: Vec::new(),
         };
-        let resolved = devices.resolve(&mapped((2 << 40) + 0x7000, 0x1000, 8), NEW);
+        let resolved = devices.resolve(&mapped((2 << 40) + 0x7000, 0x1000, 8), Features::of(NEW));
         assert_eq!(names(&resolved), ["other"]);
         let place = Place {
             region: 2,
@@ -319,7 +314,7 @@ mod tests {
             open: vec![(file(7), None), (file(7), None)],
             in_groups: vec![one, other],
         };
-        let resolved = devices.resolve(&mapped(4 * GIB + 0x3000, 0x1000, 7), OLD);
+        let resolved = devices.resolve(&mapped(4 * GIB + 0x3000, 0x1000, 7), Features::of(OLD));
         assert_eq!(names(&resolved), ["other"]);
         assert_eq!(
             resolved.place.map(|place| (place.region, place.offset)),
@@ -334,7 +329,7 @@ mod tests {
             open: vec![(file(7), None)],
             in_groups: vec![one, other],
         };
-        let resolved = devices.resolve(&mapped(2 << 40, GIB, 7), NEW);
+        let resolved = devices.resolve(&mapped(2 << 40, GIB, 7), Features::of(NEW));
         assert_eq!(names(&resolved), ["one", "other"]);
         let place = Place {
             region: 2,
@@ -342,7 +337,7 @@ mod tests {
             physical: None,
         };
         assert_eq!(resolved.place, Some(place));
-        let nobody = OpenDevices::default().resolve(&mapped(GIB, GIB, 7), OLD);
+        let nobody = OpenDevices::default().resolve(&mapped(GIB, GIB, 7), Features::of(OLD));
         assert_eq!((names(&nobody).len(), nobody.place), (0, None));
     }
 }

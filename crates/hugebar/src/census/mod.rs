@@ -75,7 +75,8 @@ pub fn census(
     );
     count.warm_up(page)?;
     for area in mapping.areas() {
-        if facts.has_huge_device_leaves() {
+        // Where that is not known, it looks first which of the two it is.
+        if facts.features().huge_device_leaves() == Some(true) {
             count.area(area, &sizes)?;
         } else {
             count.old_kernel(area, &sizes)?;

@@ -14,9 +14,6 @@ pub struct KernelVersion {
 }
 
 impl KernelVersion {
-    /// The first with leaves larger than a page for device memory.
-    pub(super) const FIRST_WITH_LARGE_LEAVES: Self = Self::new(6, 12, 0);
-
     /// A version by its numbers.
     pub const fn new(major: u32, minor: u32, patch: u32) -> Self {
         Self {
@@ -26,12 +23,11 @@ impl KernelVersion {
         }
     }
 
-    /// Whether a kernel of this version, as released, asks the THP policy before it installs large
-    /// leaves of device memory.
+    /// Whether a kernel of this version, as released upstream, asks the THP policy before it installs large
+    /// leaves of device memory. [`crate::facts::Features`] tells it by a release, which may be a distribution's.
     ///
     /// All did that have such leaves (6.12) until "mm/huge_memory: bypass THP tuneables for huge
-    /// pfnmap mappings", which came with 7.3 and was taken back to 6.12.115, 6.18.54 and 7.2.8.
-    /// Distributions take changes back to versions of their own, so what was counted beats this.
+    /// pfnmap mappings", which came with 7.3 and was backported to 6.12.115, 6.18.54 and 7.2.8.
     ///
     /// ```
     /// use hugebar::facts::KernelVersion;

@@ -1,6 +1,7 @@
 //! What this machine and process are: leaf sizes, kernel, THP policy, prctl. Observations, no
 //! opinions.
 
+mod features;
 mod kernel;
 mod thp;
 
@@ -11,6 +12,7 @@ use crate::leaf::GIB;
 use crate::leaf::{KIB, LeafSizes};
 use crate::sys::process;
 
+pub use features::Features;
 pub use kernel::KernelVersion;
 pub use thp::{ThpDisabled, ThpGate, ThpPolicy};
 
@@ -43,32 +45,28 @@ impl Facts {
         }
     }
 
-    /// The leaf sizes that this kernel has for device memory: all of the machine's since Linux 6.12,
-    /// the page alone before.
+    /// What this kernel has, as far as its release tells.
+    pub fn features(&self) -> Features {
+        Features::of(&self.release)
+    }
+
+    /// The leaf sizes that this kernel has for device memory: all of the machine's, unless its release tells
+    /// that it has the page alone, as upstream before Linux 6.12.
     ///
-    /// By the version number alone. Distributions take changes back to older versions, so
-    /// [`crate::census`] does not rely on it.
+    /// A distribution may have backported large leaves to an older version
+    /// ([`Features::huge_device_leaves`]); [`crate::census`] counts them in any case.
     pub fn device_leaf_sizes(&self) -> LeafSizes {
-        if self.has_huge_device_leaves() {
-            self.leaf_sizes
-        } else {
+        if self.features().huge_device_leaves() == Some(false) {
             self.leaf_sizes.only_base()
+        } else {
+            self.leaf_sizes
         }
     }
 
-    /// Whether this kernel, as released, asks the THP policy before it installs large leaves of device
-    /// memory ([`KernelVersion::asks_thp_policy`]).
-    ///
-    /// `None` where the release does not tell: without numbers, or with those of a distribution that counts
-    /// its own releases (`6.17.0-8-generic`, `6.12.0-55.el10`), since it is not known what it has taken back.
+    /// Whether this kernel asks the THP policy before it installs large leaves of device memory; `None` where
+    /// its release does not tell ([`Features::asks_thp_policy`]).
     pub fn asks_thp_policy(&self) -> Option<bool> {
-        let kernel = self.kernel?;
-        let own_count =
-            kernel.patch == 0 && self.release.contains('-') && !self.release.contains("-rc");
-        if own_count && kernel >= KernelVersion::FIRST_WITH_LARGE_LEAVES {
-            return None;
-        }
-        Some(kernel.asks_thp_policy())
+        self.features().asks_thp_policy()
     }
 
     /// Whether the THP policy lets a mapping of device memory have large leaves, by the version of this kernel.
@@ -83,11 +81,6 @@ impl Facts {
             (Some(true), Some(false)) => ThpGate::Closed,
             _ => ThpGate::Unknown,
         }
-    }
-
-    pub(crate) fn has_huge_device_leaves(&self) -> bool {
-        let first = KernelVersion::FIRST_WITH_LARGE_LEAVES;
-        self.kernel.is_none_or(|kernel| kernel >= first)
     }
 }
 
@@ -165,38 +158,6 @@ mod tests {
     }
 
     #[test]
-    fn distributions_that_count_their_own_releases_do_not_tell() {
-        let asks = |release: &str| {
-            let mut facts = Facts::observe();
-            facts.release = release.to_owned();
-            facts.kernel = KernelVersion::parse(release);
-            facts.asks_thp_policy()
-        };
-        for release in [
-            "6.17.0-8-generic",
-            "6.12.0-55.12.1.el10_0.x86_64",
-            "mystery",
-        ] {
-            assert_eq!(asks(release), None, "{release}");
-        }
-        for release in [
-            "6.12.107+deb13-cloud-amd64",
-            "6.13.0",
-            "6.17.0-rc3",
-            "6.18.15-200.fc43",
-        ] {
-            assert_eq!(asks(release), Some(true), "{release}");
-        }
-        for release in [
-            "6.1.0-56-cloud-amd64",
-            "5.14.0-427.el9",
-            "7.3.4+deb13-cloud-amd64",
-        ] {
-            assert_eq!(asks(release), Some(false), "{release}");
-        }
-    }
-
-    #[test]
     fn the_gate_is_closed_where_the_kernel_asks_a_policy_that_says_no() {
         use ThpGate::{Closed, Open};
         use ThpPolicy::{Always, Madvise, Never};
@@ -233,10 +194,11 @@ mod tests {
             ("6.1.0-56-cloud-amd64", 4 * KIB),
             ("6.11.9", 4 * KIB),
             ("6.12.0-rc1", GIB),
+            ("5.14.0-611.el9_7.x86_64", GIB),
             ("7.3.4+deb13-cloud-amd64", GIB),
             ("mystery", GIB),
         ] {
-            facts.kernel = KernelVersion::parse(release);
+            facts.release = release.to_owned();
             assert_eq!(facts.device_leaf_sizes().largest(), largest, "{release}");
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::facts::KernelVersion;
+use crate::facts::Features;
 use crate::iommu::{Container, Group, IommuKind};
 use crate::pci::{Address, Function};
 use crate::sys::{abi, file, process, vfio};
@@ -115,8 +115,8 @@ pub(super) fn not_viable(number: u32) -> Error {
 /// The devices of an IOMMU group that drivers other than VFIO's use, each with its driver: they keep the
 /// group from being viable. From sysfs; opens nothing.
 pub fn held_by_others(number: u32) -> Vec<String> {
-    let kernel = KernelVersion::parse(&process::kernel_release());
-    let spares_bridges = kernel.is_some_and(|kernel| kernel < KernelVersion::new(5, 18, 0));
+    let features = Features::of(&process::kernel_release());
+    let spares_bridges = features.counts_bridges() == Some(false);
     let mut held = Vec::new();
     for function in Function::in_group(number).unwrap_or_default() {
         let spared = spares_bridges && function.is_bridge();
