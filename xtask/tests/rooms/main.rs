@@ -18,7 +18,7 @@ fn every_file_is_read() {
     let tree = Tree::read();
     let mut missing = Vec::new();
     for member in MEMBERS {
-        for folder in ["src", "tests", "examples"] {
+        for folder in ["src", "tests", "examples", "benches"] {
             collect(&Path::new(member).join(folder), &mut missing);
         }
     }

@@ -46,7 +46,7 @@ fn parse(text: &str) -> BTreeMap<Room, usize> {
     rooms
 }
 
-/// The room of a file; none of a crate's root, which may know all of them, and of tests and examples.
+/// The room of a file; none of a crate's root, which may know all of them, and of tests, examples and benchmarks.
 pub(crate) fn room(file: &Path, members: &[&str]) -> Option<Room> {
     // The longest one: `lab/guest` lies in `lab`.
     let member = members

@@ -170,7 +170,7 @@ fn crate_name(member: &str) -> String {
     name.trim_matches('"').replace('-', "_")
 }
 
-/// The root files of a member: its library, programs, tests and examples, where cargo looks for them.
+/// The root files of a member: its library, programs, tests, examples and benchmarks, where cargo looks for them.
 fn roots(member: &str) -> Vec<PathBuf> {
     let member = Path::new(member);
     let mut roots: Vec<_> = ["src/lib.rs", "src/main.rs"]
@@ -178,7 +178,7 @@ fn roots(member: &str) -> Vec<PathBuf> {
         .map(|root| member.join(root))
         .filter(|root| workspace().join(root).exists())
         .collect();
-    for folder in ["src/bin", "tests", "examples"] {
+    for folder in ["src/bin", "tests", "examples", "benches"] {
         let entries = fs::read_dir(workspace().join(member).join(folder));
         for entry in entries.into_iter().flatten() {
             let path = member.join(folder).join(entry.unwrap().file_name());
