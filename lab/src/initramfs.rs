@@ -30,11 +30,16 @@ pub(crate) enum Source {
 }
 
 impl Initramfs {
+    /// One with nothing in it.
+    pub(crate) fn empty() -> Self {
+        Initramfs {
+            entries: BTreeMap::new(),
+        }
+    }
+
     /// One with nothing in it but the console that the kernel opens for PID 1.
     pub(crate) fn new() -> Self {
-        let mut initramfs = Initramfs {
-            entries: BTreeMap::new(),
-        };
+        let mut initramfs = Initramfs::empty();
         initramfs.put("dev/console", Entry::CharDevice { major: 5, minor: 1 });
         initramfs
     }

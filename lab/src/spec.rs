@@ -44,6 +44,7 @@ pub struct Spec {
     profile: String,
     console: Option<PathBuf>,
     emulated: bool,
+    acpi_tables: Vec<Vec<u8>>,
 }
 
 /// What a machine is made of, and keeps over several boots.
@@ -75,6 +76,7 @@ impl Spec {
             profile: "dev".into(),
             console: None,
             emulated: false,
+            acpi_tables: Vec::new(),
         }
     }
 
@@ -153,6 +155,14 @@ impl Spec {
         self
     }
 
+    /// Gives the kernel an ACPI table in place of the firmware's of the same name, or beside those. It takes a
+    /// higher OEM revision than the firmware's, and a kernel with `ACPI_TABLE_UPGRADE`, as Debian's are.
+    #[must_use]
+    pub fn acpi_table(mut self, table: Vec<u8>) -> Self {
+        self.acpi_tables.push(table);
+        self
+    }
+
     /// The guest's memory in MiB: 1024, unless said otherwise.
     #[must_use]
     pub fn memory(mut self, mib: u32) -> Self {
@@ -228,7 +238,17 @@ impl Spec {
         let initramfs = self.initramfs(&parts, commands)?;
         let slot = Slot::take(&cache)?;
         let initrd = slot.dir().join("initrd");
-        initramfs.write(BufWriter::new(File::create(&initrd)?))?;
+        let mut archives = BufWriter::new(File::create(&initrd)?);
+        if !self.acpi_tables.is_empty() {
+            // The kernel looks for them in the first archive, long before it unpacks any.
+            let mut tables = Initramfs::empty();
+            for (number, table) in self.acpi_tables.iter().enumerate() {
+                let path = format!("kernel/firmware/acpi/{number}.aml");
+                tables.file(&path, 0o644, Source::Bytes(table.clone()));
+            }
+            tables.write(&mut archives)?;
+        }
+        initramfs.write(archives)?;
         let report = self.boot(&cache, &slot, &parts, &initrd, sink);
         if let Some(file) = &self.console {
             fs::copy(Console::output(slot.dir()), file)

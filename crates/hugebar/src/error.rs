@@ -24,6 +24,9 @@ pub enum ErrorKind {
     NoIommu,
     /// The IOMMU cannot remap interrupts, which VFIO insists on.
     NoInterruptRemapping,
+    /// Firmware demands that the device's IOMMU group reaches a range of memory, so the kernel gives it to nobody
+    /// ([`crate::pci::DirectRegion`]).
+    FirmwareReserved,
     /// A device of the IOMMU group is in the hands of a driver that is not VFIO's.
     GroupNotViable,
     /// Somebody else has the device, group or address.

@@ -4,6 +4,7 @@ mod backends;
 mod device;
 mod doctor;
 mod errors;
+mod firmware;
 mod inspect;
 mod jails;
 mod leaves;

@@ -7,7 +7,7 @@ use hugebar::pci::Function;
 use hugebar::vfio::is_vfio;
 
 use super::step::Step;
-use super::{bars, driver, holders, iommu, node};
+use super::{bars, driver, holders, iommu, node, reserved};
 use crate::error::Error;
 use crate::sysfs;
 
@@ -30,6 +30,7 @@ pub(super) fn steps(function: &Function, facts: &Facts) -> Result<Vec<Step>, Err
             "turn the IOMMU on; it must know the device",
         ),
     });
+    steps.extend(group.and_then(reserved::step));
     if let Some(group) = group.filter(|_| by_vfio) {
         steps.push(node::step(group, node.as_deref()));
         steps.push(holders::step(

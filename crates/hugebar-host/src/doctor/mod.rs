@@ -12,6 +12,7 @@ mod kernel;
 mod memlock;
 mod node;
 mod rebar;
+mod reserved;
 mod step;
 mod thp;
 mod vfio;

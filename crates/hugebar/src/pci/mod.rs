@@ -3,11 +3,13 @@
 mod address;
 pub(crate) mod config;
 mod locate;
+mod reserved;
 mod resource;
 mod sysfs;
 
 pub use address::Address;
 pub use config::Msix;
 pub use locate::locate;
+pub use reserved::DirectRegion;
 pub use resource::Resource;
 pub use sysfs::{Bar, Function};

@@ -13,6 +13,8 @@ use crate::iommu::{Container, Group, IommuKind};
 use crate::pci::{Address, Function};
 use crate::sys::{abi, file, process, vfio};
 
+use super::firmware;
+
 /// Drivers that leave a group viable beside VFIO's own: they say so themselves by `driver_managed_dma`
 /// (Linux 5.18). Before, `pci-stub` did, and any driver of a bridge (`vfio_dev_driver_allowed`).
 const HARMLESS: [&str; 2] = ["pci-stub", "pcieport"];
@@ -37,6 +39,7 @@ fn attach(number: u32, container: &Container, first: bool) -> Result<OwnedFd> {
     let fd = file::open_read_write(&node).map_err(|errno| open_failed(errno, number, &node))?;
     let subject = || node.display().to_string();
     let failed = |name| move |errno| Error::call(name, errno);
+    let by_firmware = |name, errno| firmware::demanded(name, errno, Some(number));
 
     let status = vfio::group_get_status(fd.as_fd())
         .map_err(failed(vfio::GROUP_GET_STATUS.name))
@@ -45,7 +48,10 @@ fn attach(number: u32, container: &Container, first: bool) -> Result<OwnedFd> {
         return Err(not_viable(number));
     }
     vfio::group_set_container(fd.as_fd(), container.as_fd())
-        .map_err(failed(vfio::GROUP_SET_CONTAINER.name))
+        .map_err(|errno| {
+            let name = vfio::GROUP_SET_CONTAINER.name;
+            by_firmware(name, errno).unwrap_or_else(|| Error::call(name, errno))
+        })
         .map_err(|error| error.on(subject()))?;
     let undecided = match container.kind() {
         // A container tells of its IOMMU once it has one, and then cannot be given another.
@@ -54,8 +60,12 @@ fn attach(number: u32, container: &Container, first: bool) -> Result<OwnedFd> {
         IommuKind::None => first,
     };
     if undecided {
-        vfio::set_iommu(container.as_fd(), iommu)
-            .map_err(|errno| set_iommu_failed(errno).on(subject()))?;
+        vfio::set_iommu(container.as_fd(), iommu).map_err(|errno| {
+            let error = by_firmware(vfio::SET_IOMMU.name, errno);
+            error
+                .unwrap_or_else(|| set_iommu_failed(errno))
+                .on(subject())
+        })?;
     }
     Ok(fd)
 }
@@ -65,16 +75,22 @@ pub(super) fn device(group: &Group, address: Address) -> Result<OwnedFd> {
     let failed = |errno| Error::call(vfio::GROUP_GET_DEVICE_FD.name, errno);
     let name = CString::new(address.to_string()).map_err(|_| failed(Errno::INVAL))?;
     let fd = group.fd().ok_or(failed(Errno::BADF))?;
-    vfio::group_get_device_fd(fd, &name).map_err(|errno| match errno {
-        Errno::NODEV => failed(errno)
-            .of_kind(ErrorKind::NotBound)
-            .remedy("the driver of the device is not VFIO's"),
-        Errno::BUSY => failed(errno).remedy("another process has the device open"),
-        // Where type1 says it of the group, iommufd does of each device.
-        Errno::PERM if group.container().kind() == IommuKind::Iommufd => {
-            no_interrupt_remapping(failed(errno), "iommufd")
+    vfio::group_get_device_fd(fd, &name).map_err(|errno| {
+        let name = vfio::GROUP_GET_DEVICE_FD.name;
+        if let Some(error) = firmware::demanded(name, errno, Some(group.number())) {
+            return error;
         }
-        _ => failed(errno),
+        match errno {
+            Errno::NODEV => failed(errno)
+                .of_kind(ErrorKind::NotBound)
+                .remedy("the driver of the device is not VFIO's"),
+            Errno::BUSY => failed(errno).remedy("another process has the device open"),
+            // Where type1 says it of the group, iommufd does of each device.
+            Errno::PERM if group.container().kind() == IommuKind::Iommufd => {
+                no_interrupt_remapping(failed(errno), "iommufd")
+            }
+            _ => failed(errno),
+        }
     })
 }
 

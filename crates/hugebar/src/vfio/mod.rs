@@ -3,6 +3,7 @@
 
 mod bind;
 mod device;
+mod firmware;
 mod group;
 mod open;
 mod region;

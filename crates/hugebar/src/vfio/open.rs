@@ -14,6 +14,7 @@ use crate::sys::{file, process, vfio};
 use super::Device;
 use super::bind::bind_commands;
 use super::device::{Home, named};
+use super::firmware;
 use super::group::{self, held_by_others, is_vfio, no_interrupt_remapping, not_viable};
 
 /// A way to open a device.
@@ -169,7 +170,7 @@ impl Device {
         vfio::device_bind_iommufd(fd.as_fd(), ioas.as_fd())
             .map_err(|errno| subject(bind_failed(errno, address)))?;
         vfio::device_attach_iommufd_pt(fd.as_fd(), ioas.id())
-            .map_err(|errno| subject(attach_failed(errno)))?;
+            .map_err(|errno| subject(attach_failed(errno, address)))?;
         Self::at_home(fd, address, Home::Iommufd(ioas.clone()))
     }
 
@@ -187,7 +188,7 @@ impl Device {
             return Err(self.subject_error(Error::new(ErrorKind::InvalidInput, operation)));
         }
         vfio::device_attach_iommufd_pt(self.fd.as_fd(), ioas.id())
-            .map_err(|errno| self.subject_error(attach_failed(errno)))?;
+            .map_err(|errno| self.subject_error(attach_failed(errno, self.address)))?;
         self.home = Home::Iommufd(ioas.clone());
         Ok(())
     }
@@ -276,12 +277,20 @@ fn explain(error: Error, address: Address) -> Error {
         .remedy(bind_commands(&function, driver.as_deref()))
 }
 
+/// The group of a device, where both are known.
+fn known_group(address: Option<Address>) -> Option<u32> {
+    Function::at(address?).ok()?.iommu_group().ok()?
+}
+
 fn bind_failed(errno: Errno, address: Option<Address>) -> Error {
-    let error = Error::call(vfio::DEVICE_BIND_IOMMUFD.name, errno);
+    let name = vfio::DEVICE_BIND_IOMMUFD.name;
+    if let Some(error) = firmware::demanded(name, errno, known_group(address)) {
+        return error;
+    }
+    let error = Error::call(name, errno);
     match errno {
         Errno::BUSY => {
-            let group = || Function::at(address?).ok()?.iommu_group().ok()?;
-            match group() {
+            match known_group(address) {
                 // Of two reasons for the same errno this one shows in sysfs.
                 Some(group) if !held_by_others(group).is_empty() => not_viable(group),
                 _ => error.remedy(
@@ -297,8 +306,12 @@ fn bind_failed(errno: Errno, address: Option<Address>) -> Error {
     }
 }
 
-fn attach_failed(errno: Errno) -> Error {
-    let error = Error::call(vfio::DEVICE_ATTACH_IOMMUFD_PT.name, errno);
+fn attach_failed(errno: Errno, address: Option<Address>) -> Error {
+    let name = vfio::DEVICE_ATTACH_IOMMUFD_PT.name;
+    if let Some(error) = firmware::demanded(name, errno, known_group(address)) {
+        return error;
+    }
+    let error = Error::call(name, errno);
     match errno {
         Errno::PERM => no_interrupt_remapping(error, "iommufd"),
         Errno::NOENT => error.remedy("the iommufd has no address space of this number"),

@@ -1,0 +1,43 @@
+//! Memory that firmware demands for a device's IOMMU group.
+
+use hugebar::pci::DirectRegion;
+
+use super::step::Step;
+
+const STEP: &str = "reserved-regions";
+
+/// A step where firmware demands mappings that keep the kernel from giving the group away.
+pub(super) fn step(group: u32) -> Option<Step> {
+    blocked(group, &DirectRegion::of_group(group))
+}
+
+fn blocked(group: u32, direct: &[DirectRegion]) -> Option<Step> {
+    if direct.is_empty() {
+        return None;
+    }
+    let ranges: Vec<_> = direct.iter().map(DirectRegion::to_string).collect();
+    let fact = format!(
+        "firmware demands that group {group} reaches {} (RMRR), so the kernel gives it to no program",
+        ranges.join(", ")
+    );
+    let remedy = "look in the firmware's setup for what uses the device (USB legacy support, Pre-boot DMA \
+                  Protection, Kernel DMA Protection, remote management), or move it to another slot";
+    Some(Step::blocker(STEP, fact, remedy))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_firmware_demands_blocks() {
+        assert_eq!(blocked(7, &[]), None);
+        let (first, last) = (0x3ffd_f000, 0x3ffd_ffff);
+        let step = blocked(7, &[DirectRegion { first, last }]).unwrap();
+        assert_eq!(
+            step.fact,
+            "firmware demands that group 7 reaches 0x3ffdf000-0x3ffdffff (RMRR), so the kernel gives it to no \
+             program"
+        );
+    }
+}

@@ -1,0 +1,66 @@
+//! Addresses that an IOMMU group cannot use freely.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+/// A range of I/O addresses that firmware demands to be mapped one to one for an IOMMU group, always: an RMRR of
+/// a DMAR table, for example. The kernel gives no device of such a group to VFIO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirectRegion {
+    /// The first address.
+    pub first: u64,
+    /// The last address.
+    pub last: u64,
+}
+
+impl DirectRegion {
+    /// Those of an IOMMU group; none where the kernel lists none, or does not tell.
+    ///
+    /// Ranges that the kernel gives up when a program takes the device (`direct-relaxable`, for USB controllers
+    /// and graphics) are not among them.
+    pub fn of_group(group: u32) -> Vec<Self> {
+        let groups = Path::new("/sys/kernel/iommu_groups");
+        let path = groups.join(group.to_string()).join("reserved_regions");
+        parse(&fs::read_to_string(path).unwrap_or_default())
+    }
+}
+
+/// `0xfffc0000-0xfffc0fff`.
+impl fmt::Display for DirectRegion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}-{:#x}", self.first, self.last)
+    }
+}
+
+/// The lines of `reserved_regions` whose type is `direct`: first address, last address, type.
+fn parse(text: &str) -> Vec<DirectRegion> {
+    let number = |text: &str| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok();
+    let direct = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        let (first, last) = (number(words.next()?)?, number(words.next()?)?);
+        (words.next()? == "direct").then_some(DirectRegion { first, last })
+    };
+    text.lines().filter_map(direct).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_cannot_be_given_up() {
+        let text = "\
+0x000000003ffdf000 0x000000003ffdffff direct
+0x00000000a0000000 0x00000000a0ffffff direct-relaxable
+0x00000000fee00000 0x00000000feefffff msi
+0x000000fd00000000 0x000000ffffffffff reserved
+nonsense
+0x1 direct
+";
+        let found = parse(text);
+        let words: Vec<_> = found.iter().map(DirectRegion::to_string).collect();
+        assert_eq!(words, ["0x3ffdf000-0x3ffdffff"]);
+        assert!(parse("").is_empty());
+    }
+}

@@ -1,0 +1,84 @@
+//! What firmware demands of devices: a DMAR table of our own.
+
+use hugebar_lab::{Command, Output};
+
+use crate::report::{machine, map};
+
+/// The table as the machine's firmware has it.
+const DMAR: &str = "/sys/firmware/acpi/tables/DMAR";
+
+/// A page that the firmware reserves, where a demand has to lie.
+const PAGE: u64 = 0xfffc_0000;
+
+/// The table with a demand (RMRR) for each of these devices of bus 0.
+fn demanding(table: &[u8], devices: &[u8]) -> Vec<u8> {
+    let mut table = table.to_vec();
+    for (number, device) in (0..).zip(devices) {
+        let base = PAGE + number * 0x1000;
+        // Type 1, 32 bytes, segment 0.
+        table.extend([1, 0, 32, 0, 0, 0, 0, 0]);
+        table.extend(base.to_le_bytes());
+        table.extend((base + 0xfff).to_le_bytes());
+        // An endpoint, 8 bytes, on bus 0, by device and function.
+        table.extend([1, 8, 0, 0, 0, 0, *device, 0]);
+    }
+    let length = u32::try_from(table.len()).unwrap();
+    table[4..8].copy_from_slice(&length.to_le_bytes());
+    // A revision that replaces the firmware's, then a sum of 0.
+    table[24..28].copy_from_slice(&0x7fff_u32.to_le_bytes());
+    table[9] = 0;
+    let sum = table
+        .iter()
+        .fold(0, |sum: u8, byte| sum.wrapping_add(*byte));
+    table[9] = sum.wrapping_neg();
+    table
+}
+
+fn doctor(device: &str) -> Command {
+    Command::new(["hugebar", "doctor", device])
+}
+
+/// A demand for a test device, which cannot be had, and one for a USB controller, which can.
+fn demands(kernel: &str) -> [Output; 5] {
+    let spec = || {
+        machine(kernel)
+            .device("pci-testdev,membar=256M")
+            .device("qemu-xhci")
+    };
+    let dump = spec().no_modules().run(&[Command::new(["@cat", DMAR])]);
+    let table = dump.unwrap().commands.remove(0).stdout;
+    assert_eq!(&table[..4], b"DMAR");
+    let groups = "/sys/bus/pci/devices/0000:00:10.0/iommu_group/reserved_regions";
+    let report = spec()
+        .acpi_table(demanding(&table, &[0x10, 0x11]))
+        .run(&[
+            Command::new(["@cat", groups]),
+            doctor("0000:00:10.0"),
+            map("0000:00:10.0 --bar 2"),
+            doctor("0000:00:11.0"),
+            map("0000:00:11.0 --bar 0"),
+        ])
+        .unwrap();
+    report.commands.try_into().unwrap()
+}
+
+#[test]
+fn memory_that_firmware_demands() {
+    for kernel in ["6.1", "6.12", "newest"] {
+        let [regions, blocked, refused, free, mapped] = demands(kernel);
+        assert!(
+            regions.stdout().contains("0x00000000fffc0fff direct\n"),
+            "{kernel}: {regions:?}"
+        );
+        assert_eq!(blocked.code(), 1, "{kernel}: {blocked:?}");
+        let range = "0xfffc0000-0xfffc0fff";
+        assert!(blocked.stdout().contains(range), "{blocked:?}");
+        assert_eq!(refused.code(), 2, "{kernel}: {refused:?}");
+        for words in ["/dev/vfio/", range, "firmware"] {
+            assert!(refused.stderr().contains(words), "{words}: {refused:?}");
+        }
+        assert_eq!(refused.stderr().lines().count(), 1, "{refused:?}");
+        assert!(!free.stdout().contains("firmware demands"), "{free:?}");
+        assert_eq!(mapped.code(), 0, "{kernel}: {mapped:?}");
+    }
+}
