@@ -53,24 +53,18 @@ fn sizes(function: &Function, state: Option<&str>) -> Vec<Step> {
         let fact = "not looked at: the device is off, and would have to be switched on for that";
         return vec![Step::ok(STEP, fact)];
     }
-    let Ok(config) = File::open(config) else {
-        return Vec::new();
-    };
-    // Only what is needed: there are devices that do not bear all of it to be read.
-    let word = |offset: usize| {
-        let mut word = [0; 4];
-        let read = config.read_exact_at(&mut word, offset as u64);
-        read.is_ok().then(|| u32::from_le_bytes(word))
-    };
-    let Some(resizable) = rebar::resizable(word, capability) else {
-        // Without privilege it ends after 64 bytes; without extended capabilities, after 256.
-        let extended = config.metadata().is_ok_and(|config| config.len() > 256);
-        let fact = if extended {
-            "whether BARs can be resized: <needs root>"
-        } else {
-            "no BAR can be resized"
-        };
-        return vec![Step::ok(STEP, fact)];
+    let folder = sysfs::of(function, "");
+    let text = fs::read_to_string(folder.join("resource")).unwrap_or_default();
+    let size = |bar: u32| resources(&text).nth(bar as usize).map(|own| own.size);
+    // Readable by all. A virtual function has no such file.
+    let told = rebar::by_kernel(&folder, size);
+    let resizable = if told.is_empty() {
+        match by_capability(&config, capability) {
+            Ok(resizable) => resizable,
+            Err(steps) => return steps,
+        }
+    } else {
+        told
     };
     let smaller = resizable.iter().filter(|own| own.current < own.largest);
     let steps: Vec<_> = smaller
@@ -90,6 +84,29 @@ fn sizes(function: &Function, state: Option<&str>) -> Vec<Step> {
         return vec![Step::ok(STEP, fact)];
     }
     steps
+}
+
+/// The resizable BARs by configuration space, whose file is `config`, or the steps that say why they are not known.
+fn by_capability(config: &Path, capability: u32) -> Result<Vec<Resizable>, Vec<Step>> {
+    let Ok(config) = File::open(config) else {
+        return Err(Vec::new());
+    };
+    // Only what is needed: there are devices that do not bear all of it to be read.
+    let word = |offset: usize| {
+        let mut word = [0; 4];
+        let read = config.read_exact_at(&mut word, offset as u64);
+        read.is_ok().then(|| u32::from_le_bytes(word))
+    };
+    rebar::resizable(word, capability).ok_or_else(|| {
+        // Without privilege it ends after 64 bytes; without extended capabilities, after 256.
+        let extended = config.metadata().is_ok_and(|config| config.len() > 256);
+        let fact = if extended {
+            "whether BARs can be resized: <needs root>"
+        } else {
+            "no BAR can be resized"
+        };
+        vec![Step::ok(STEP, fact)]
+    })
 }
 
 fn of_function(function: &Function, own: &Resizable) -> Step {

@@ -1,6 +1,7 @@
 //! What stands between a device and its mapping, from sysfs and `/proc`. Opening it would reset it.
 
 use std::fs;
+use std::path::Path;
 
 use hugebar::facts::Facts;
 use hugebar::pci::Function;
@@ -11,6 +12,8 @@ use super::{bars, driver, holders, iommu, node, reserved};
 use crate::error::Error;
 use crate::sysfs;
 
+const GROUP: &str = "group";
+
 /// The steps that concern a device.
 pub(super) fn steps(function: &Function, facts: &Facts) -> Result<Vec<Step>, Error> {
     let group = function.iommu_group()?;
@@ -19,7 +22,7 @@ pub(super) fn steps(function: &Function, facts: &Facts) -> Result<Vec<Step>, Err
     let node = function.vfio_node()?;
     let mut steps = vec![driver::step(function, driver.as_deref())];
     steps.push(match group {
-        Some(group) => viability(group),
+        Some(group) => viability(function, group),
         None if iommu::noiommu_is_allowed() && !by_vfio => Step::ok(
             "group",
             "none, until a driver of VFIO's gives it one for no-IOMMU mode",
@@ -43,37 +46,84 @@ pub(super) fn steps(function: &Function, facts: &Facts) -> Result<Vec<Step>, Err
     let state = fs::read_to_string(sysfs::of(function, "power_state")).ok();
     let state = state.as_deref().map(str::trim);
     steps.extend(bars::steps(function, state));
-    steps.push(reset(function));
+    steps.push(reset(&sysfs::of(function, "")));
     // Asleep is normal for a device that nobody has open.
     steps.extend(state.map(|state| Step::ok("power", state)));
     Ok(steps)
 }
 
-fn viability(group: u32) -> Step {
-    const STEP: &str = "group";
+/// Whether the group's other members let the device be had. Its own driver is a step of its own.
+fn viability(function: &Function, group: u32) -> Step {
     let members = match Function::in_group(group) {
         Ok(members) => members.len(),
         Err(error) => {
             let fact = format!("group {group}: {}", error.fact());
-            return Step::warning(STEP, fact, "show this process /sys/kernel/iommu_groups");
+            return Step::warning(GROUP, fact, "show this process /sys/kernel/iommu_groups");
         }
     };
     let held = hugebar::vfio::held_by_others(group);
-    if held.is_empty() {
-        return Step::ok(STEP, format!("group {group} is viable, {members} in it"));
-    }
-    let fact = format!("group {group} is not viable: {}", held.join(", "));
-    Step::blocker(STEP, fact, "bind it to vfio-pci too, or unbind it")
+    judged(group, members, &function.address().to_string(), held)
 }
 
-fn reset(function: &Function) -> Step {
-    let methods = fs::read_to_string(sysfs::of(function, "reset_method")).unwrap_or_default();
+/// `held` tells of members that drivers have, each beginning with its address.
+fn judged(group: u32, members: usize, own: &str, mut held: Vec<String>) -> Step {
+    let all = held.len();
+    held.retain(|member| member.split(' ').next() != Some(own));
+    if !held.is_empty() {
+        let fact = format!("group {group} is not viable: {}", held.join(", "));
+        return Step::blocker(GROUP, fact, "bind it to vfio-pci too, or unbind it");
+    }
+    let fact = match all {
+        0 => format!("group {group} is viable, {members} in it"),
+        _ => format!(
+            "group {group} will be viable once the device is bound to vfio-pci, {members} in it"
+        ),
+    };
+    Step::ok(GROUP, fact)
+}
+
+/// `folder` is the device's in sysfs.
+fn reset(folder: &Path) -> Step {
+    let methods = fs::read_to_string(folder.join("reset_method")).unwrap_or_default();
     match methods.trim() {
+        "" if folder.join("reset").exists() => Step::ok(
+            "reset",
+            "there is a way; before Linux 5.15 the kernel does not say which",
+        ),
         "" => Step::warning(
             "reset",
             "the kernel knows no way to reset it",
             "expect its state to survive from one user to the next",
         ),
         methods => Step::ok("reset", methods),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::step::Status;
+
+    #[test]
+    fn a_way_to_reset_is_there_on_old_kernels_too() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(reset(folder.path()).status, Status::Warning);
+        fs::write(folder.path().join("reset"), "").unwrap();
+        assert_eq!(reset(folder.path()).status, Status::Ok);
+        fs::write(folder.path().join("reset_method"), "flr bus\n").unwrap();
+        assert_eq!(reset(folder.path()).fact, "flr bus");
+    }
+
+    #[test]
+    fn a_device_is_no_offender_of_its_own_group() {
+        let own = "0000:01:00.0";
+        let held = |address: &str| format!("{address} is bound to nvme");
+        let step = judged(7, 2, own, vec![held(own)]);
+        assert_eq!(step.status, Status::Ok, "{step:?}");
+        let step = judged(7, 2, own, vec![held(own), held("0000:01:00.1")]);
+        assert_eq!(
+            step.fact,
+            "group 7 is not viable: 0000:01:00.1 is bound to nvme"
+        );
     }
 }

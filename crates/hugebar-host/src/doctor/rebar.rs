@@ -1,5 +1,8 @@
 //! Resizable BARs: the capability in extended configuration space of a function and of its virtual ones.
 
+use std::fs;
+use std::path::Path;
+
 /// `PCI_EXT_CAP_ID_REBAR`: the BARs of a function.
 pub(super) const REBAR: u32 = 0x15;
 /// `PCI_EXT_CAP_ID_VF_REBAR`: those of the virtual functions of a physical one; of the same form.
@@ -14,6 +17,22 @@ pub(super) struct Resizable {
     pub(super) bar: u32,
     pub(super) current: u32,
     pub(super) largest: u32,
+}
+
+/// The resizable BARs that the kernel itself tells of (`resourceN_resize` in the device's folder, since Linux 5.19),
+/// which has corrected what some devices say. `size` is the size of a BAR.
+pub(super) fn by_kernel(folder: &Path, size: impl Fn(u32) -> Option<u64>) -> Vec<Resizable> {
+    let one = |bar| {
+        let text = fs::read_to_string(folder.join(format!("resource{bar}_resize"))).ok()?;
+        // A bit for each size.
+        let sizes = u64::from_str_radix(text.trim(), 16).ok()?;
+        Some(Resizable {
+            bar,
+            current: size(bar)?.checked_ilog2()?.saturating_sub(20),
+            largest: sizes.checked_ilog2()?,
+        })
+    };
+    (0..6).filter_map(one).collect()
 }
 
 /// The resizable BARs that a capability in configuration space tells of; `None` where it ends before extended
@@ -70,6 +89,21 @@ mod tests {
 
     fn put(config: &mut [u8], offset: usize, word: u32) {
         config[offset..offset + 4].copy_from_slice(&word.to_le_bytes());
+    }
+
+    /// 1002:731f says 1 GiB at most in its capability, and can have 8 GiB.
+    #[test]
+    fn the_kernel_knows_better() {
+        let folder = tempfile::tempdir().unwrap();
+        let size = |bar| (bar == 0).then_some(256 << 20);
+        assert!(by_kernel(folder.path(), size).is_empty());
+        fs::write(folder.path().join("resource0_resize"), "0000000000003f00\n").unwrap();
+        let own = Resizable {
+            bar: 0,
+            current: 8,
+            largest: 13,
+        };
+        assert_eq!(by_kernel(folder.path(), size), [own]);
     }
 
     #[test]
