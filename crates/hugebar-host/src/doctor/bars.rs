@@ -54,8 +54,8 @@ fn sizes(function: &Function, state: Option<&str>) -> Vec<Step> {
         return vec![Step::ok(STEP, fact)];
     }
     let folder = sysfs::of(function, "");
-    let text = fs::read_to_string(folder.join("resource")).unwrap_or_default();
-    let size = |bar: u32| resources(&text).nth(bar as usize).map(|own| own.size);
+    let resources = function.resources().unwrap_or_default();
+    let size = |bar: u32| resources.get(bar as usize)?.map(|own| own.size);
     // Readable by all. A virtual function has no such file.
     let told = rebar::by_kernel(&folder, size);
     let resizable = if told.is_empty() {

@@ -1,6 +1,7 @@
 //! Memory that firmware demands for a device's IOMMU group.
 
 use hugebar::pci::DirectRegion;
+use hugebar::vfio::FIRMWARE_REMEDY;
 
 use super::step::Step;
 
@@ -20,9 +21,7 @@ fn blocked(group: u32, direct: &[DirectRegion]) -> Option<Step> {
         "firmware demands that group {group} reaches {} (RMRR), so the kernel gives it to no program",
         ranges.join(", ")
     );
-    let remedy = "look in the firmware's setup for what uses the device (USB legacy support, Pre-boot DMA \
-                  Protection, Kernel DMA Protection, remote management), or move it to another slot";
-    Some(Step::blocker(STEP, fact, remedy))
+    Some(Step::blocker(STEP, fact, FIRMWARE_REMEDY))
 }
 
 #[cfg(test)]

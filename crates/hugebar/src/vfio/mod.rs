@@ -10,6 +10,7 @@ mod region;
 
 pub use bind::bind_commands;
 pub use device::Device;
+pub use firmware::REMEDY as FIRMWARE_REMEDY;
 pub use group::{held_by_others, is_vfio};
 pub use open::Backend;
 pub use region::{Capability, Region, RegionFlags};
