@@ -26,7 +26,7 @@ pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
 
-    /// Tell on stderr what is done, step by step
+    /// Print each step to stderr
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,
 
@@ -80,7 +80,7 @@ pub(crate) enum Command {
     /// Check the way from firmware to mapping, and say what to do about what stands in it
     ///
     /// Opens no device. Without one it checks the host alone. Exits with 1 when something is found
-    /// that has to be mended first.
+    /// that has to be fixed first.
     Doctor(DoctorArgs),
 }
 
@@ -193,8 +193,9 @@ pub(crate) enum Hint {
     On,
     /// Nothing
     Off,
-    /// MADV_NOHUGEPAGE: pages only, to compare with them
-    Refuse,
+    /// MADV_NOHUGEPAGE: base pages only, to compare with them
+    #[value(alias = "refuse")]
+    NoHugepage,
 }
 
 impl From<Hint> for mem::Hint {
@@ -203,7 +204,7 @@ impl From<Hint> for mem::Hint {
             Hint::Auto => Self::Auto,
             Hint::On => Self::On,
             Hint::Off => Self::Off,
-            Hint::Refuse => Self::Refuse,
+            Hint::NoHugepage => Self::NoHugepage,
         }
     }
 }

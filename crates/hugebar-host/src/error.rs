@@ -80,7 +80,7 @@ impl Error {
     /// What to do about it, where that is known.
     pub fn remedy(&self) -> Option<&str> {
         match (self, self.kind()) {
-            (Self::Function(error), _) => error.advice(),
+            (Self::Function(error), _) => error.remedy(),
             (Self::Process { .. }, ErrorKind::NotFound | ErrorKind::TimedOut) => None,
             (Self::Process { .. }, _) => Some(procfs::missing_privilege()),
             (Self::File { .. }, _) => None,

@@ -115,7 +115,7 @@ impl Error {
         self
     }
 
-    pub(crate) fn remedy(mut self, remedy: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn with_remedy(mut self, remedy: impl Into<Cow<'static, str>>) -> Self {
         self.0.remedy = Some(remedy.into());
         self
     }
@@ -156,7 +156,7 @@ impl Error {
     }
 
     /// What to do about it, where that is known.
-    pub fn advice(&self) -> Option<&str> {
+    pub fn remedy(&self) -> Option<&str> {
         self.0.remedy.as_deref()
     }
 }
@@ -225,7 +225,7 @@ mod tests {
         let error = Error::call("VFIO_SET_IOMMU", Errno::PERM)
             .on("0000:00:10.0")
             .on("something outside")
-            .remedy("turn on interrupt remapping");
+            .with_remedy("turn on interrupt remapping");
         let text = "0000:00:10.0: VFIO_SET_IOMMU: Operation not permitted (os error 1); \
                     turn on interrupt remapping";
         assert_eq!(error.to_string(), text);

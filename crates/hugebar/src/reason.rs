@@ -153,7 +153,7 @@ pub fn uncounted(error: &Error, decode: Option<bool>) -> Reason {
             "set bit 1 of the command register in configuration space",
         );
     }
-    let remedy = error.advice().unwrap_or("none");
+    let remedy = error.remedy().unwrap_or("map it anew and count again");
     Reason::new(Code::Unmeasured, error.fact(), remedy)
 }
 
@@ -225,7 +225,7 @@ fn process(evidence: &Evidence<'_>) -> Option<Reason> {
             "use a kernel with CONFIG_TRANSPARENT_HUGEPAGE",
         ));
     }
-    if evidence.mapping.refused() {
+    if evidence.mapping.no_hugepage() {
         return Some(Reason::new(
             Code::NoHugepage,
             "the mapping is advised with MADV_NOHUGEPAGE, which every kernel heeds",

@@ -74,7 +74,7 @@ fn map(size: u64, sizes: &LeafSizes) -> Mapping {
 /// In pages on every host, whatever its policy for huge pages in memory files is.
 fn map_plan(size: u64, plan: &Plan) -> Mapping {
     let options = MapOptions {
-        hint: Hint::Refuse,
+        hint: Hint::NoHugepage,
         ..MapOptions::default()
     };
     let window = Window::reserve(plan).unwrap();

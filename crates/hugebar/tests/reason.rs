@@ -138,8 +138,8 @@ fn a_closed_gate_has_its_reason() {
 
 #[test]
 fn a_refusal_comes_before_the_policy() {
-    let refused = congruent(4 * GIB, Hint::Refuse);
-    assert!(refused.refused() && !refused.hinted());
+    let refused = congruent(4 * GIB, Hint::NoHugepage);
+    assert!(refused.no_hugepage() && !refused.hinted());
     for (thp, code) in [
         (Some(ThpPolicy::Always), Code::NoHugepage),
         (Some(ThpPolicy::Madvise), Code::NoHugepage),

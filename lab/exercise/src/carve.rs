@@ -91,7 +91,7 @@ fn a_second_count_is_refused(bar: &mut Bar) -> Result<()> {
 fn pages_at_the_ends_are_no_leaf(bar: &mut Bar) -> Result<()> {
     let plan = bar.plan(&[], Placement::Congruent)?;
     let options = hugebar::mem::MapOptions {
-        hint: Hint::Refuse,
+        hint: Hint::NoHugepage,
         ..bar.region.map_options()
     };
     for ends in [&[GIB - 4][..], &[0, GIB - 4], &[0, GIB / 2, GIB - 4]] {

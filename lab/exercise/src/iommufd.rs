@@ -130,7 +130,7 @@ fn one_at_a_time(address: Address) -> Result<()> {
         ensure!(error.kind() == ErrorKind::Busy, "{error}");
         ensure!(
             error
-                .advice()
+                .remedy()
                 .is_some_and(|advice| advice.contains("another process")),
             "{error}"
         );

@@ -42,7 +42,7 @@ impl FailureReport {
                 subject: Some(error.subject().to_owned()).filter(|text| !text.is_empty()),
                 operation: Some(error.operation().to_owned()),
                 errno: error.errno(),
-                remedy: error.advice().map(str::to_owned),
+                remedy: error.remedy().map(str::to_owned),
                 ..described
             },
             Failure::Host(error) => host(error, described),

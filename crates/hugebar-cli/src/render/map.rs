@@ -97,7 +97,7 @@ impl RegionReport {
             size,
             placement: mapping.plan().placement(),
             hint: mapping.hinted(),
-            refused: mapping.refused(),
+            refused: mapping.no_hugepage(),
             alignment: mapping.alignment(),
             areas: mapping.areas().iter().map(area).collect(),
             best: mapping.plan().best(),

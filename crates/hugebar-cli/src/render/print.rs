@@ -40,7 +40,7 @@ pub(crate) fn set_verbose(verbose: bool) {
     VERBOSE.store(verbose, Ordering::Relaxed);
 }
 
-/// Tells on stderr what is done, where that was asked for.
+/// Prints a step to stderr, where that was asked for.
 pub(crate) fn step(message: impl fmt::Display) {
     if VERBOSE.load(Ordering::Relaxed) {
         tell(message);

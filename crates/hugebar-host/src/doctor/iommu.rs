@@ -44,12 +44,12 @@ fn turn_iommu_on(tables: &[String], vendor: Option<&str>) -> &'static str {
             "the firmware has one (AMD-Vi): boot without amd_iommu=off and iommu=off"
         }
         Some("GenuineIntel") => {
-            "the firmware tells of none: turn on VT-d in its setup, and boot with intel_iommu=on"
+            "firmware tables list no IOMMU: turn on VT-d in its setup, and boot with intel_iommu=on"
         }
         Some("AuthenticAMD" | "HygonGenuine") => {
-            "the firmware tells of none: turn on AMD-Vi (IOMMU) in its setup"
+            "firmware tables list no IOMMU: turn on AMD-Vi (IOMMU) in its setup"
         }
-        _ => "the firmware tells of none: turn on the IOMMU (on arm64 the SMMU) in its setup",
+        _ => "firmware tables list no IOMMU: turn on the IOMMU (on arm64 the SMMU) in its setup",
     }
 }
 

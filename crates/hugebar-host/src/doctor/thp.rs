@@ -13,7 +13,7 @@ pub(super) fn step(facts: &Facts) -> Step {
         return Step::warning(STEP, "not built in: pages only", remedy);
     };
     if facts.device_leaf_sizes() != facts.leaf_sizes {
-        let fact = format!("policy {policy}, of no account on a kernel of this version");
+        let fact = format!("policy {policy} (ignored by this kernel)");
         return Step::ok(STEP, fact);
     }
     let inherited = "which they inherit from the service manager or container runtime";

@@ -63,7 +63,7 @@ impl<'a> Count<'a> {
         }
     }
 
-    /// Goes through the same steps on a page of no account, so that the thread's own first faults
+    /// Goes through the same steps on a page of its own, so that the thread's own first faults
     /// (stack, code, vDSO) are not counted.
     pub(super) fn warm_up(&mut self, page: u64) -> Result<()> {
         let scratch = Scratch::new(page)?;
@@ -320,5 +320,5 @@ pub(super) fn populated(area: &MappedArea, address: u64, len: u64, faults: u64) 
     let operation = format!("{faults} faults for {len:#x} bytes at {address:#x}");
     Error::new(ErrorKind::AlreadyPopulated, operation)
         .on(format!("area {}", area.area))
-        .remedy("it was populated before; map it anew to count its leaves")
+        .with_remedy("it was populated before; map it anew to count its leaves")
 }

@@ -41,18 +41,18 @@ impl Count<'_> {
         let table = page * (page / 8);
         let tables = (start + size) / table;
         let new_tables = tables.saturating_sub(start.div_ceil(table)) * page;
-        let grown = before
+        let tables_grew = before
             .zip(after)
             .is_none_or(|(before, after)| after.saturating_sub(before) >= new_tables);
-        if free && !grown && !alone && leaves == 1 {
+        if free && !tables_grew && !alone && leaves == 1 {
             let operation = "other threads may have changed the page tables meanwhile";
             let error = Error::new(ErrorKind::Miscounted, operation);
             let error = error.on(format!("area {}", area.area));
-            return Err(error.remedy("map it anew and count again"));
+            return Err(error.with_remedy("map it anew and count again"));
         }
         // When the page tables did not grow, but are those of other threads as well, which may have given
         // some back meanwhile, a page under another leaf than the first one's tells.
-        if free && (grown || !alone) {
+        if free && (tables_grew || !alone) {
             self.limit -= size;
             self.found(area, start, size, |leaves| leaves.add(page, pages));
             return Ok(());

@@ -119,7 +119,7 @@ impl Container {
             let operation = "no-IOMMU mode is not allowed here";
             Error::new(ErrorKind::Unsupported, operation)
                 .on(NODE)
-                .remedy(
+                .with_remedy(
                     "if the device may reach all of memory, allow it with \
                      vfio.enable_unsafe_noiommu_mode=1 (CONFIG_VFIO_NOIOMMU)",
                 )
@@ -157,7 +157,7 @@ impl Container {
         container.ok_or_else(|| {
             Error::new(ErrorKind::Unsupported, "this kernel has no type1 IOMMU")
                 .on(NODE)
-                .remedy("load the module vfio_iommu_type1")
+                .with_remedy("load the module vfio_iommu_type1")
         })
     }
 
@@ -232,10 +232,10 @@ fn open_node() -> Result<OwnedFd> {
     file::open_read_write(Path::new(NODE)).map_err(|errno| {
         let error = Error::call("open", errno).on(NODE);
         match errno {
-            Errno::NOENT | Errno::NODEV => error.remedy(
+            Errno::NOENT | Errno::NODEV => error.with_remedy(
                 "load the module vfio-pci; where it is loaded, pass the node into this container or jail",
             ),
-            Errno::ACCESS | Errno::PERM => error.remedy("this process may not use VFIO"),
+            Errno::ACCESS | Errno::PERM => error.with_remedy("this process may not use VFIO"),
             _ => error,
         }
     })

@@ -37,8 +37,10 @@ impl Ioas {
             match errno {
                 Errno::NOENT | Errno::NODEV | Errno::NXIO => error
                     .of_kind(ErrorKind::Unsupported)
-                    .remedy("this kernel has no iommufd, or its module is not loaded"),
-                Errno::ACCESS | Errno::PERM => error.remedy("this process may not use iommufd"),
+                    .with_remedy("this kernel has no iommufd, or its module is not loaded"),
+                Errno::ACCESS | Errno::PERM => {
+                    error.with_remedy("this process may not use iommufd")
+                }
                 _ => error,
             }
         })?;
@@ -65,7 +67,7 @@ impl Ioas {
         let id = iommufd::ioas_alloc(iommufd.as_fd()).map_err(|errno| {
             Error::call(iommufd::IOAS_ALLOC.name, errno)
                 .on(NODE)
-                .remedy("is the descriptor an iommufd?")
+                .with_remedy("is the descriptor an iommufd?")
         })?;
         Ok(Arc::new(Self {
             iommufd,

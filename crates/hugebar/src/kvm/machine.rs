@@ -36,9 +36,9 @@ impl Kvm {
             let error = Error::call("open", errno).on(NODE);
             match errno {
                 Errno::NOENT | Errno::NODEV | Errno::NXIO => {
-                    error.remedy("load the module kvm_intel or kvm_amd")
+                    error.with_remedy("load the module kvm_intel or kvm_amd")
                 }
-                Errno::ACCESS | Errno::PERM => error.remedy("this process may not use KVM"),
+                Errno::ACCESS | Errno::PERM => error.with_remedy("this process may not use KVM"),
                 _ => error,
             }
         })?;
@@ -65,7 +65,9 @@ impl Kvm {
             let operation = "this KVM cannot populate (KVM_CAP_PRE_FAULT_MEMORY)";
             return Err(Error::new(ErrorKind::Unsupported, operation)
                 .on(NODE)
-                .remedy("it takes Linux 6.11 on x86 with nested paging, or a later one on s390"));
+                .with_remedy(
+                    "it takes Linux 6.11 on x86 with nested paging, or a later one on s390",
+                ));
         }
         Ok(Self(fd))
     }

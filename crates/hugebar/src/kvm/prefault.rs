@@ -54,14 +54,14 @@ fn refused(errno: Errno) -> Error {
     match errno {
         Errno::NOENT => error
             .of_kind(ErrorKind::InvalidInput)
-            .remedy("no memory slot of the guest is there"),
+            .with_remedy("no memory slot of the guest is there"),
         Errno::INVAL => error.of_kind(ErrorKind::InvalidInput),
         Errno::FAULT => error
             .of_kind(ErrorKind::NotMappableForDma)
-            .remedy("memory decode of the device is off, or the mapping is not readable"),
+            .with_remedy("memory decode of the device is off, or the mapping is not readable"),
         Errno::OPNOTSUPP => error
             .of_kind(ErrorKind::Unsupported)
-            .remedy("KVM runs without nested paging, or the guest is running a guest"),
+            .with_remedy("KVM runs without nested paging, or the guest is running a guest"),
         _ => error,
     }
 }

@@ -126,10 +126,10 @@ impl GuestMemory {
 fn refused(errno: Errno) -> Error {
     let error = Error::call(kvm::SET_USER_MEMORY_REGION.name, errno);
     match errno {
-        Errno::EXIST => error.remedy("another slot of the guest overlaps"),
+        Errno::EXIST => error.with_remedy("another slot of the guest overlaps"),
         Errno::INVAL => error
             .of_kind(ErrorKind::InvalidInput)
-            .remedy("a slot must start at a page, and end where guest addresses do"),
+            .with_remedy("a slot must start at a page, and end where guest addresses do"),
         _ => error,
     }
 }

@@ -31,7 +31,7 @@ pub enum Hint {
     /// Nothing.
     Off,
     /// `MADV_NOHUGEPAGE`: pages only, on every kernel. For comparing with them.
-    Refuse,
+    NoHugepage,
 }
 
 /// How a region is mapped.
@@ -99,7 +99,7 @@ pub struct Mapping {
     areas: Vec<MappedArea>,
     options: MapOptions,
     hinted: bool,
-    refused: bool,
+    no_hugepage: bool,
 }
 
 // SAFETY: the addresses belong to the mapping, whatever thread it is in.
@@ -151,7 +151,7 @@ impl Mapping {
         let hinted = match options.hint {
             Hint::Auto => plan.placement() == Placement::Congruent,
             Hint::On => true,
-            Hint::Off | Hint::Refuse => false,
+            Hint::Off | Hint::NoHugepage => false,
         };
         let mut mapping = Self {
             window,
@@ -159,7 +159,7 @@ impl Mapping {
             areas: Vec::with_capacity(plan.layout().areas().len()),
             options,
             hinted,
-            refused: options.hint == Hint::Refuse,
+            no_hugepage: options.hint == Hint::NoHugepage,
         };
         let fd = fd.as_fd();
         let source = |area: &Area| Source {
@@ -177,7 +177,7 @@ impl Mapping {
         for area in areas {
             // Where the kernel chooses the address nothing can be lost.
             if mapping.window.place(area).is_some() {
-                rehearse(area, mapping.protection(), source(area))?;
+                map_for_trial(area, mapping.protection(), source(area))?;
             }
         }
         for area in areas {
@@ -204,10 +204,10 @@ impl Mapping {
             // SAFETY: as above.
             self.hinted = unsafe { mm::advise_huge(start, len) }.is_ok();
         }
-        if self.refused {
+        if self.no_hugepage {
             // A kernel without THP says EINVAL, and has pages only anyway.
             // SAFETY: as above.
-            self.refused = unsafe { mm::advise_no_huge(start, len) }.is_ok();
+            self.no_hugepage = unsafe { mm::advise_no_huge(start, len) }.is_ok();
         }
         self.areas.push(MappedArea { area: *area, start });
         Ok(())
@@ -291,18 +291,18 @@ impl Mapping {
         self.hinted
     }
 
-    /// Whether the kernel took the refusal of huge pages (`MADV_NOHUGEPAGE`) for every area.
-    pub fn refused(&self) -> bool {
-        self.refused
+    /// Whether the kernel took the advice against huge pages (`MADV_NOHUGEPAGE`) for every area.
+    pub fn no_hugepage(&self) -> bool {
+        self.no_hugepage
     }
 }
 
 /// Maps an area where the kernel likes and unmaps it again.
-fn rehearse(area: &Area, protection: ProtFlags, source: Source<'_>) -> Result<()> {
+fn map_for_trial(area: &Area, protection: ProtFlags, source: Source<'_>) -> Result<()> {
     let len = to_usize(area.size)?;
     let mut room = Room::default();
     room.extend(1)?;
-    let rehearsed = match mm::map_anywhere(len, protection, source) {
+    let tried = match mm::map_anywhere(len, protection, source) {
         Ok(address) => {
             leftovers::taken(address, len);
             // SAFETY: made just now, never touched.
@@ -318,7 +318,7 @@ fn rehearse(area: &Area, protection: ProtFlags, source: Source<'_>) -> Result<()
         Err(errno) => Err(refused(area, errno)),
     };
     room.give_back();
-    rehearsed
+    tried
 }
 
 impl fmt::Debug for Mapping {
@@ -327,7 +327,7 @@ impl fmt::Debug for Mapping {
             .field("areas", &self.areas)
             .field("options", &self.options)
             .field("hinted", &self.hinted)
-            .field("refused", &self.refused)
+            .field("no_hugepage", &self.no_hugepage)
             .field("window", &self.window)
             .finish_non_exhaustive()
     }

@@ -9,10 +9,10 @@ use crate::layout::Area;
 pub(super) fn refused(area: &Area, errno: Errno) -> Error {
     let error = Error::call(format!("mmap of area {area}"), errno);
     match errno {
-        Errno::ACCESS => error.remedy("the descriptor was not opened for that"),
+        Errno::ACCESS => error.with_remedy("the descriptor was not opened for that"),
         Errno::INVAL | Errno::NODEV | Errno::PERM | Errno::NXIO => error
             .of_kind(ErrorKind::Unsupported)
-            .remedy("the driver refuses to map this part of the region"),
+            .with_remedy("the driver refuses to map this part of the region"),
         _ => error,
     }
 }

@@ -34,7 +34,7 @@ impl FromStr for Address {
         parse(text).ok_or_else(|| {
             Error::new(ErrorKind::InvalidInput, "not a PCI address")
                 .on(format!("{text:?}"))
-                .remedy("write it as 0000:01:00.0 or 01:00.0")
+                .with_remedy("write it as 0000:01:00.0 or 01:00.0")
         })
     }
 }

@@ -31,7 +31,7 @@ pub fn locate(name: &str) -> Result<Function> {
     }
     let address = name.parse::<Address>();
     let address = address.map_err(|error| {
-        error.remedy("name a device as 0000:01:00.0, 01:00.0, 10de:2331, its path in /sys or its node in /dev/vfio/devices")
+        error.with_remedy("name a device as 0000:01:00.0, 01:00.0, 10de:2331, its path in /sys or its node in /dev/vfio/devices")
     })?;
     Function::at(address)
 }
@@ -46,7 +46,7 @@ fn by_path(path: &Path, name: &str) -> Result<Function> {
                 "the path of a device that is no PCI function, though it may lie below one";
             Err(Error::new(ErrorKind::InvalidInput, operation)
                 .on(name)
-                .remedy("name the PCI function itself if it is meant"))
+                .with_remedy("name the PCI function itself if it is meant"))
         }
         Belongs::ToNone => {
             Err(Error::new(ErrorKind::InvalidInput, "no PCI device's path").on(name))
@@ -116,7 +116,7 @@ fn by_ids(ids: (u16, u16), name: &str) -> Result<Function> {
             let remedy = format!("name one by its address: {}", list.join(", "));
             Err(Error::new(ErrorKind::InvalidInput, operation)
                 .on(name)
-                .remedy(remedy))
+                .with_remedy(remedy))
         }
     }
 }
@@ -190,7 +190,7 @@ mod tests {
     fn nonsense_is_refused_with_the_forms_there_are() {
         let error = locate("gpu0").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        assert!(error.advice().unwrap().contains("0000:01:00.0"));
+        assert!(error.remedy().unwrap().contains("0000:01:00.0"));
         assert_eq!(
             locate("/proc/self").unwrap_err().kind(),
             ErrorKind::InvalidInput

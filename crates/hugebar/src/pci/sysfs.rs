@@ -43,11 +43,11 @@ impl Function {
             Ok(false) if !Path::new(DEVICES).exists() => {
                 Err(Error::new(ErrorKind::NotFound, "no PCI devices in sysfs")
                     .on(DEVICES)
-                    .remedy("mount sysfs, or show this process /sys"))
+                    .with_remedy("mount sysfs, or show this process /sys"))
             }
             Ok(false) => Err(Error::new(ErrorKind::NotFound, "no such PCI device")
                 .on(address)
-                .remedy("lspci -D lists those there are")),
+                .with_remedy("lspci -D lists those there are")),
             Err(error) => Err(failure("stat", &error).on(address)),
         }
     }

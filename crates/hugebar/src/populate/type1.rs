@@ -100,7 +100,7 @@ impl Populate for Type1 {
                     self.scratch.next().map_err(|_| error)?;
                 }
                 Err(error) if error.errno() == Some(Errno::FAULT.raw_os_error()) => {
-                    return Err(error.of_kind(ErrorKind::NotMappableForDma).remedy(
+                    return Err(error.of_kind(ErrorKind::NotMappableForDma).with_remedy(
                         "memory decode of the device is off, or the container is served by \
                          iommufd, which maps no device memory",
                     ));

@@ -87,7 +87,7 @@ pub(super) fn update<A: FromBytes + IntoBytes>(
 ///
 /// Some vGPU drivers fill the base fields only when there is room for the capabilities, so the last
 /// answer is the one that counts.
-pub(super) fn grown<A>(
+pub(super) fn with_capabilities<A>(
     fd: BorrowedFd<'_>,
     request: Request<A>,
     ask: impl Fn(u32) -> A,

@@ -87,13 +87,13 @@ pub(crate) unsafe fn map_over(
     .map(drop)
 }
 
-/// How a reservation is put (back) at given addresses.
+/// What a reservation does with a mapping that is at its addresses.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Put {
-    /// In place of what is there (`MAP_FIXED`).
-    Over,
-    /// Only where nothing is (`MAP_FIXED_NOREPLACE`).
-    IfFree,
+pub(crate) enum Existing {
+    /// Replaces it (`MAP_FIXED`).
+    Replace,
+    /// Leaves it there and fails (`MAP_FIXED_NOREPLACE`).
+    Keep,
 }
 
 /// `mmap(address, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED…)`: a reservation at given
@@ -101,16 +101,20 @@ pub(crate) enum Put {
 ///
 /// # Safety
 ///
-/// For [`Put::Over`] as for [`map_over`]; [`Put::IfFree`] needs only page alignment.
-pub(crate) unsafe fn reserve_at(address: NonNull<u8>, len: usize, put: Put) -> Result<()> {
-    let how = match put {
-        Put::Over => MapFlags::FIXED,
-        Put::IfFree => MapFlags::FIXED_NOREPLACE,
+/// For [`Existing::Replace`] as for [`map_over`]; [`Existing::Keep`] needs only page alignment.
+pub(crate) unsafe fn reserve_at(
+    address: NonNull<u8>,
+    len: usize,
+    existing: Existing,
+) -> Result<()> {
+    let how = match existing {
+        Existing::Replace => MapFlags::FIXED,
+        Existing::Keep => MapFlags::FIXED_NOREPLACE,
     };
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | how;
     let target = address.as_ptr().cast();
     let gap = || {
-        if put == Put::Over {
+        if existing == Existing::Replace {
             // SAFETY: the caller's contract.
             unsafe { leave_gap(address, len) }
         }

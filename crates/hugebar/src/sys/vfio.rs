@@ -13,7 +13,7 @@ use super::abi::{
     self, AttachPt, BindIommufd, DetachPt, DeviceInfo, DmaMap, DmaUnmap, GroupStatus, IommuInfo,
     RegionInfo, argsz,
 };
-use super::ioctl::{Number, Request, grown, ioctl, number, requests, update};
+use super::ioctl::{Number, Request, ioctl, number, requests, update, with_capabilities};
 
 /// `_IO(VFIO_TYPE, VFIO_BASE + n)`.
 const fn vfio(n: u8) -> Opcode {
@@ -100,7 +100,7 @@ pub(crate) fn device_get_region_info(
         index,
         ..RegionInfo::default()
     };
-    grown(device, DEVICE_GET_REGION_INFO, ask, |info| info.argsz)
+    with_capabilities(device, DEVICE_GET_REGION_INFO, ask, |info| info.argsz)
 }
 
 /// `VFIO_IOMMU_GET_INFO` on a container, asked twice like [`device_get_region_info`].
@@ -109,7 +109,7 @@ pub(crate) fn iommu_get_info(container: BorrowedFd<'_>) -> Result<(IommuInfo, Ve
         argsz,
         ..IommuInfo::default()
     };
-    grown(container, IOMMU_GET_INFO, ask, |info| info.argsz)
+    with_capabilities(container, IOMMU_GET_INFO, ask, |info| info.argsz)
 }
 
 /// `VFIO_IOMMU_MAP_DMA`: lets devices of the container reach `[address, address + size)` at `iova`.

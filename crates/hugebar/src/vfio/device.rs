@@ -25,13 +25,13 @@ use super::Region;
 pub struct Device<F = OwnedFd> {
     pub(super) fd: F,
     info: DeviceInfo,
-    pub(super) home: Home,
+    pub(super) attachment: Attachment,
     pub(super) address: Option<Address>,
 }
 
 /// What a device is in, and keeps open.
 #[derive(Debug)]
-pub(super) enum Home {
+pub(super) enum Attachment {
     /// A group that this crate opened, in a container.
     Group(Arc<Group>),
     /// An address space of an iommufd, or none of it.
@@ -56,7 +56,7 @@ impl Device {
     ) -> Result<Self> {
         process::close_on_exec(fd.as_fd())
             .map_err(|errno| named(Error::call("fcntl", errno), address))?;
-        Self::at_home(fd, address, Home::Elsewhere(container))
+        Self::attached_to(fd, address, Attachment::Elsewhere(container))
     }
 }
 
@@ -68,21 +68,25 @@ impl<'fd> Device<BorrowedFd<'fd>> {
     ///
     /// When the file is no VFIO device.
     pub fn borrowed(fd: BorrowedFd<'fd>, address: Option<Address>) -> Result<Self> {
-        Self::at_home(fd, address, Home::Elsewhere(None))
+        Self::attached_to(fd, address, Attachment::Elsewhere(None))
     }
 }
 
 impl<F: AsFd> Device<F> {
     /// A device that can be asked about itself by now.
-    pub(super) fn at_home(fd: F, address: Option<Address>, home: Home) -> Result<Self> {
+    pub(super) fn attached_to(
+        fd: F,
+        address: Option<Address>,
+        attachment: Attachment,
+    ) -> Result<Self> {
         let info = vfio::device_get_info(fd.as_fd()).map_err(|errno| {
             let error = Error::call(vfio::DEVICE_GET_INFO.name, errno);
-            named(error, address).remedy("is the descriptor a VFIO device?")
+            named(error, address).with_remedy("is the descriptor a VFIO device?")
         })?;
         Ok(Self {
             fd,
             info,
-            home,
+            attachment,
             address,
         })
     }
@@ -94,25 +98,25 @@ impl<F: AsFd> Device<F> {
 
     /// The container that the device is in, where it is in one that is known.
     pub fn container(&self) -> Option<&Arc<Container>> {
-        match &self.home {
-            Home::Group(group) => Some(group.container()),
-            Home::Elsewhere(container) => container.as_ref(),
-            Home::Iommufd(_) => None,
+        match &self.attachment {
+            Attachment::Group(group) => Some(group.container()),
+            Attachment::Elsewhere(container) => container.as_ref(),
+            Attachment::Iommufd(_) => None,
         }
     }
 
     /// The number of the device's IOMMU group, where this crate opened it.
     pub fn group(&self) -> Option<u32> {
-        match &self.home {
-            Home::Group(group) => Some(group.number()),
+        match &self.attachment {
+            Attachment::Group(group) => Some(group.number()),
             _ => None,
         }
     }
 
     /// The address space of an iommufd that the device was bound for, where this crate did so.
     pub fn ioas(&self) -> Option<&Arc<Ioas>> {
-        match &self.home {
-            Home::Iommufd(ioas) => Some(ioas),
+        match &self.attachment {
+            Attachment::Iommufd(ioas) => Some(ioas),
             _ => None,
         }
     }

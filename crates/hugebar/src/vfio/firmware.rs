@@ -18,7 +18,7 @@ pub(super) fn demanded(name: &'static str, errno: Errno, group: Option<u32>) -> 
     let group = group?;
     let remedy = remedy(group, &DirectRegion::of_group(group))?;
     let error = Error::call(name, errno).of_kind(ErrorKind::FirmwareReserved);
-    Some(error.remedy(remedy))
+    Some(error.with_remedy(remedy))
 }
 
 /// What to do about ranges that firmware demands to be mapped one to one; `None` where there are none.

@@ -83,8 +83,8 @@ pub(super) fn device(group: &Group, address: Address) -> Result<OwnedFd> {
         match errno {
             Errno::NODEV => failed(errno)
                 .of_kind(ErrorKind::NotBound)
-                .remedy("the driver of the device is not VFIO's"),
-            Errno::BUSY => failed(errno).remedy("another process has the device open"),
+                .with_remedy("the driver of the device is not VFIO's"),
+            Errno::BUSY => failed(errno).with_remedy("another process has the device open"),
             // Where type1 says it of the group, iommufd does of each device.
             Errno::PERM if group.container().kind() == IommuKind::Iommufd => {
                 no_interrupt_remapping(failed(errno), "iommufd")
@@ -98,21 +98,24 @@ fn open_failed(errno: Errno, number: u32, node: &std::path::Path) -> Error {
     let error = Error::call("open", errno).on(node.display());
     match errno {
         Errno::NOENT if PathBuf::from(format!("/dev/vfio/noiommu-{number}")).exists() => {
-            error.of_kind(ErrorKind::NoIommu).remedy(
+            error.of_kind(ErrorKind::NoIommu).with_remedy(
                 "there is no IOMMU; if the device may reach all of memory, ask for no-IOMMU mode \
                  by name",
             )
         }
-        Errno::NOENT => error.remedy(
+        Errno::NOENT => error.with_remedy(
             "the node is not there: pass it into this container or jail, or use a kernel with \
              VFIO groups (CONFIG_VFIO_GROUP)",
         ),
-        Errno::BUSY => error.remedy(format!(
+        Errno::BUSY => error.with_remedy(format!(
             "another process, or this one, has a device of IOMMU group {number} open or mapped"
         )),
-        Errno::ACCESS => error.remedy("give this user read and write permission for the group"),
-        Errno::PERM => error
-            .remedy("the device cgroup of this process denies it, or it is for CAP_SYS_RAWIO only"),
+        Errno::ACCESS => {
+            error.with_remedy("give this user read and write permission for the group")
+        }
+        Errno::PERM => error.with_remedy(
+            "the device cgroup of this process denies it, or it is for CAP_SYS_RAWIO only",
+        ),
         _ => error,
     }
 }
@@ -125,7 +128,7 @@ pub(super) fn not_viable(number: u32) -> Error {
         [] => "bind every device of the group to vfio-pci".to_owned(),
         held => format!("{}: bind it to vfio-pci too, or unbind it", held.join(", ")),
     };
-    Error::new(ErrorKind::GroupNotViable, operation).remedy(remedy)
+    Error::new(ErrorKind::GroupNotViable, operation).with_remedy(remedy)
 }
 
 /// The devices of an IOMMU group that drivers other than VFIO's use, each with its driver: they keep the
@@ -148,11 +151,11 @@ pub fn held_by_others(number: u32) -> Vec<String> {
 fn set_iommu_failed(errno: Errno) -> Error {
     let error = Error::call(vfio::SET_IOMMU.name, errno);
     match errno {
-        Errno::PERM => error.of_kind(ErrorKind::NoInterruptRemapping).remedy(
+        Errno::PERM => error.of_kind(ErrorKind::NoInterruptRemapping).with_remedy(
             "the IOMMU has no interrupt remapping: turn it on in the firmware, or accept the \
                  risk with vfio_iommu_type1.allow_unsafe_interrupts=1",
         ),
-        Errno::NODEV => error.remedy("the IOMMU cannot serve this group with type1"),
+        Errno::NODEV => error.with_remedy("the IOMMU cannot serve this group with type1"),
         _ => error,
     }
 }
@@ -161,7 +164,7 @@ fn set_iommu_failed(errno: Errno) -> Error {
 pub(super) fn no_interrupt_remapping(error: Error, module: &str) -> Error {
     error
         .of_kind(ErrorKind::NoInterruptRemapping)
-        .remedy(format!(
+        .with_remedy(format!(
             "the IOMMU has no interrupt remapping: turn it on in the firmware, or accept the risk \
              with {module}.allow_unsafe_interrupts=1"
         ))

@@ -13,7 +13,7 @@ use crate::sys::{file, process, vfio};
 
 use super::Device;
 use super::bind::bind_commands;
-use super::device::{Home, named};
+use super::device::{Attachment, named};
 use super::firmware;
 use super::group::{self, held_by_others, is_vfio, no_interrupt_remapping, not_viable};
 
@@ -66,7 +66,7 @@ impl Device {
             decided => return decided,
         };
         match Self::open_by(address, Backend::Iommufd) {
-            // Neither will do: what the first one lacks is the likelier thing to mend.
+            // Neither will do: what the first one lacks is the likelier thing to fix.
             Err(error) if concerns_backend(error.kind()) => Err(first),
             decided => decided,
         }
@@ -93,7 +93,7 @@ impl Device {
             Backend::NoIommu => {
                 let operation = "without an IOMMU a device is opened by an unsafe call";
                 let error = Error::new(ErrorKind::InvalidInput, operation);
-                Err(subject(error.remedy("use Device::open_without_iommu")))
+                Err(subject(error.with_remedy("use Device::open_without_iommu")))
             }
             Backend::Iommufd => Self::open_on(address, &Ioas::open().map_err(subject)?),
         }
@@ -127,7 +127,7 @@ impl Device {
         let group = group.map_err(|error| explain(error, address))?;
         let fd = group::device(&group, address);
         let fd = fd.map_err(|error| explain(error, address))?;
-        Self::at_home(fd, Some(address), Home::Group(group))
+        Self::attached_to(fd, Some(address), Attachment::Group(group))
     }
 
     /// Opens the device at an address by its own node (`/dev/vfio/devices/vfioN`) and attaches it to an
@@ -139,7 +139,7 @@ impl Device {
     pub fn open_on(address: Address, ioas: &Arc<Ioas>) -> Result<Self> {
         let Some(node) = Function::at(address)?.vfio_node()? else {
             let error = Error::new(ErrorKind::NotBound, "the device has no node of its own")
-                .remedy("this kernel has no VFIO device nodes (CONFIG_VFIO_DEVICE_CDEV)")
+                .with_remedy("this kernel has no VFIO device nodes (CONFIG_VFIO_DEVICE_CDEV)")
                 .of_kind(ErrorKind::Unsupported);
             return Err(explain(error, address));
         };
@@ -151,7 +151,7 @@ impl Device {
                 Errno::PERM => "the device cgroup of this process denies it",
                 _ => return error,
             };
-            error.remedy(remedy)
+            error.with_remedy(remedy)
         })?;
         Self::bind(fd, Some(address), ioas)
     }
@@ -171,7 +171,7 @@ impl Device {
             .map_err(|errno| subject(bind_failed(errno, address)))?;
         vfio::device_attach_iommufd_pt(fd.as_fd(), ioas.id())
             .map_err(|errno| subject(attach_failed(errno, address)))?;
-        Self::at_home(fd, address, Home::Iommufd(ioas.clone()))
+        Self::attached_to(fd, address, Attachment::Iommufd(ioas.clone()))
     }
 
     /// Moves the device to another address space of the iommufd that it is bound to
@@ -189,7 +189,7 @@ impl Device {
         }
         vfio::device_attach_iommufd_pt(self.fd.as_fd(), ioas.id())
             .map_err(|errno| self.subject_error(attach_failed(errno, self.address)))?;
-        self.home = Home::Iommufd(ioas.clone());
+        self.attachment = Attachment::Iommufd(ioas.clone());
         Ok(())
     }
 
@@ -215,10 +215,10 @@ impl Device {
 
     /// How the device was opened, where this crate did so.
     pub fn backend(&self) -> Option<Backend> {
-        match &self.home {
-            Home::Iommufd(_) => Some(Backend::Iommufd),
-            Home::Elsewhere(_) => None,
-            Home::Group(group) => Some(match group.container().kind() {
+        match &self.attachment {
+            Attachment::Iommufd(_) => Some(Backend::Iommufd),
+            Attachment::Elsewhere(_) => None,
+            Attachment::Group(group) => Some(match group.container().kind() {
                 IommuKind::Type1 | IommuKind::Iommufd => Backend::Type1,
                 IommuKind::None => Backend::NoIommu,
             }),
@@ -244,7 +244,7 @@ fn group_of(address: Address) -> Result<u32> {
     function.iommu_group()?.ok_or_else(|| {
         Error::new(ErrorKind::NoIommu, "the device has no IOMMU group")
             .on(address)
-            .remedy(
+            .with_remedy(
                 "turn the IOMMU on in the firmware, and boot with intel_iommu=on (Intel) or without \
                  amd_iommu=off (AMD)",
             )
@@ -274,7 +274,7 @@ fn explain(error: Error, address: Address) -> Error {
     let driver = driver.ok().flatten();
     Error::new(ErrorKind::NotBound, operation)
         .on(address)
-        .remedy(bind_commands(&function, driver.as_deref()))
+        .with_remedy(bind_commands(&function, driver.as_deref()))
 }
 
 /// The group of a device, where both are known.
@@ -293,15 +293,17 @@ fn bind_failed(errno: Errno, address: Option<Address>) -> Error {
             match known_group(address) {
                 // Of two reasons for the same errno this one shows in sysfs.
                 Some(group) if !held_by_others(group).is_empty() => not_viable(group),
-                _ => error.remedy(
+                _ => error.with_remedy(
                     "another process, or this one, has the device open by its IOMMU group or by \
                      its own node",
                 ),
             }
         }
         Errno::PERM => no_interrupt_remapping(error, "iommufd"),
-        Errno::BADF => error.remedy("is the descriptor an iommufd?"),
-        Errno::NOTTY => error.remedy("is the descriptor a VFIO device, opened by its own node?"),
+        Errno::BADF => error.with_remedy("is the descriptor an iommufd?"),
+        Errno::NOTTY => {
+            error.with_remedy("is the descriptor a VFIO device, opened by its own node?")
+        }
         _ => error,
     }
 }
@@ -314,7 +316,7 @@ fn attach_failed(errno: Errno, address: Option<Address>) -> Error {
     let error = Error::call(name, errno);
     match errno {
         Errno::PERM => no_interrupt_remapping(error, "iommufd"),
-        Errno::NOENT => error.remedy("the iommufd has no address space of this number"),
+        Errno::NOENT => error.with_remedy("the iommufd has no address space of this number"),
         _ => error,
     }
 }

@@ -148,7 +148,7 @@ fn plain_lets_the_kernel_choose() {
 fn advised_and_not_inherited() {
     let file = File::new(BAR);
     for placement in PLACEMENTS {
-        for hint in [Hint::Auto, Hint::On, Hint::Off, Hint::Refuse] {
+        for hint in [Hint::Auto, Hint::On, Hint::Off, Hint::NoHugepage] {
             let options = MapOptions {
                 hint,
                 ..MapOptions::default()
@@ -156,8 +156,8 @@ fn advised_and_not_inherited() {
             let mapping = map_with(&file, &plan(&holed(), placement), options).unwrap();
             let due = hint == Hint::On || (hint == Hint::Auto && placement == Placement::Congruent);
             assert_eq!(mapping.hinted(), due, "{placement} {hint:?}");
-            let refused = hint == Hint::Refuse;
-            assert_eq!(mapping.refused(), refused, "{placement} {hint:?}");
+            let refused = hint == Hint::NoHugepage;
+            assert_eq!(mapping.no_hugepage(), refused, "{placement} {hint:?}");
             for mapped in mapping.areas() {
                 let flags = vm_flags(mapped.address());
                 assert!(

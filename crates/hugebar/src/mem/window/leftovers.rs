@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 use crate::sys::fork::{Process, this_process};
 use crate::sys::maps::{self, Backing, There};
-use crate::sys::mm::{self, Put};
+use crate::sys::mm::{self, Existing};
 
 /// What tells a mapping of ours from another thread's of the same range.
 #[derive(Clone, Copy, Debug)]
@@ -223,7 +223,7 @@ impl Leftover {
 
     fn reserve(&self) -> bool {
         // SAFETY: replaces nothing.
-        unsafe { mm::reserve_at(self.start, self.len, Put::IfFree) }.is_ok()
+        unsafe { mm::reserve_at(self.start, self.len, Existing::Keep) }.is_ok()
     }
 }
 

@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::fork::this_process;
 use crate::sys::maps::{self, There};
-use crate::sys::mm::{self, Put};
+use crate::sys::mm::{self, Existing};
 
 use super::block::{Block, Mapped};
 use super::leftovers::{self, Claim, Signature};
@@ -30,7 +30,7 @@ impl Window {
             let Block { start, len, .. } = area.block;
             // SAFETY: the area is whole, so no leaf is split, and belongs to the window, whose
             // owner has given up everything that used it.
-            if let Err(errno) = unsafe { mm::reserve_at(start, len, Put::Over) } {
+            if let Err(errno) = unsafe { mm::reserve_at(start, len, Existing::Replace) } {
                 self.remove(&area);
                 result = Err(errno);
             }
@@ -65,7 +65,7 @@ impl Window {
     /// not the window's any more, and in an arena nothing may be placed over it until it is known what it is.
     pub(super) fn heal(&mut self, start: NonNull<u8>, len: usize, signature: Signature) {
         // SAFETY: replaces nothing.
-        if unsafe { mm::reserve_at(start, len, Put::IfFree) }.is_ok() {
+        if unsafe { mm::reserve_at(start, len, Existing::Keep) }.is_ok() {
             return;
         }
         match self.owner {
