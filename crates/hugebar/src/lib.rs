@@ -70,3 +70,8 @@ pub mod seam {
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The examples of the integration guide compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/integration.md")]
+struct Integration;
