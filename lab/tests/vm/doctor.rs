@@ -379,3 +379,48 @@ fn transparent_huge_pages_disabled_for_the_process() {
     assert_steps(&report.commands[0], "blocker", &["thp"]);
     assert_step(&report.commands[0], "thp", "blocker", "PR_SET_THP_DISABLE");
 }
+
+/// As Linux really leaves it: an all-zero line in sysfs, though the register is not zero.
+fn a_bar_has_no_address(kernel: &str) {
+    let report = machine(kernel)
+        .device("pci-testdev,membar=4G")
+        .append("pci=resource_alignment=45@0000:00:10.0")
+        .may_lack_addresses()
+        .run(&[
+            Command::new(["@cat", "/sys/bus/pci/devices/0000:00:10.0/resource"]),
+            doctor("0000:00:10.0"),
+            Command::new(["hugebar", "map", "0000:00:10.0", "--bar", "2"]),
+        ])
+        .unwrap();
+    let [resource, doctor, map] = &report.commands[..] else {
+        panic!("{report:?}");
+    };
+    let text = resource.stdout();
+    let line = text.lines().nth(2).unwrap();
+    assert!(
+        !line.contains(|digit| ('1'..='9').contains(&digit)),
+        "{line}"
+    );
+    // BAR 0 may have lost its address as well.
+    let steps = report_of(doctor).steps;
+    let is_it = |step: &Step| step.step == "bar-address" && step.fact == "BAR 2 has no address";
+    let step = steps.iter().find(|step| is_it(step));
+    assert_eq!(
+        step.unwrap_or_else(|| panic!("{steps:?}")).status,
+        "blocker"
+    );
+    assert_eq!(map.code(), 2, "{map:?}");
+    for words in ["no such region", "found no address for this BAR"] {
+        assert!(map.stderr().contains(words), "{map:?}");
+    }
+}
+
+#[test]
+fn a_bar_has_no_address_on_6_12() {
+    a_bar_has_no_address("6.12");
+}
+
+#[test]
+fn a_bar_has_no_address_on_the_newest() {
+    a_bar_has_no_address("newest");
+}

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use hugebar::leaf::Bytes;
-use hugebar::pci::{Address, Function, Resource};
+use hugebar::pci::{Address, Function, Header, Resource, Unassigned};
 
 use super::rebar::{self, Resizable};
 use super::step::Step;
@@ -22,21 +22,40 @@ const OFF: &str = "D3cold";
 /// The steps that concern BARs. `state` is the power state of the function.
 pub(super) fn steps(function: &Function, state: Option<&str>) -> Vec<Step> {
     let resources = function.resources().unwrap_or_default();
-    let mut steps = without_address(&resources);
+    // Reading it would wake a device that is off.
+    let header = (state != Some(OFF))
+        .then(|| function.header().ok())
+        .flatten();
+    if header.is_some_and(|header| !header.answers()) {
+        return vec![no_answer()];
+    }
+    // Without it, what the kernel has flagged is known all the same.
+    let header = header.unwrap_or(Header::new([0; 64]));
+    let mut steps = without_address(&header.without_address(&resources));
     steps.extend(sizes(function, state));
     steps
 }
 
+/// Nothing that its configuration space says counts.
+fn no_answer() -> Step {
+    let fact = "the device does not answer: its configuration space reads all ones";
+    let remedy = "remove it (write 1 to its remove in sysfs) and scan for it again (/sys/bus/pci/rescan); if that does \
+                  not help, power the host off and on, and look at its slot and power supply";
+    Step::blocker("answer", fact, remedy)
+}
+
 /// A step for each BAR that is memory, but has been given no address for want of room.
-fn without_address(resources: &[Option<Resource>]) -> Vec<Step> {
-    let bars = (0..6).zip(resources);
-    let step = |(bar, own): (u32, &Option<Resource>)| {
-        let own = own.filter(|own| own.is_memory() && !own.has_address())?;
-        let fact = format!("BAR {bar} of {} has no address", Bytes(own.size));
+fn without_address(unassigned: &[Unassigned]) -> Vec<Step> {
+    let step = |own: &Unassigned| {
+        let bar = own.bar;
+        let fact = match own.size {
+            Some(size) => format!("BAR {bar} of {} has no address", Bytes(size)),
+            None => format!("BAR {bar} has no address"),
+        };
         let remedy = "turn on Above 4G Decoding in the firmware, or boot with pci=realloc";
-        Some(Step::blocker("bar-address", fact, remedy))
+        Step::blocker("bar-address", fact, remedy)
     };
-    bars.filter_map(step).collect()
+    unassigned.iter().map(step).collect()
 }
 
 /// A step for each BAR that could be larger, or one that says that there is none.
@@ -271,13 +290,14 @@ mod tests {
 0x000000000000c000 0x000000000000c0ff 0x0000000020040101
 0x0000000000000000 0x0000003fffffffff 0x000000002014220c
 ";
-        let steps = without_address(&resources(lines));
+        let blank = Header::new([0; 64]);
+        let steps = without_address(&blank.without_address(&resources(lines)));
         let [step] = &steps[..] else {
             panic!("{steps:?}");
         };
         assert_eq!(step.status, crate::doctor::step::Status::Blocker);
         assert_eq!(step.fact, "BAR 2 of 256 GiB has no address");
-        assert!(without_address(&resources(PORT)).is_empty());
+        assert!(without_address(&blank.without_address(&resources(PORT))).is_empty());
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use hugebar::facts::Facts;
-use hugebar::pci::Function;
-use hugebar::vfio::is_vfio;
+use hugebar::pci::{Address, Function};
+use hugebar::vfio::{is_vfio, to_free};
 
 use super::step::Step;
 use super::{bars, driver, holders, iommu, node, reserved};
@@ -62,16 +62,17 @@ fn viability(function: &Function, group: u32) -> Step {
         }
     };
     let held = hugebar::vfio::held_by_others(group);
-    judged(group, members, &function.address().to_string(), held)
+    judged(group, members, function.address(), held)
 }
 
 /// `held` tells of members that drivers have, each beginning with its address.
-fn judged(group: u32, members: usize, own: &str, mut held: Vec<String>) -> Step {
+fn judged(group: u32, members: usize, own: Address, mut held: Vec<String>) -> Step {
     let all = held.len();
-    held.retain(|member| member.split(' ').next() != Some(own));
+    let name = own.to_string();
+    held.retain(|member| member.split(' ').next() != Some(&name));
     if !held.is_empty() {
         let fact = format!("group {group} is not viable: {}", held.join(", "));
-        return Step::blocker(GROUP, fact, "bind it to vfio-pci too, or unbind it");
+        return Step::blocker(GROUP, fact, to_free(Some(own), &held));
     }
     let fact = match all {
         0 => format!("group {group} is viable, {members} in it"),
@@ -116,11 +117,11 @@ mod tests {
 
     #[test]
     fn a_device_is_no_offender_of_its_own_group() {
-        let own = "0000:01:00.0";
+        let own: Address = "0000:01:00.0".parse().unwrap();
         let held = |address: &str| format!("{address} is bound to nvme");
-        let step = judged(7, 2, own, vec![held(own)]);
+        let step = judged(7, 2, own, vec![held("0000:01:00.0")]);
         assert_eq!(step.status, Status::Ok, "{step:?}");
-        let step = judged(7, 2, own, vec![held(own), held("0000:01:00.1")]);
+        let step = judged(7, 2, own, vec![held("0000:01:00.0"), held("0000:01:00.1")]);
         assert_eq!(
             step.fact,
             "group 7 is not viable: 0000:01:00.1 is bound to nvme"

@@ -2,6 +2,7 @@
 
 mod address;
 pub(crate) mod config;
+mod header;
 mod locate;
 mod reserved;
 mod resource;
@@ -9,6 +10,7 @@ mod sysfs;
 
 pub use address::Address;
 pub use config::Msix;
+pub use header::{Header, Unassigned};
 pub use locate::locate;
 pub use reserved::DirectRegion;
 pub use resource::Resource;

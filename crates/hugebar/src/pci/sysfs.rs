@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use crate::error::{Error, ErrorKind, Result};
 
 use super::Address;
+use super::header::Header;
 use super::resource::Resource;
 
 /// Where the kernel lists PCI functions.
@@ -158,6 +159,28 @@ impl Function {
         Ok(bars)
     }
 
+    /// The header of its configuration space (`config`). Reading it wakes a device that sleeps (D3cold).
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or ends before.
+    pub fn header(&self) -> Result<Header> {
+        let subject = |error: Error| error.on(self.subject("config"));
+        let file = fs::File::open(self.path.join("config"));
+        let mut file = file.map_err(|error| subject(failure("open", &error)))?;
+        let mut bytes = [0; 64];
+        let read = io::Read::read_exact(&mut file, &mut bytes);
+        read.map_err(|error| subject(failure("read", &error)))?;
+        Ok(Header::new(bytes))
+    }
+
+    /// Whether the function lies behind another one, such as a bridge, or a VMD controller whose devices have a
+    /// domain of their own.
+    pub fn is_behind(&self, other: Address) -> bool {
+        let path = fs::canonicalize(&self.path).unwrap_or_default();
+        lies_behind(&path, other)
+    }
+
     fn text(&self, name: &str) -> Result<String> {
         let text = fs::read_to_string(self.path.join(name));
         let text = text.map_err(|error| failure("read", &error).on(self.subject(name)))?;
@@ -185,6 +208,15 @@ impl Function {
     }
 }
 
+/// `path` is that of a function below `/sys/devices`, with all that it lies behind.
+fn lies_behind(path: &Path, other: Address) -> bool {
+    let name = other.to_string();
+    let parents = path.parent().into_iter().flat_map(Path::components);
+    parents
+        .map(|part| part.as_os_str())
+        .any(|part| part == name.as_str())
+}
+
 pub(super) fn failure(operation: &'static str, error: &io::Error) -> Error {
     Error::call(operation, Errno::from_io_error(error).unwrap_or(Errno::IO))
 }
@@ -195,4 +227,18 @@ fn names(path: &Path) -> Result<Vec<String>> {
     entries
         .map(|entry| Ok(entry.map_err(refused)?.file_name().to_string_lossy().into()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_of_a_vmd_controller_lie_behind_it() {
+        let path = "/sys/devices/pci0000:2a/0000:2a:00.5/pci10000:00/10000:00:02.0/10000:01:00.0";
+        let behind = |address: &str| lies_behind(Path::new(path), address.parse().unwrap());
+        assert!(behind("0000:2a:00.5") && behind("10000:00:02.0"));
+        assert!(!behind("10000:01:00.0"), "not behind itself");
+        assert!(!behind("0000:2a:00.0"));
+    }
 }

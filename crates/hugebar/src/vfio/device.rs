@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::iommu::{Container, Group, Ioas};
-use crate::pci::{Address, Function, Msix, config};
+use crate::pci::{Address, Function, Msix, Unassigned, config};
 use crate::phys::Phys;
 use crate::sys::abi::{self, DeviceInfo};
 use crate::sys::{file, process, vfio};
@@ -28,6 +28,10 @@ pub struct Device<F = OwnedFd> {
     pub(super) attachment: Attachment,
     pub(super) address: Option<Address>,
 }
+
+/// What to do about a BAR that has no address.
+const NO_ROOM: &str = "the kernel found no address for this BAR: turn on Above 4G Decoding in the firmware, or boot \
+                           with pci=realloc";
 
 /// What a device is in, and keeps open.
 #[derive(Debug)]
@@ -174,8 +178,26 @@ impl<F: AsFd> Device<F> {
     pub(crate) fn present_region(&self, index: u32) -> Result<Region> {
         self.region(index)?.ok_or_else(|| {
             let operation = "the device has no such region";
-            Error::new(ErrorKind::NotFound, operation).on(self.subject(index))
+            let error = Error::new(ErrorKind::NotFound, operation).on(self.subject(index));
+            match self.lacks_address(index) {
+                true => error.with_remedy(NO_ROOM),
+                false => error,
+            }
         })
+    }
+
+    /// Whether it is a BAR that the kernel has found no address for, as far as that can be told.
+    fn lacks_address(&self, index: u32) -> bool {
+        let function = self
+            .address
+            .filter(|_| self.is_pci())
+            .and_then(|address| Function::at(address).ok());
+        let unassigned = function.and_then(|function| {
+            let resources = function.resources().ok()?;
+            Some(function.header().ok()?.without_address(&resources))
+        });
+        let is_it = |own: &Unassigned| u32::from(own.bar) == index;
+        unassigned.is_some_and(|all| all.iter().any(is_it))
     }
 
     fn region_info(&self, index: u32) -> Result<(abi::RegionInfo, Vec<u8>)> {

@@ -26,11 +26,15 @@ pub fn is_vfio(driver: &str) -> bool {
 
 /// Opens `/dev/vfio/NUMBER` (`/dev/vfio/noiommu-NUMBER` without an IOMMU) and attaches it to a container,
 /// unless it is already; the container's first group sets its IOMMU type.
-pub(super) fn attached(number: u32, container: &Arc<Container>) -> Result<Arc<Group>> {
-    container.group(number, |first| attach(number, container, first))
+pub(super) fn attached(
+    number: u32,
+    address: Address,
+    container: &Arc<Container>,
+) -> Result<Arc<Group>> {
+    container.group(number, |first| attach(number, address, container, first))
 }
 
-fn attach(number: u32, container: &Container, first: bool) -> Result<OwnedFd> {
+fn attach(number: u32, address: Address, container: &Container, first: bool) -> Result<OwnedFd> {
     let (prefix, iommu) = match container.kind() {
         IommuKind::Type1 | IommuKind::Iommufd => ("", abi::TYPE1V2_IOMMU),
         IommuKind::None => ("noiommu-", abi::NOIOMMU_IOMMU),
@@ -45,7 +49,7 @@ fn attach(number: u32, container: &Container, first: bool) -> Result<OwnedFd> {
         .map_err(failed(vfio::GROUP_GET_STATUS.name))
         .map_err(|error| error.on(subject()))?;
     if status.flags & abi::GROUP_VIABLE == 0 {
-        return Err(not_viable(number));
+        return Err(not_viable(number, Some(address)));
     }
     vfio::group_set_container(fd.as_fd(), container.as_fd())
         .map_err(|errno| {
@@ -120,15 +124,34 @@ fn open_failed(errno: Errno, number: u32, node: &std::path::Path) -> Error {
     }
 }
 
-/// Says which devices of the group are in the hands of which driver.
-pub(super) fn not_viable(number: u32) -> Error {
+/// Says which devices of the group are in the hands of which driver. `address` is the device that was asked for,
+/// where it is known.
+pub(super) fn not_viable(number: u32, address: Option<Address>) -> Error {
     let held = held_by_others(number);
     let operation = format!("IOMMU group {number} is not viable");
     let remedy = match held.as_slice() {
         [] => "bind every device of the group to vfio-pci".to_owned(),
-        held => format!("{}: bind it to vfio-pci too, or unbind it", held.join(", ")),
+        held => format!("{}: {}", held.join(", "), to_free(address, held)),
     };
     Error::new(ErrorKind::GroupNotViable, operation).with_remedy(remedy)
+}
+
+/// What to do about members of a group that drivers other than VFIO's have (`held`, as [`held_by_others`] names
+/// them), for a device that is to be had.
+pub fn to_free(address: Option<Address>, held: &[String]) -> &'static str {
+    let function = address.and_then(|address| Function::at(address).ok());
+    let is_ancestor = |member: &String| {
+        let member = member.split(' ').next().and_then(|word| word.parse().ok());
+        let behind = |function: &Function| member.is_some_and(|member| function.is_behind(member));
+        function.as_ref().is_some_and(behind)
+    };
+    if held.iter().any(is_ancestor) {
+        // Unbinding a controller such as Intel's VMD makes the devices behind it vanish.
+        "the device lies behind it and would vanish if it were unbound: turn it off in the firmware's setup (VMD, \
+         RAID mode), or pass the controller through whole"
+    } else {
+        "bind it to vfio-pci too, or unbind it"
+    }
 }
 
 /// The devices of an IOMMU group that drivers other than VFIO's use, each with its driver: they keep the

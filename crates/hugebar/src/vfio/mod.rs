@@ -11,6 +11,6 @@ mod region;
 pub use bind::bind_commands;
 pub use device::Device;
 pub use firmware::REMEDY as FIRMWARE_REMEDY;
-pub use group::{held_by_others, is_vfio};
+pub use group::{held_by_others, is_vfio, to_free};
 pub use open::Backend;
 pub use region::{Capability, Region, RegionFlags};

@@ -123,7 +123,7 @@ impl Device {
     ///
     /// As [`Device::open`].
     pub fn open_in(address: Address, container: &Arc<Container>) -> Result<Self> {
-        let group = group::attached(group_of(address)?, container);
+        let group = group::attached(group_of(address)?, address, container);
         let group = group.map_err(|error| explain(error, address))?;
         let fd = group::device(&group, address);
         let fd = fd.map_err(|error| explain(error, address))?;
@@ -292,7 +292,7 @@ fn bind_failed(errno: Errno, address: Option<Address>) -> Error {
         Errno::BUSY => {
             match known_group(address) {
                 // Of two reasons for the same errno this one shows in sysfs.
-                Some(group) if !held_by_others(group).is_empty() => not_viable(group),
+                Some(group) if !held_by_others(group).is_empty() => not_viable(group, address),
                 _ => error.with_remedy(
                     "another process, or this one, has the device open by its IOMMU group or by \
                      its own node",

@@ -1,0 +1,147 @@
+//! The header of configuration space: its first 64 bytes, which sysfs lets everybody read.
+
+use super::resource::Resource;
+
+/// `PCI_HEADER_TYPE` of `linux/pci_regs.h`, with the bit for several functions.
+const HEADER_TYPE: usize = 0x0e;
+const MULTIFUNCTION: u8 = 0x80;
+/// `PCI_BASE_ADDRESS_0`, and what its low bits say.
+const FIRST_BAR: usize = 0x10;
+const IO: u32 = 1;
+const TYPE: u32 = 3 << 1;
+const TYPE_64: u32 = 2 << 1;
+const PREFETCH: u32 = 1 << 3;
+
+/// A BAR that Linux found no address for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unassigned {
+    /// Its number.
+    pub bar: u8,
+    /// Bytes, where sysfs tells: mostly it does not.
+    pub size: Option<u64>,
+    /// Whether it has 64 address bits.
+    pub is_64_bit: bool,
+    /// Whether it may be prefetched.
+    pub is_prefetchable: bool,
+}
+
+/// The first 64 bytes of a function's configuration space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header([u8; 64]);
+
+impl Header {
+    /// A header that was read elsewhere.
+    pub fn new(bytes: [u8; 64]) -> Self {
+        Self(bytes)
+    }
+
+    /// Whether the device answers at all: without an answer every bit reads 1.
+    ///
+    /// So it is for a device that has fallen off the bus, does not wake up, or whose link is down. Of a virtual
+    /// function the ids read so as well, but its header type is 0.
+    pub fn answers(&self) -> bool {
+        self.0[HEADER_TYPE] != 0xff
+    }
+
+    /// The BARs for which there was no room. Linux leaves them as an all-zero line in `resource`, with or without
+    /// its flag for that, though the register of the BAR is not zero.
+    ///
+    /// The register of a 32-bit BAR that may not be prefetched is zero then, as that of a BAR which is not
+    /// there: those two cannot be told apart.
+    pub fn without_address(&self, resources: &[Option<Resource>]) -> Vec<Unassigned> {
+        let bars = match self.0[HEADER_TYPE] & !MULTIFUNCTION {
+            0 => 6,
+            1 => 2,
+            _ => 0,
+        };
+        let mut found = Vec::new();
+        let mut bar = 0;
+        while bar < bars {
+            let register = self.register(bar);
+            let is_64_bit = register & IO == 0 && register & TYPE == TYPE_64;
+            let resource = resources.get(bar).copied().flatten();
+            let lacks = match resource {
+                Some(own) => own.is_memory() && !own.has_address(),
+                None => register & IO == 0 && register != 0,
+            };
+            if lacks {
+                found.push(Unassigned {
+                    bar: u8::try_from(bar).unwrap_or(u8::MAX),
+                    size: resource.map(|own| own.size),
+                    is_64_bit,
+                    is_prefetchable: register & PREFETCH != 0,
+                });
+            }
+            // The upper half of an address is no BAR of its own.
+            bar += if is_64_bit { 2 } else { 1 };
+        }
+        found
+    }
+
+    fn register(&self, bar: usize) -> u32 {
+        let start = FIRST_BAR + 4 * bar;
+        let bytes = self.0.get(start..start + 4);
+        let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or(0, u32::from_le_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(registers: &[u32]) -> Header {
+        let mut bytes = [0; 64];
+        bytes[0] = 0x36;
+        bytes[1] = 0x1b;
+        for (bar, register) in registers.iter().enumerate() {
+            bytes[FIRST_BAR + 4 * bar..][..4].copy_from_slice(&register.to_le_bytes());
+        }
+        Header::new(bytes)
+    }
+
+    fn lines(text: &str) -> Vec<Option<Resource>> {
+        text.lines()
+            .map(|line| Resource::parse(line).unwrap())
+            .collect()
+    }
+
+    /// As `pci=resource_alignment` leaves a BAR in the lab: no flag, no address, the register's low bits.
+    #[test]
+    fn a_register_that_is_not_zero_tells_of_a_bar_without_address() {
+        let zero = "0x0000000000000000 0x0000000000000000 0x0000000000000000\n";
+        let small = "0x00000000febd0000 0x00000000febd0fff 0x0000000000040200\n";
+        let resources = lines(&format!("{small}{zero}{zero}{zero}{zero}{zero}"));
+        let found = header(&[0xfebd_0000, 0, 0x0c, 0]).without_address(&resources);
+        let expected = Unassigned {
+            bar: 2,
+            size: None,
+            is_64_bit: true,
+            is_prefetchable: true,
+        };
+        assert_eq!(found, [expected]);
+        // What is assigned, I/O ports, upper halves, and what cannot be told from an absent BAR.
+        let found = header(&[0xfebd_0000, 1, 0, 0, 0, 0]).without_address(&resources);
+        assert_eq!(found, []);
+        let upper = lines(&format!("{zero}{small}{zero}{zero}{zero}{zero}"));
+        assert_eq!(header(&[0x0c, 0x40]).without_address(&upper).len(), 1);
+    }
+
+    #[test]
+    fn the_kernels_flag_counts_as_well() {
+        let unset = "0x0000000000000000 0x00000000ffffffff 0x0000000020140204\n";
+        let found = header(&[0x0c]).without_address(&lines(unset));
+        assert_eq!((found[0].bar, found[0].size), (0, Some(1 << 32)));
+    }
+
+    #[test]
+    fn nothing_but_ones_is_no_answer() {
+        assert!(header(&[]).answers());
+        assert!(!Header::new([0xff; 64]).answers());
+        assert_eq!(Header::new([0xff; 64]).without_address(&[]), []);
+        let mut virtual_function = [0; 64];
+        virtual_function[..4].fill(0xff);
+        assert!(Header::new(virtual_function).answers());
+    }
+}
