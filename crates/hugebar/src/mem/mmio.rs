@@ -1,11 +1,4 @@
 //! Access to mapped memory by offset: volatile, checked, never through a reference.
-//!
-//! An access is one load or store of the word's size, which the compiler neither repeats, splits, merges nor
-//! moves past another volatile access. What the processor does with its order: VFIO maps device memory
-//! uncached, which x86-64 keeps in program order; arm64 keeps it for accesses of one device (nGnRE), and a
-//! write may still be under way when the next instruction runs. Neither orders it with accesses of ordinary
-//! memory, such as a descriptor that the device is to read next: that takes a DMA barrier (on x86-64 a
-//! compiler fence, `core::sync::atomic::fence(Release)`; on arm64 `dmb osh`, which a fence of Rust is not).
 
 use std::fmt;
 use std::ptr::NonNull;

@@ -1,6 +1,18 @@
 //! Addresses: windows reserved by a plan, mappings in them, access to what is mapped.
 //!
 //! Works for any file descriptor that can be mapped: VFIO devices, and memory files in tests.
+//!
+//! # The order of accesses
+//!
+//! An access by [`Mapping::read`], [`Register::read`] and the like is one load or store of the word's size, which the
+//! compiler neither repeats, splits or merges nor moves past another one. VFIO maps device memory uncached
+//! (`pgprot_noncached`): x86-64 and arm64 (Device-nGnRnE) keep the accesses to one device in program order. A write
+//! is posted: that it has arrived is only known once a read of the same device has come back.
+//!
+//! None of this orders them with accesses of ordinary memory, such as a descriptor that the device is to read
+//! next. That takes a DMA barrier between the two: on x86-64 a `fence(Ordering::Release)` of
+//! `core::sync::atomic`, which there keeps the compiler in order; on arm64 `dmb oshst`, which Rust's fences are
+//! not, for they reach only other processors.
 
 #![allow(unsafe_code, reason = "one of the modules that may: addresses")]
 
