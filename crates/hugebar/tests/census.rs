@@ -288,20 +288,25 @@ fn pages_at_the_ends_that_were_there_before_are_no_large_leaf() {
     let inner = |size: u64| (1..8).map(|part| part * size / 8).collect::<Vec<_>>();
     let most = |size: u64| (0..size - 4096).step_by(4096).collect::<Vec<_>>();
     let touched: [&dyn Fn(u64) -> Vec<u64>; 5] = [&first, &last, &ends, &inner, &most];
-    for (index, touched) in touched.into_iter().enumerate() {
-        let size = 2 * MIB;
-        let mapping = map(4 * size, &X86);
-        for block in 0..4 {
-            for offset in touched(size) {
-                mapping.write_u8(block * size + offset, 1).unwrap();
+    let three = LeafSizes::new(&[4 * KIB, 2 * MIB, 16 * MIB]).unwrap();
+    for (sizes, size) in [(X86, 2 * MIB), (three, 16 * MIB)] {
+        let mut facts = facts("7.3.4");
+        facts.leaf_sizes = sizes;
+        for (index, touched) in touched.into_iter().enumerate() {
+            let mapping = map(4 * size, &sizes);
+            for block in 0..4 {
+                for offset in touched(size) {
+                    mapping.write_u8(block * size + offset, 1).unwrap();
+                }
             }
+            let counted = count_with(&mapping, &facts, &mut Touch::default(), None);
+            let error = counted.expect_err("it was touched before");
+            assert_eq!(
+                error.kind(),
+                ErrorKind::AlreadyPopulated,
+                "{index}: {error}"
+            );
         }
-        let error = count(&mapping, "7.3.4", None).unwrap_err();
-        assert_eq!(
-            error.kind(),
-            ErrorKind::AlreadyPopulated,
-            "{index}: {error}"
-        );
     }
 }
 

@@ -102,7 +102,11 @@ fn pages_at_the_ends_are_no_leaf(bar: &mut Bar) -> Result<()> {
                 mapping.read_u32(gib * GIB + end)?;
             }
         }
-        let error = bar.count(&mapping).err().context("it was touched before")?;
+        let counted = bar.count(&mapping);
+        if let Ok(census) = &counted {
+            anyhow::bail!("touched at {ends:x?} of each GiB, but counted: {census:?}");
+        }
+        let error = counted.err().context("it was touched before")?;
         ensure!(error.kind() == ErrorKind::AlreadyPopulated, "{error}");
     }
     Ok(())

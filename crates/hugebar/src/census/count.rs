@@ -137,11 +137,10 @@ impl<'a> Count<'a> {
             self.limit -= run.size;
             let before = (self.result, self.progressed);
             match self.parts(area, start, run.size, smaller) {
-                // Faults of other causes can hide a leaf from a few probes. But then its parts were all there,
-                // most of which nothing has looked at yet where they are larger than pages.
+                // Faults of other causes can hide a leaf from a few probes. But then its parts were all there.
                 Err(error)
                     if error.kind() == ErrorKind::AlreadyPopulated
-                        && smaller.as_slice().len() > 1
+                        && self.has_hardly_begun(&before, smaller)
                         && self.is_all_there(area, start, run.size, smaller.base())? =>
                 {
                     let Census {
@@ -159,6 +158,16 @@ impl<'a> Count<'a> {
             }
         }
         Ok(true)
+    }
+
+    /// Whether no more than a few parts of a block were counted since then, and none of them by base pages: most
+    /// of the block is as it was.
+    fn has_hardly_begun(&self, before: &(Census, Progress), parts: &LeafSizes) -> bool {
+        let (census, progress) = before;
+        let page = parts.base();
+        let new_pages = self.result.measured.count(page) - census.measured.count(page);
+        let counted = self.progressed.done - progress.done;
+        parts.as_slice().len() > 1 && new_pages == 0 && counted <= 8 * parts.largest()
     }
 
     /// Whether pages of a block take no more faults than the same pages again.
