@@ -91,6 +91,19 @@ impl Apt {
         )?))
     }
 
+    /// Fetches packages and unpacks them over one another, in a folder below `work`.
+    pub(crate) fn tree(&self, packages: &[Package], work: &Path) -> Result<PathBuf> {
+        let (archives, tree) = (work.join("archives"), work.join("tree"));
+        fs::create_dir(&archives)?;
+        let packages: Vec<_> = packages.iter().map(Package::exactly).collect();
+        self.download(&packages, &archives)?;
+        for entry in fs::read_dir(&archives)? {
+            unpack(&entry?.path(), &tree)?;
+        }
+        fs::remove_dir_all(&archives)?;
+        Ok(tree)
+    }
+
     /// Fetches packages into a folder.
     pub(crate) fn download(&self, packages: &[String], into: &Path) -> Result<()> {
         let mut arguments = vec!["--quiet", "download"];

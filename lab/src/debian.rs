@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use hugebar_lab_guest::Command;
 use serde::{Deserialize, Serialize};
 
-use crate::apt::{self, Apt, Package};
+use crate::apt::Apt;
 use crate::cache::{self, Cache};
 use crate::copy::{self, HostFile};
 use crate::note;
@@ -164,15 +164,8 @@ impl Program {
         let upstream = version.split_once(':').map_or(&*version, |(_, rest)| rest);
         let folder = format!("{FOLDER}/{}-{upstream}-{}", self.package, self.key()?);
         cache.publish(&folder, |work| {
-            let (archives, tree) = (work.join("archives"), work.join("tree"));
-            fs::create_dir(&archives)?;
-            let packages: Vec<_> = packages.iter().map(Package::exactly).collect();
-            apt.download(&packages, &archives)?;
-            for entry in fs::read_dir(&archives)? {
-                apt::unpack(&entry?.path(), &tree)?;
-            }
+            let tree = apt.tree(&packages, work)?;
             self.stage(&tree, work)?;
-            fs::remove_dir_all(&archives)?;
             fs::remove_dir_all(&tree)?;
             let note = Note {
                 version: version.clone(),

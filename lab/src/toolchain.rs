@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::apt::{self, Apt, Package};
+use crate::apt::Apt;
 use crate::cache::{self, Cache};
 use crate::{debian, note};
 
@@ -101,14 +101,7 @@ fn fetch(cache: &Cache) -> Result<Toolchain> {
     ));
     let folder = format!("{FOLDER}/rust-{version}-{}", key());
     cache.publish(&folder, |work| {
-        let (archives, tree) = (work.join("archives"), work.join("tree"));
-        fs::create_dir(&archives)?;
-        let packages: Vec<_> = packages.iter().map(Package::exactly).collect();
-        apt.download(&packages, &archives)?;
-        for entry in fs::read_dir(&archives)? {
-            apt::unpack(&entry?.path(), &tree)?;
-        }
-        fs::remove_dir_all(&archives)?;
+        let tree = apt.tree(&packages, work)?;
         // Documentation and translations.
         fs::remove_dir_all(tree.join("usr/share"))?;
         let loader = debian::loader(&tree)?;

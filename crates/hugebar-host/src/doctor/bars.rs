@@ -6,6 +6,7 @@ use std::path::Path;
 
 use hugebar::leaf::Bytes;
 use hugebar::pci::{Address, Function, Header, Resource, Unassigned};
+use hugebar::vfio::remedy;
 
 use super::rebar::{self, Resizable};
 use super::step::Step;
@@ -52,8 +53,7 @@ fn without_address(unassigned: &[Unassigned]) -> Vec<Step> {
             Some(size) => format!("BAR {bar} of {} has no address", Bytes(size)),
             None => format!("BAR {bar} has no address"),
         };
-        let remedy = "turn on Above 4G Decoding in the firmware, or boot with pci=realloc";
-        Step::blocker("bar-address", fact, remedy)
+        Step::blocker("bar-address", fact, remedy::NO_ADDRESS)
     };
     unassigned.iter().map(step).collect()
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use hugebar::facts::Facts;
 use hugebar::pci::{Address, Function};
-use hugebar::vfio::{is_vfio, to_free};
+use hugebar::vfio::{is_vfio, remedy};
 
 use super::step::Step;
 use super::{bars, driver, holders, iommu, node, reserved};
@@ -72,7 +72,7 @@ fn judged(group: u32, members: usize, own: Address, mut held: Vec<String>) -> St
     held.retain(|member| member.split(' ').next() != Some(&name));
     if !held.is_empty() {
         let fact = format!("group {group} is not viable: {}", held.join(", "));
-        return Step::blocker(GROUP, fact, to_free(Some(own), &held));
+        return Step::blocker(GROUP, fact, remedy::free_group(Some(own), &held));
     }
     let fact = match all {
         0 => format!("group {group} is viable, {members} in it"),

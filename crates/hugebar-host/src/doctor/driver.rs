@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use hugebar::pci::Function;
-use hugebar::vfio::{bind_commands, is_vfio};
+use hugebar::vfio::{is_vfio, remedy};
 
 use super::step::Step;
 use crate::sysfs;
@@ -15,7 +15,7 @@ pub(super) fn step(function: &Function, driver: Option<&str>) -> Step {
         let remedy = "choose a device behind it: what the kernel itself needs is not for programs";
         return Step::blocker("driver", "the device is a bridge", remedy);
     }
-    let remedy = || bind_commands(function, driver);
+    let remedy = || remedy::bind(function, driver);
     let mediated = mediated(&sysfs::of(function, ""));
     match driver {
         Some(driver) if is_vfio(driver) => Step::ok("driver", driver),

@@ -2,8 +2,9 @@
 
 use std::fs;
 
+use hugebar::vfio::remedy;
+
 use super::step::Step;
-use crate::procfs;
 use crate::sysfs::{is_on, names};
 
 /// Where the kernel lists IOMMU groups.
@@ -24,33 +25,12 @@ pub(super) fn step() -> Step {
         return Step::ok("iommu", "on: it has devices in groups");
     }
     let fact = "no IOMMU is on";
-    let tables = names("/sys/firmware/acpi/tables");
-    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let remedy = turn_iommu_on(&tables, procfs::field(&cpu, "vendor_id\t"));
+    let remedy = remedy::iommu_off();
     if noiommu_is_allowed() {
         let fact = format!("{fact}; no-IOMMU mode is allowed: devices can reach all of memory");
         return Step::warning("iommu", fact, remedy);
     }
     Step::blocker("iommu", fact, remedy)
-}
-
-/// What to do about an IOMMU that is off, by the firmware's tables, which tell of one, and the vendor of the
-/// processor.
-fn turn_iommu_on(tables: &[String], vendor: Option<&str>) -> &'static str {
-    let told = |table: &str| tables.iter().any(|name| name == table);
-    match vendor {
-        _ if told("DMAR") => "the firmware has one (VT-d): boot with intel_iommu=on",
-        _ if told("IVRS") => {
-            "the firmware has one (AMD-Vi): boot without amd_iommu=off and iommu=off"
-        }
-        Some("GenuineIntel") => {
-            "firmware tables list no IOMMU: turn on VT-d in its setup, and boot with intel_iommu=on"
-        }
-        Some("AuthenticAMD" | "HygonGenuine") => {
-            "firmware tables list no IOMMU: turn on AMD-Vi (IOMMU) in its setup"
-        }
-        _ => "firmware tables list no IOMMU: turn on the IOMMU (on arm64 the SMMU) in its setup",
-    }
 }
 
 /// Whether the administrator allows devices to be handed out without an IOMMU.
@@ -83,20 +63,4 @@ pub(super) fn interrupt_remapping() -> Option<Step> {
     } else {
         Step::blocker(STEP, fact, remedy)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_iommu_is_turned_on_as_firmware_and_processor_have_it() {
-        let remedy = |table: &str, vendor| turn_iommu_on(&["APIC".into(), table.into()], vendor);
-        assert!(remedy("DMAR", None).contains("intel_iommu=on"));
-        assert!(remedy("IVRS", Some("AuthenticAMD")).contains("without amd_iommu=off"));
-        assert!(remedy("", Some("GenuineIntel")).contains("VT-d in its setup"));
-        assert!(remedy("", Some("AuthenticAMD")).contains("AMD-Vi"));
-        assert!(!remedy("", Some("AuthenticAMD")).contains("intel"));
-        assert!(remedy("", None).contains("SMMU"));
-    }
 }

@@ -1,7 +1,7 @@
 //! Memory that firmware demands for a device's IOMMU group.
 
 use hugebar::pci::DirectRegion;
-use hugebar::vfio::FIRMWARE_REMEDY;
+use hugebar::vfio::remedy::RESERVED_BY_FIRMWARE;
 
 use super::step::Step;
 
@@ -21,7 +21,7 @@ fn blocked(group: u32, direct: &[DirectRegion]) -> Option<Step> {
         "firmware demands that group {group} reaches {} (RMRR), so the kernel gives it to no program",
         ranges.join(", ")
     );
-    Some(Step::blocker(STEP, fact, FIRMWARE_REMEDY))
+    Some(Step::blocker(STEP, fact, RESERVED_BY_FIRMWARE))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::phys::Phys;
 use crate::sys::abi::{self, DeviceInfo};
 use crate::sys::{file, process, vfio};
 
-use super::Region;
+use super::{Region, remedy};
 
 /// An open VFIO device.
 ///
@@ -28,10 +28,6 @@ pub struct Device<F = OwnedFd> {
     pub(super) attachment: Attachment,
     pub(super) address: Option<Address>,
 }
-
-/// What to do about a BAR that has no address.
-const NO_ROOM: &str = "the kernel found no address for this BAR: turn on Above 4G Decoding in the firmware, or boot \
-                           with pci=realloc";
 
 /// What a device is in, and keeps open.
 #[derive(Debug)]
@@ -180,7 +176,10 @@ impl<F: AsFd> Device<F> {
             let operation = "the device has no such region";
             let error = Error::new(ErrorKind::NotFound, operation).on(self.subject(index));
             match self.lacks_address(index) {
-                true => error.with_remedy(NO_ROOM),
+                true => error.with_remedy(format!(
+                    "the kernel found no address for this BAR: {}",
+                    remedy::NO_ADDRESS
+                )),
                 false => error,
             }
         })

@@ -5,9 +5,7 @@ use rustix::io::Errno;
 use crate::error::{Error, ErrorKind};
 use crate::pci::DirectRegion;
 
-/// What to do about memory that firmware demands for a device ([`DirectRegion`]).
-pub const REMEDY: &str = "look in the firmware's setup for what uses the device (USB legacy support, Pre-boot DMA \
-                          Protection, Kernel DMA Protection, remote management), or move it to another slot";
+use super::remedy::RESERVED_BY_FIRMWARE;
 
 /// Tells of a refusal that the kernel has refused a group because firmware demands a mapping for it; `None` where it
 /// was not for that. `errno` is what the kernel said: EPERM on 6.1, EINVAL on 6.12 and later.
@@ -28,7 +26,7 @@ fn remedy(group: u32, direct: &[DirectRegion]) -> Option<String> {
     }
     let ranges: Vec<_> = direct.iter().map(DirectRegion::to_string).collect();
     Some(format!(
-        "firmware demands that IOMMU group {group} reaches {} (RMRR), so the kernel does not give it away: {REMEDY}",
+        "firmware demands that IOMMU group {group} reaches {} (RMRR), so the kernel does not give it away: {RESERVED_BY_FIRMWARE}",
         ranges.join(", ")
     ))
 }

@@ -14,6 +14,7 @@ use crate::pci::{Address, Function};
 use crate::sys::{abi, file, process, vfio};
 
 use super::firmware;
+use super::remedy::free_group;
 
 /// Drivers that leave a group viable beside VFIO's own: they say so themselves by `driver_managed_dma`
 /// (Linux 5.18). Before, `pci-stub` did, and any driver of a bridge (`vfio_dev_driver_allowed`).
@@ -131,27 +132,9 @@ pub(super) fn not_viable(number: u32, address: Option<Address>) -> Error {
     let operation = format!("IOMMU group {number} is not viable");
     let remedy = match held.as_slice() {
         [] => "bind every device of the group to vfio-pci".to_owned(),
-        held => format!("{}: {}", held.join(", "), to_free(address, held)),
+        held => format!("{}: {}", held.join(", "), free_group(address, held)),
     };
     Error::new(ErrorKind::GroupNotViable, operation).with_remedy(remedy)
-}
-
-/// What to do about members of a group that drivers other than VFIO's have (`held`, as [`held_by_others`] names
-/// them), for a device that is to be had.
-pub fn to_free(address: Option<Address>, held: &[String]) -> &'static str {
-    let function = address.and_then(|address| Function::at(address).ok());
-    let is_ancestor = |member: &String| {
-        let member = member.split(' ').next().and_then(|word| word.parse().ok());
-        let behind = |function: &Function| member.is_some_and(|member| function.is_behind(member));
-        function.as_ref().is_some_and(behind)
-    };
-    if held.iter().any(is_ancestor) {
-        // Unbinding a controller such as Intel's VMD makes the devices behind it vanish.
-        "the device lies behind it and would vanish if it were unbound: turn it off in the firmware's setup (VMD, \
-         RAID mode), or pass the controller through whole"
-    } else {
-        "bind it to vfio-pci too, or unbind it"
-    }
 }
 
 /// The devices of an IOMMU group that drivers other than VFIO's use, each with its driver: they keep the

@@ -11,11 +11,10 @@ use crate::iommu::{Container, Ioas, IommuKind};
 use crate::pci::{Address, Function};
 use crate::sys::{file, process, vfio};
 
-use super::Device;
-use super::bind::bind_commands;
 use super::device::{Attachment, named};
 use super::firmware;
 use super::group::{self, held_by_others, is_vfio, no_interrupt_remapping, not_viable};
+use super::{Device, remedy};
 
 /// A way to open a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,10 +243,7 @@ fn group_of(address: Address) -> Result<u32> {
     function.iommu_group()?.ok_or_else(|| {
         Error::new(ErrorKind::NoIommu, "the device has no IOMMU group")
             .on(address)
-            .with_remedy(
-                "turn the IOMMU on in the firmware, and boot with intel_iommu=on (Intel) or without \
-                 amd_iommu=off (AMD)",
-            )
+            .with_remedy(remedy::iommu_off())
     })
 }
 
@@ -274,7 +270,7 @@ fn explain(error: Error, address: Address) -> Error {
     let driver = driver.ok().flatten();
     Error::new(ErrorKind::NotBound, operation)
         .on(address)
-        .with_remedy(bind_commands(&function, driver.as_deref()))
+        .with_remedy(remedy::bind(&function, driver.as_deref()))
 }
 
 /// The group of a device, where both are known.

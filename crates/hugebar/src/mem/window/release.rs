@@ -1,4 +1,4 @@
-//! Giving addresses back, whatever the kernel refuses at that moment. Nothing here allocates.
+//! Giving addresses back, whatever the kernel refuses at that moment. Nothing here allocates but the error of what failed.
 
 use std::ptr::NonNull;
 
