@@ -14,6 +14,7 @@ mod mapped;
 mod peers;
 mod pinned;
 mod posing;
+mod sandbox;
 mod state;
 mod stuck;
 mod tables;
@@ -110,6 +111,19 @@ enum Scenario {
     Peers { device: Address },
     /// Leave a mapping where it is that the IOMMU cannot be made to forget
     Pinned { device: Address },
+    /// Do each step with nothing but the system calls and files that are listed for it
+    Sandbox {
+        device: Address,
+        #[arg(value_parser = backend, default_value = "type1")]
+        backend: Backend,
+    },
+    /// One such step
+    #[command(hide = true)]
+    SandboxPart {
+        device: Address,
+        title: String,
+        without: Option<String>,
+    },
     /// Wait inside `mmap` on a FUSE file, with the address space locked, until a signal comes
     Stuck,
     /// A process beside that one
@@ -172,6 +186,12 @@ fn main() -> Result<()> {
         Scenario::Iommufd { device, second } => iommufd::run(device, second),
         Scenario::Peers { device } => peers::run(device),
         Scenario::Pinned { device } => pinned::run(device),
+        Scenario::Sandbox { device, backend } => sandbox::run(device, backend),
+        Scenario::SandboxPart {
+            device,
+            title,
+            without,
+        } => sandbox::one(device, &title, without.as_deref()),
         Scenario::Stuck => stuck::run(),
         Scenario::StuckPart { name } => stuck::part(&name),
         Scenario::Tables { pid } => tables::run(pid),

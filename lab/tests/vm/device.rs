@@ -34,17 +34,16 @@ fn all_well(spec: &Spec, scenarios: &[Command]) {
 
 /// Populated mappings are carved, dropped and re-made without an oops (which would end the guest),
 /// each system call fails once, and descriptors are handed over.
-fn paces(kernel: &str) {
-    all_well(
-        &two_devices(kernel),
-        &[
-            exercise("carve 0000:00:10.0"),
-            exercise("failures 0000:00:10.0"),
-            exercise("handover 0000:00:10.0 0000:00:11.0"),
-            exercise("limit 0000:00:10.0"),
-            exercise("pinned 0000:00:10.0"),
-        ],
-    );
+fn paces(kernel: &str, more: &[Command]) {
+    let mut scenarios = vec![
+        exercise("carve 0000:00:10.0"),
+        exercise("failures 0000:00:10.0"),
+        exercise("handover 0000:00:10.0 0000:00:11.0"),
+        exercise("limit 0000:00:10.0"),
+        exercise("pinned 0000:00:10.0"),
+    ];
+    scenarios.extend_from_slice(more);
+    all_well(&two_devices(kernel), &scenarios);
 }
 
 fn two_devices(kernel: &str) -> Spec {
@@ -54,12 +53,12 @@ fn two_devices(kernel: &str) -> Spec {
 
 #[test]
 fn paces_on_6_12() {
-    paces("6.12");
+    paces("6.12", &[exercise("sandbox 0000:00:10.0")]);
 }
 
 #[test]
 fn paces_on_the_newest() {
-    paces("newest");
+    paces("newest", &[]);
 }
 
 /// Faults of other causes are no leaves: threads that fork, and a kernel that moves memory between nodes.
@@ -91,7 +90,7 @@ fn beside_threads_on_the_newest() {
 /// Before huge leaves the same steps work as well.
 #[test]
 fn paces_on_6_1() {
-    paces("6.1");
+    paces("6.1", &[]);
 }
 
 /// Devices by their own nodes and iommufd: shared, moved, handed over, taken; and an iommufd that
@@ -105,6 +104,7 @@ fn by_iommufd() {
             exercise("carve 0000:00:10.0 iommufd"),
             exercise("failures 0000:00:10.0 iommufd"),
             exercise("decode 0000:00:10.0 iommufd"),
+            exercise("sandbox 0000:00:10.0 iommufd"),
             // And by group on the same kernel.
             exercise("handover 0000:00:10.0 0000:00:11.0"),
         ],

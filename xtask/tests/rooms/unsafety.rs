@@ -60,6 +60,10 @@ const PLACES: &[(&str, &str)] = &[
         "lab/exercise/src/posing.rs",
         "a mapping that nobody touches",
     ),
+    (
+        "lab/exercise/src/sandbox/mod.rs",
+        "ending a process at once",
+    ),
     ("lab/exercise/src/stuck.rs", "a system call that is to hang"),
 ];
 

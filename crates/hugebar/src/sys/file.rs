@@ -11,7 +11,12 @@ use super::seam;
 /// `open(path, O_RDWR | O_CLOEXEC)`.
 pub(crate) fn open_read_write(path: &Path) -> Result<OwnedFd> {
     seam::call("open", || {
-        rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        rustix::fs::openat(
+            rustix::fs::CWD,
+            path,
+            OFlags::RDWR | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
     })
 }
 

@@ -33,7 +33,7 @@ pub(crate) enum There {
 pub(crate) fn look(start: usize, len: usize) -> Result<There> {
     let file = seam::call("open", || {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        rustix::fs::open(c"/proc/self/maps", flags, Mode::empty())
+        rustix::fs::openat(rustix::fs::CWD, c"/proc/self/maps", flags, Mode::empty())
     })?;
     let mut search = Search::new(start as u64, start as u64 + len as u64);
     let mut buffer = [0; 4096];

@@ -1,0 +1,130 @@
+//! The steps, each with what comes before it.
+
+use std::any::Any;
+use std::os::fd::AsFd;
+
+use anyhow::{Context, Result};
+use hugebar::bar::Bar;
+use hugebar::facts;
+use hugebar::facts::Facts;
+use hugebar::pci::Address;
+use hugebar::populate::{Prefault, Type1, install};
+use hugebar::vfio::{Backend, Device};
+
+/// Something that is done under a filter, and what it has made.
+type Work = Box<dyn FnOnce() -> Result<Box<dyn Any>>>;
+
+/// One step.
+pub(super) struct Step {
+    /// The heading in the document.
+    pub(super) title: &'static str,
+    /// Where it is tried.
+    pub(super) backend: Backend,
+    /// Does what comes before it.
+    pub(super) prepare: fn(Address) -> Result<Work>,
+}
+
+const fn step(title: &'static str, prepare: fn(Address) -> Result<Work>) -> Step {
+    Step {
+        title,
+        backend: Backend::Type1,
+        prepare,
+    }
+}
+
+/// In the order of the document.
+pub(super) const STEPS: [Step; 12] = [
+    step("Opening a device by type1", |device| {
+        work(move || Ok(Device::open_by(device, Backend::Type1)?))
+    }),
+    Step {
+        title: "Opening a device by iommufd",
+        backend: Backend::Iommufd,
+        prepare: |device| work(move || Ok(Device::open_by(device, Backend::Iommufd)?)),
+    },
+    step("Taking a device that is open", |device| {
+        let device = Device::open(device)?;
+        let address = device.address();
+        // Whoever lends it keeps it for good.
+        let device: &'static Device = Box::leak(Box::new(device));
+        work(move || Ok(Device::borrowed(device.as_fd(), address)?))
+    }),
+    step("Asking for regions", |device| {
+        let device = Device::open(device)?;
+        work(move || {
+            let _ = device.bar(2)?;
+            Ok((device.regions()?, device))
+        })
+    }),
+    step("Mapping", |device| {
+        let device: &'static Device = Box::leak(Box::new(Device::open(device)?));
+        let bar = device.bar(2)?;
+        work(move || {
+            facts::leaf_sizes();
+            Ok(bar.map()?)
+        })
+    }),
+    step("Accessing registers, making slots", |device| {
+        let (device, bar) = mapped(device)?;
+        work(move || {
+            let register = bar.register::<u32>(0)?;
+            register.write(register.read());
+            Ok((device, bar.into_slots(&[])?))
+        })
+    }),
+    step("Populating by type1", |device| {
+        let (device, bar) = mapped(device)?;
+        work(move || {
+            let container = device.container().context("a container")?;
+            let mut populate = Type1::new(container)?;
+            install(&bar, &mut populate)?;
+            Ok((device, bar, populate))
+        })
+    }),
+    Step {
+        title: "Populating by KVM",
+        backend: Backend::Iommufd,
+        prepare: |device| {
+            let (device, bar) = mapped(device)?;
+            work(move || {
+                let mut populate = Prefault::new()?;
+                install(&bar, &mut populate)?;
+                Ok((device, bar, populate))
+            })
+        },
+    },
+    step("Observing facts", |_| work(|| Ok(Facts::observe()))),
+    step("Measuring", |device| {
+        let (device, bar) = mapped(device)?;
+        let mut populate = Type1::new(device.container().context("a container")?)?;
+        work(move || {
+            let measured = bar.measure(&mut populate)?;
+            Ok((device, bar, populate, measured))
+        })
+    }),
+    step("Unmapping", |device| {
+        let (device, bar) = mapped(device)?;
+        work(move || {
+            drop(bar);
+            Ok(device)
+        })
+    }),
+    step("Closing a device", |device| {
+        let device = Device::open(device)?;
+        work(move || {
+            drop(device);
+            Ok(())
+        })
+    }),
+];
+
+fn work<T: Any>(work: impl FnOnce() -> Result<T> + 'static) -> Result<Work> {
+    Ok(Box::new(move || Ok(Box::new(work()?))))
+}
+
+/// A device and its mapped BAR. The device outlives it.
+fn mapped(device: Address) -> Result<(Device, Bar)> {
+    let device = Device::open(device)?;
+    let bar = device.map_bar(2)?;
+    Ok((device, bar))
+}
