@@ -20,7 +20,7 @@ const PACKAGES: [&str; 2] = ["rustc", "cargo"];
 const PRESENT: [&str; 3] = ["gcc", "binutils", "libc-dev"];
 
 /// To be raised when the same packages are made into something else.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// The folder of the cache, with one folder in it for each version.
 const FOLDER: &str = "toolchains";
@@ -50,18 +50,21 @@ impl Toolchain {
         }
     }
 
-    /// Its Cargo, which has its compiler build, and nothing of what the Cargo that runs this has set for its own.
+    /// Its Cargo, with its compiler and rustdoc, and without any flags: neither those of the Cargo that runs this nor those
+    /// that this workspace sets for itself.
     pub fn cargo(&self) -> Command {
         let mut cargo = Command::new(self.dir.join("cargo"));
         for name in [
             "CARGO_ENCODED_RUSTFLAGS",
             "RUSTC_WRAPPER",
             "RUSTC_WORKSPACE_WRAPPER",
-            "RUSTFLAGS",
         ] {
             cargo.env_remove(name);
         }
-        cargo.env("RUSTC", self.dir.join("rustc"));
+        cargo
+            .env("RUSTC", self.dir.join("rustc"))
+            .env("RUSTDOC", self.dir.join("rustdoc"))
+            .env("RUSTFLAGS", "");
         cargo
     }
 
@@ -107,6 +110,7 @@ fn fetch(cache: &Cache) -> Result<Toolchain> {
         let loader = debian::loader(&tree)?;
         let loader = loader.strip_prefix(work)?;
         script(work, "rustc", loader, "--sysroot \"$here/tree/usr\"")?;
+        script(work, "rustdoc", loader, "--sysroot \"$here/tree/usr\"")?;
         script(work, "cargo", loader, "")
     })?;
     Ok(Toolchain {

@@ -28,7 +28,6 @@
 //!
 //! * `kvm`: populating by KVM, and the leaves that KVM has of its own (`kvm`).
 //! * `serde`: reports (leaves, placements, verdicts, kinds of errors) serialise.
-//! * `seam`: for this crate's own tests.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
@@ -60,7 +59,7 @@ pub mod vfio;
 pub use error::{Error, ErrorKind, Result};
 
 /// For tests: counts the system calls of this crate and makes any one of them fail.
-#[cfg(feature = "seam")]
+#[cfg(hugebar_seam)]
 #[doc(hidden)]
 pub mod seam {
     pub use crate::sys::seam::{Fault, fail, record};

@@ -1,11 +1,12 @@
 //! The one place that the system calls of the crate pass, so that tests can count them and make any one of
-//! them fail. Without the feature `seam` it is nothing at all.
+//! them fail. It is nothing at all without the cfg `hugebar_seam`, which this
+//! workspace sets for itself (`.cargo/config.toml`).
 
-#[cfg(feature = "seam")]
+#[cfg(hugebar_seam)]
 pub use script::{Fault, fail, record};
 
 /// Does a system call, unless a test's script has it fail.
-#[cfg(not(feature = "seam"))]
+#[cfg(not(hugebar_seam))]
 #[inline(always)]
 pub(crate) fn call<T>(
     _name: &'static str,
@@ -15,7 +16,7 @@ pub(crate) fn call<T>(
 }
 
 /// Does a system call whose failure changes something; `harm` does what the kernel would have done.
-#[cfg(not(feature = "seam"))]
+#[cfg(not(hugebar_seam))]
 #[inline(always)]
 pub(crate) fn call_or_harm<T>(
     _name: &'static str,
@@ -25,10 +26,10 @@ pub(crate) fn call_or_harm<T>(
     call()
 }
 
-#[cfg(feature = "seam")]
+#[cfg(hugebar_seam)]
 pub(crate) use script::{call, call_or_harm};
 
-#[cfg(feature = "seam")]
+#[cfg(hugebar_seam)]
 mod script {
     use std::cell::RefCell;
 
