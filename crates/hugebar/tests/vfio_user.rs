@@ -1,19 +1,14 @@
 //! Regions of a `vfio-user` client: descriptors that come over a socket, from a device that is a
 //! process.
 
-#![allow(unsafe_code, reason = "borrows the client's descriptor")]
-
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::thread;
 
 use hugebar::layout::{Area, Layout};
-use hugebar::leaf::{GIB, LeafSizes, MIB};
-use hugebar::mem::{MapOptions, Mapping, Window};
-use hugebar::phys::Phys;
-use hugebar::plan::{Placement, Plan};
+use hugebar::leaf::{GIB, MIB};
 use vfio_bindings::bindings::vfio::{
     VFIO_PCI_NUM_REGIONS, VFIO_REGION_INFO_FLAG_MMAP, VFIO_REGION_INFO_FLAG_READ,
     VFIO_REGION_INFO_FLAG_WRITE, vfio_region_info, vfio_region_sparse_mmap_area,
@@ -21,6 +16,10 @@ use vfio_bindings::bindings::vfio::{
 use vfio_user::{
     Client, DmaMapFlags, DmaUnmapFlags, Server, ServerBackend, ServerRegion, SparseArea,
 };
+
+/// The client is the example.
+#[path = "../examples/vfio_user.rs"]
+mod example;
 
 const BAR: u64 = 2 * GIB;
 /// What the device lets nobody map.
@@ -110,32 +109,9 @@ fn a_region_of_a_vfio_user_client_is_mapped() {
 
     let mut client = Client::new(&socket).unwrap();
     let region = client.region(2).unwrap();
-    let source = region.file_offset.as_ref().unwrap();
-    let areas = region
-        .sparse_areas
-        .iter()
-        .map(|area| Area::new(area.offset, area.size));
-    let layout = Layout::with_areas(region.size, 4096, areas).unwrap();
-    assert_eq!(
-        layout,
-        Layout::whole(BAR, 4096)
-            .unwrap()
-            .without(DOORBELLS)
-            .unwrap()
-    );
-    let plan = Plan::new(
-        &layout,
-        Phys::Unknown,
-        &LeafSizes::X86_64,
-        Placement::Congruent,
-    )
-    .unwrap();
-    let window = Window::reserve(&plan).unwrap();
-    // SAFETY: the client keeps its descriptor open until after the mapping is made.
-    let fd = unsafe { BorrowedFd::borrow_raw(source.file().as_raw_fd()) };
-    let options = MapOptions::default();
-    let mapping = Mapping::new(fd.as_fd(), source.start(), &plan, window, options).unwrap();
-
+    let mapping = example::map(region).unwrap();
+    let whole = Layout::whole(BAR, 4096).unwrap();
+    assert_eq!(mapping.plan().layout(), &whole.without(DOORBELLS).unwrap());
     assert_eq!(mapping.as_ptr().unwrap().addr().get() as u64 % GIB, 0);
     mapping.write_u32(MIB, 0x1234_5678).unwrap();
     let mut bytes = [0; 4];

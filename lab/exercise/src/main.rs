@@ -11,7 +11,6 @@ mod iommufd;
 mod kvm;
 mod limit;
 mod mapped;
-mod peers;
 mod pinned;
 mod posing;
 mod sandbox;
@@ -107,8 +106,6 @@ enum Scenario {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         command: Vec<String>,
     },
-    /// Map a device with memory that another crate has opened
-    Peers { device: Address },
     /// Leave a mapping where it is that the IOMMU cannot be made to forget
     Pinned { device: Address },
     /// Do each step with nothing but the system calls and files that are listed for it
@@ -184,7 +181,6 @@ fn main() -> Result<()> {
         Scenario::Kvm { device } => kvm::run(device),
         Scenario::Limit { device } => limit::run(device),
         Scenario::Iommufd { device, second } => iommufd::run(device, second),
-        Scenario::Peers { device } => peers::run(device),
         Scenario::Pinned { device } => pinned::run(device),
         Scenario::Sandbox { device, backend } => sandbox::run(device, backend),
         Scenario::SandboxPart {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use crate::report::{LONG, machine};
-use hugebar_lab::{Command, HostFile, Spec};
+use hugebar_lab::{Command, HostFile, Report, Spec};
 
 /// A machine that has the program on its `PATH`.
 pub(crate) fn with_exercise(kernel: &str) -> Spec {
@@ -157,16 +157,33 @@ fn without_an_iommu() {
 /// Reads and writes reach the device: a file on this host, checked from both sides.
 #[test]
 fn data_reaches_the_device() {
-    // And through a descriptor of vfio-ioctls.
-    reads_and_writes("newest", &["data 0000:00:10.0", "peers 0000:00:10.0"]);
+    // And the example, through a descriptor of vfio-ioctls.
+    let example = HostFile {
+        host: hugebar_lab::example("hugebar", "vfio_ioctls", "dev").unwrap(),
+        guest: None,
+    };
+    let commands = [
+        exercise("data 0000:00:10.0"),
+        Command::new("vfio_ioctls 0000:00:10.0 2 0x100 0x55667788".split(' ')),
+        Command::new("vfio_ioctls 0000:00:10.0 2 0x100".split(' ')),
+    ];
+    let report = reads_and_writes(with_exercise("newest").copy(example), &commands);
+    for shown in &report.commands[1..] {
+        let line = "0x55667788 by the mapping, 0x55667788 by vfio-ioctls\n";
+        assert!(shown.stdout().ends_with(line), "{shown:?}");
+    }
 }
 
 #[test]
 fn data_reaches_the_device_by_iommufd() {
-    reads_and_writes("lab", &["data 0000:00:10.0 iommufd"]);
+    reads_and_writes(
+        with_exercise("lab"),
+        &[exercise("data 0000:00:10.0 iommufd")],
+    );
 }
 
-fn reads_and_writes(kernel: &str, scenarios: &[&str]) {
+/// The first command is `exercise data`.
+fn reads_and_writes(spec: Spec, commands: &[Command]) -> Report {
     const GREETING: u64 = 0x6775_6265_6261_7221;
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(8 << 20).unwrap();
@@ -176,13 +193,12 @@ fn reads_and_writes(kernel: &str, scenarios: &[&str]) {
             .unwrap();
     }
     let path = file.path().display();
-    let scenarios: Vec<_> = scenarios.iter().map(|words| exercise(words)).collect();
-    let report = with_exercise(kernel)
+    let report = spec
         .qemu(&format!(
             "-object memory-backend-file,id=memory,share=on,size=8M,mem-path={path}"
         ))
         .device("ivshmem-plain,memdev=memory")
-        .run(&scenarios)
+        .run(commands)
         .unwrap();
     for output in &report.commands {
         assert!(output.success(), "{output:?}");
@@ -197,4 +213,5 @@ fn reads_and_writes(kernel: &str, scenarios: &[&str]) {
         assert_eq!(word(offset), !GREETING ^ offset, "{offset:#x}");
     }
     assert_eq!(word(0x6000), 0, "nothing else was written");
+    report
 }

@@ -46,7 +46,7 @@ const PLACES: &[(&str, &str)] = &[
         "touches what it has mapped",
     ),
     (
-        "crates/hugebar/tests/vfio_user.rs",
+        "crates/hugebar/examples/vfio_ioctls.rs",
         "descriptors of other crates",
     ),
     ("lab/exercise/src/carve.rs", "arenas"),
@@ -55,7 +55,6 @@ const PLACES: &[(&str, &str)] = &[
     ("lab/exercise/src/threads.rs", "fork"),
     ("lab/exercise/src/kvm.rs", "a timer and its signal"),
     ("lab/exercise/src/main.rs", "flags of prctl"),
-    ("lab/exercise/src/peers.rs", "descriptors of other crates"),
     (
         "lab/exercise/src/posing.rs",
         "a mapping that nobody touches",
