@@ -3,6 +3,7 @@
 
 #![allow(unsafe_code, reason = "touches what it has mapped")]
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -276,6 +277,70 @@ fn faults_of_other_causes_are_no_leaves() {
             assert_eq!(census.measured.total(), size / (4 * KIB));
             assert!(census.complete);
         }
+    }
+}
+
+/// Takes the faults that a kernel with large leaves would, and at first some of other causes.
+struct LargeLeaf {
+    /// Bytes of each leaf.
+    leaf: u64,
+    installed: BTreeSet<u64>,
+    /// How many pages that are there take a fault of another cause, before that ends.
+    stray: u32,
+    /// Pages that nobody has touched, one for each fault.
+    untouched: Mapping,
+    faults: u64,
+}
+
+impl LargeLeaf {
+    fn fault(&mut self) {
+        self.untouched.write_u8(self.faults * 4 * KIB, 1).unwrap();
+        self.faults += 1;
+    }
+}
+
+impl Populate for LargeLeaf {
+    fn name(&self) -> &'static str {
+        "model"
+    }
+
+    fn populate(&mut self, span: &Span<'_>) -> hugebar::Result<Duration> {
+        let start = span.start().addr().get() as u64;
+        for page in (start..start + span.bytes()).step_by(4096) {
+            if self.installed.insert(page / self.leaf * self.leaf) {
+                self.fault();
+            } else if self.stray > 0 && self.installed.insert(page) {
+                self.stray -= 1;
+                self.fault();
+            }
+        }
+        Ok(Duration::ZERO)
+    }
+}
+
+/// Two pages that fault for other causes look like smaller leaves. None of these is missing, so there are none.
+#[test]
+fn a_leaf_that_looks_smaller_at_first_is_one() {
+    let sizes = LeafSizes::new(&[4 * KIB, 2 * MIB, 16 * MIB]).unwrap();
+    let mut facts = facts("7.3.4");
+    facts.leaf_sizes = sizes;
+    for stray in 0..=4 {
+        let mapping = map(32 * MIB, &sizes);
+        let mut model = LargeLeaf {
+            leaf: 16 * MIB,
+            installed: BTreeSet::new(),
+            stray,
+            untouched: map(MIB, &X86),
+            faults: 0,
+        };
+        let progress = &mut |_| ControlFlow::Continue(());
+        let options = CensusOptions {
+            limit: None,
+            progress,
+        };
+        let census = census(&mapping, &facts, &mut model, options).unwrap();
+        assert_eq!(census.measured.count(16 * MIB), 2, "{stray}: {census:?}");
+        assert_eq!((census.measured.total(), census.broken), (2, false));
     }
 }
 
