@@ -25,14 +25,7 @@ impl Apt {
             available(),
             "this machine is not set up for Debian's packages"
         );
-        let os_release = os_release();
-        let codename = value(&os_release, "VERSION_CODENAME").unwrap_or("unstable");
-        let uris = Command::new("apt-get")
-            .args(["update", "--print-uris"])
-            .env("LC_ALL", "C")
-            .output()
-            .context("cannot run apt-get")?;
-        let mirrors = mirrors(&String::from_utf8_lossy(&uris.stdout), codename)?;
+        let mirrors = Mirrors::of_this_machine()?;
 
         let dir = cache.dir("apt")?;
         for folder in ["lists/partial", "archives/partial"] {
@@ -209,9 +202,44 @@ fn value<'a>(os_release: &'a str, name: &str) -> Option<&'a str> {
 
 /// Where this machine gets Debian's packages from.
 #[derive(Debug, PartialEq, Eq)]
-struct Mirrors {
+pub(crate) struct Mirrors {
     main: String,
     security: Option<String>,
+}
+
+impl Mirrors {
+    pub(crate) fn of_this_machine() -> Result<Self> {
+        let os_release = os_release();
+        let codename = value(&os_release, "VERSION_CODENAME").unwrap_or("unstable");
+        let uris = Command::new("apt-get")
+            .args(["update", "--print-uris"])
+            .env("LC_ALL", "C")
+            .output()
+            .context("cannot run apt-get")?;
+        mirrors(&String::from_utf8_lossy(&uris.stdout), codename)
+    }
+
+    /// The mirror of all suites but security.
+    pub(crate) fn main(&self) -> &str {
+        &self.main
+    }
+
+    /// A `sources.list` for a machine of this suite.
+    pub(crate) fn sources_of(&self, suite: &str) -> String {
+        let main = format!("deb {} {suite} main\n", self.main);
+        let security = self.security.iter();
+        let security = security.map(|base| format!("deb {base} {suite}-security main\n"));
+        std::iter::once(main).chain(security).collect()
+    }
+}
+
+/// How this machine's apt reaches its mirrors, as a file of `apt.conf`.
+pub(crate) fn acquire_options() -> Result<String> {
+    let dump = Command::new("apt-config")
+        .args(["dump", "Acquire"])
+        .output()
+        .context("cannot run apt-config")?;
+    Ok(String::from_utf8_lossy(&dump.stdout).into_owned())
 }
 
 /// Finds the mirrors in what `apt-get update --print-uris` prints. So apt itself reads its configuration, in all of its formats.

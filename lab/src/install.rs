@@ -85,6 +85,8 @@ const BUILD_TOOLS: [Tool; 10] = [
     },
 ];
 
+const DEBOOTSTRAP: [Tool; 1] = [Tool::of_one_name("debootstrap")];
+
 /// A package manager, and what it is told.
 #[derive(Clone, Copy)]
 struct Manager {
@@ -127,6 +129,11 @@ pub fn ensure_all(yes: bool) -> Result<()> {
 /// As [`ensure_all`].
 pub fn ensure_build(yes: bool) -> Result<()> {
     ensure_tools(&BUILD_TOOLS, "kernel", yes)
+}
+
+/// The same for what making a root of Debian needs.
+pub(crate) fn ensure_debootstrap(yes: bool) -> Result<()> {
+    ensure_tools(&DEBOOTSTRAP, "soak", yes)
 }
 
 /// Says what a machine lacks, without installing it.

@@ -17,6 +17,7 @@ pub mod cache;
 pub mod debian;
 pub mod install;
 pub mod kernel;
+pub mod root;
 pub mod toolchain;
 
 mod apt;

@@ -2,6 +2,7 @@
 
 mod demo;
 mod kernel;
+mod soak;
 mod table;
 mod test;
 mod vm;
@@ -24,6 +25,7 @@ struct Cli {
 enum Task {
     Demo(demo::Args),
     Kernel(kernel::Args),
+    Soak(soak::Args),
     Test(test::Args),
     Vm(Box<vm::Args>),
 }
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Demo(args) => demo::run(&args),
         Task::Kernel(args) => kernel::run(&args),
+        Task::Soak(args) => soak::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Vm(args) => vm::run(&args),
     };

@@ -1,0 +1,110 @@
+//! `cargo xtask soak`: what takes longer than a test may.
+
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use hugebar_lab::cache::Cache;
+use hugebar_lab::root::{BOOKWORM, Release, Root, TRIXIE};
+
+/// Where README says what the demo prints.
+const README: &str = include_str!("../../README.md");
+
+/// Follow README as a new user would: the demo in fresh roots of Debian 12 and 13.
+///
+/// Each root has nothing but Debian's Rust, and a clone of what is committed here. The rows that the demo prints, times aside, have to be those of README. Takes about ten minutes and 4 GiB of disk, and needs root.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only this release: bookworm or trixie
+    #[arg(long, value_name = "SUITE", value_parser = ["bookworm", "trixie"])]
+    suite: Option<String>,
+    /// Install what is missing without asking
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Runs it for each release, also after a failure.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let expected = rows(README)?;
+    let mut code = ExitCode::SUCCESS;
+    for release in [BOOKWORM, TRIXIE] {
+        let suite = release.suite;
+        if args.suite.as_deref().is_some_and(|only| only != suite) {
+            continue;
+        }
+        println!("== the demo on a fresh Debian {suite}");
+        match demo(release, args.yes, &expected) {
+            Ok(()) => println!("== ok: {suite}"),
+            Err(error) => {
+                println!("== FAILED: {suite}: {error:#}");
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn demo(release: Release, yes: bool, expected: &[String]) -> Result<()> {
+    let root = Root::fresh(release, &Cache::open()?, yes)?;
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let clone = Command::new("git")
+        .args(["clone", "--quiet", "--no-local"])
+        .arg(checkout)
+        .arg(root.path("/root/hugebar"))
+        .status()
+        .context("git")?;
+    ensure!(clone.success(), "git clone: {clone}");
+    let output = root
+        .command("cd /root/hugebar && exec cargo xtask demo")
+        .stderr(Stdio::inherit())
+        .output()
+        .context("unshare")?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    print!("{printed}");
+    ensure!(output.status.success(), "{}", output.status);
+    let found = rows(&printed)?;
+    ensure!(found == expected, "README has {expected:#?}");
+    Ok(())
+}
+
+/// The rows of the demo's table, without their times, which two columns have: a number and its unit.
+fn rows(text: &str) -> Result<Vec<String>> {
+    let row = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let (rest, last) = words.split_at_checked(words.len().checked_sub(3)?)?;
+        Some(format!("{} {}", rest.join(" "), last.last()?))
+    };
+    let lines = text.lines().map(str::trim);
+    let lines = lines.filter(|line| line.starts_with("BAR "));
+    let rows: Vec<_> = lines
+        .filter(|line| !line.ends_with("verdict"))
+        .filter_map(row)
+        .collect();
+    ensure!(!rows.is_empty(), "no rows: {text}");
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_compared_without_their_times() {
+        let table = "\
+BAR           placement   1 GiB  2 MiB      4 KiB     faults     time  verdict
+BAR 2, 4 GiB  plain           0      0  1,048,576  1,048,576   7.65 s  as-expected
+BAR 2, 4 GiB  congruent       4      0          0          4  0.75 ms  optimal
+";
+        let expected = [
+            "BAR 2, 4 GiB plain 0 0 1,048,576 1,048,576 as-expected",
+            "BAR 2, 4 GiB congruent 4 0 0 4 optimal",
+        ];
+        assert_eq!(rows(table).unwrap(), expected);
+        assert!(rows("nothing").is_err());
+    }
+
+    #[test]
+    fn readme_has_a_row_for_each_mapping() {
+        assert_eq!(rows(README).unwrap().len(), 7);
+    }
+}
