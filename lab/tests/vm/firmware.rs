@@ -1,6 +1,6 @@
 //! What firmware demands of devices: a DMAR table of our own.
 
-use hugebar_lab::{Command, Output};
+use hugebar_lab::{Command, Spec};
 
 use crate::report::{machine, map};
 
@@ -38,34 +38,43 @@ fn doctor(device: &str) -> Command {
     Command::new(["hugebar", "doctor", device])
 }
 
-/// A demand for a test device, which cannot be had, and one for a USB controller, which can.
-fn demands(kernel: &str) -> [Output; 5] {
-    let spec = || {
-        machine(kernel)
-            .device("pci-testdev,membar=256M")
-            .device("qemu-xhci")
-    };
-    let dump = spec().no_modules().run(&[Command::new(["@cat", DMAR])]);
-    let table = dump.unwrap().commands.remove(0).stdout;
-    assert_eq!(&table[..4], b"DMAR");
-    let groups = "/sys/bus/pci/devices/0000:00:10.0/iommu_group/reserved_regions";
-    let report = spec()
-        .acpi_table(demanding(&table, &[0x10, 0x11]))
-        .run(&[
-            Command::new(["@cat", groups]),
-            doctor("0000:00:10.0"),
-            map("0000:00:10.0 --bar 2"),
-            doctor("0000:00:11.0"),
-            map("0000:00:11.0 --bar 0"),
-        ])
-        .unwrap();
-    report.commands.try_into().unwrap()
+/// The machine, with a test device and a USB controller.
+fn spec(kernel: &str) -> Spec {
+    machine(kernel)
+        .device("pci-testdev,membar=256M")
+        .device("qemu-xhci")
 }
 
 #[test]
 fn memory_that_firmware_demands() {
-    for kernel in ["6.1", "6.12", "newest"] {
-        let [regions, blocked, refused, free, mapped] = demands(kernel);
+    let dump = spec("newest")
+        .no_modules()
+        .run(&[Command::new(["@cat", DMAR])]);
+    let table = dump.unwrap().commands.remove(0).stdout;
+    assert_eq!(&table[..4], b"DMAR");
+    // A demand for the test device, which cannot be had, and one for the controller, which can.
+    let table = demanding(&table, &[0x10, 0x11]);
+
+    for (kernel, backend, step) in [
+        ("6.1", "type1", "/dev/vfio/"),
+        ("6.12", "type1", "/dev/vfio/"),
+        ("newest", "type1", "/dev/vfio/"),
+        ("lab", "iommufd", "VFIO_DEVICE_"),
+    ] {
+        let groups = "/sys/bus/pci/devices/0000:00:10.0/iommu_group/reserved_regions";
+        let report = spec(kernel)
+            .acpi_table(table.clone())
+            .run(&[
+                Command::new(["@cat", groups]),
+                doctor("0000:00:10.0"),
+                map(&format!("0000:00:10.0 --bar 2 --backend {backend}")),
+                doctor("0000:00:11.0"),
+                map(&format!("0000:00:11.0 --bar 0 --backend {backend}")),
+            ])
+            .unwrap();
+        let [regions, blocked, refused, free, mapped] = &report.commands[..] else {
+            panic!("{report:?}");
+        };
         assert!(
             regions.stdout().contains("0x00000000fffc0fff direct\n"),
             "{kernel}: {regions:?}"
@@ -74,7 +83,7 @@ fn memory_that_firmware_demands() {
         let range = "0xfffc0000-0xfffc0fff";
         assert!(blocked.stdout().contains(range), "{blocked:?}");
         assert_eq!(refused.code(), 2, "{kernel}: {refused:?}");
-        for words in ["/dev/vfio/", range, "firmware"] {
+        for words in [step, range, "firmware"] {
             assert!(refused.stderr().contains(words), "{words}: {refused:?}");
         }
         assert_eq!(refused.stderr().lines().count(), 1, "{refused:?}");
