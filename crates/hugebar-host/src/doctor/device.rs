@@ -8,7 +8,7 @@ use hugebar::pci::{Address, Function};
 use hugebar::vfio::{is_vfio, remedy};
 
 use super::step::Step;
-use super::{bars, driver, holders, iommu, node, reserved};
+use super::{bars, driver, held, holders, iommu, node, reserved};
 use crate::error::Error;
 use crate::sysfs;
 
@@ -46,6 +46,10 @@ pub(super) fn steps(function: &Function, facts: &Facts) -> Result<Vec<Step>, Err
     let state = fs::read_to_string(sysfs::of(function, "power_state")).ok();
     let state = state.as_deref().map(str::trim);
     steps.extend(bars::steps(function, state));
+    if driver.is_none() || by_vfio {
+        // What another driver has is its own.
+        steps.extend(held::steps(function));
+    }
     steps.push(reset(&sysfs::of(function, "")));
     // Asleep is normal for a device that nobody has open.
     steps.extend(state.map(|state| Step::ok("power", state)));

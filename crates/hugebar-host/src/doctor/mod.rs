@@ -6,6 +6,7 @@
 mod bars;
 mod device;
 mod driver;
+mod held;
 mod holders;
 mod iommu;
 mod kernel;

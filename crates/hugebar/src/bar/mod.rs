@@ -16,8 +16,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::facts;
 use crate::layout::{Area, Layout, LayoutError};
 use crate::mem::{AccessError, Hint, MapOptions, Mapping, OwnedRegister, OwnedSlot, Window, Word};
+use crate::pci::{Address, iomem};
 use crate::phys::Phys;
 use crate::plan::{Placement, Plan};
+use crate::sys::abi::PCI_BARS;
 use crate::vfio::{Device, Region, RegionFlags};
 
 impl<F: AsFd> Device<F> {
@@ -57,6 +59,8 @@ impl<F: AsFd> Device<F> {
         Ok(UnmappedBar {
             fd: self.as_fd(),
             subject,
+            function: self.address(),
+            is_bar: self.is_pci() && index < PCI_BARS,
             phys: self.phys(&region),
             options: region.map_options(),
             layout: Ok(region.layout().clone()),
@@ -94,6 +98,9 @@ impl Region {
 pub struct UnmappedBar<'fd> {
     fd: BorrowedFd<'fd>,
     subject: String,
+    /// The PCI function, where it is known.
+    function: Option<Address>,
+    is_bar: bool,
     region: Region,
     layout: Result<Layout, LayoutError>,
     phys: Phys,
@@ -165,7 +172,9 @@ impl UnmappedBar<'_> {
     ///
     /// # Errors
     ///
-    /// As those, and as [`UnmappedBar::plan`].
+    /// As those, and as [`UnmappedBar::plan`]. Where another resource of the machine has the BAR, such as the
+    /// framebuffer that firmware has set up, it is [`ErrorKind::Busy`], and the remedy names that resource
+    /// (`/proc/iomem`, which is read only then).
     pub fn map(self) -> Result<Bar> {
         let plan = self.plan()?;
         let subject = |error: Error| error.on(&self.subject);
@@ -175,12 +184,22 @@ impl UnmappedBar<'_> {
         };
         let offset = self.region.offset();
         let mapping = Mapping::new(self.fd, offset, &plan, window, self.options);
+        let refused = |error: Error| match error.errno() {
+            // VFIO itself lets everybody map it who has the device open.
+            Some(BUSY) if self.is_bar => {
+                iomem::explain(error, self.function, self.region.index() as usize)
+            }
+            _ => error,
+        };
         Ok(Bar {
-            mapping: Arc::new(mapping.map_err(subject)?),
+            mapping: Arc::new(mapping.map_err(refused).map_err(subject)?),
             region: self.region,
         })
     }
 }
+
+/// What the kernel says of a BAR that another resource of the machine has.
+const BUSY: i32 = rustix::io::Errno::BUSY.raw_os_error();
 
 /// A mapped BAR. What can be done with its [`Mapping`] can be done with it.
 ///

@@ -3,6 +3,8 @@
 mod address;
 pub(crate) mod config;
 mod header;
+mod holder;
+pub(crate) mod iomem;
 mod locate;
 mod reserved;
 mod resource;
@@ -11,6 +13,7 @@ mod sysfs;
 pub use address::Address;
 pub use config::Msix;
 pub use header::{Header, Unassigned};
+pub use iomem::{Conflict, Holder, Iomem};
 pub use locate::locate;
 pub use reserved::DirectRegion;
 pub use resource::Resource;
