@@ -103,8 +103,12 @@ fn ids(name: &str) -> Option<(u16, u16)> {
 fn by_ids(ids: (u16, u16), name: &str) -> Result<Function> {
     let mut found = Vec::new();
     for function in Function::all()? {
-        if function.ids()? == ids {
-            found.push(function);
+        match function.ids() {
+            Ok(own) if own == ids => found.push(function),
+            Ok(_) => (),
+            // Removed while we look.
+            Err(error) if error.kind() == ErrorKind::NotFound => (),
+            Err(error) => return Err(error),
         }
     }
     match found.as_slice() {

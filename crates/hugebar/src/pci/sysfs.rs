@@ -55,8 +55,15 @@ impl Function {
 
     /// All functions of the machine, by address.
     pub fn all() -> Result<Vec<Self>> {
+        let mut functions = Self::listed(Path::new(DEVICES))?;
+        functions.sort_by_key(|function| function.address);
+        Ok(functions)
+    }
+
+    /// Those that a folder names.
+    fn listed(folder: &Path) -> Result<Vec<Self>> {
         let mut functions = Vec::new();
-        for name in names(Path::new(DEVICES))? {
+        for name in names(folder)? {
             let Ok(address) = name.parse() else { continue };
             match Self::at(address) {
                 // Removed while we look.
@@ -64,7 +71,6 @@ impl Function {
                 function => functions.push(function?),
             }
         }
-        functions.sort_by_key(|function| function.address);
         Ok(functions)
     }
 
@@ -131,9 +137,7 @@ impl Function {
     /// The functions of an IOMMU group.
     pub fn in_group(group: u32) -> Result<Vec<Self>> {
         let path = format!("/sys/kernel/iommu_groups/{group}/devices");
-        let names = names(Path::new(&path))?;
-        let addresses = names.iter().filter_map(|name| name.parse().ok());
-        addresses.map(Self::at).collect()
+        Self::listed(Path::new(&path))
     }
 
     /// All resources by number (`resource`): BARs 0 to 5, the ROM, then the windows of a bridge; `None` for one that
@@ -240,5 +244,14 @@ mod tests {
         assert!(behind("0000:2a:00.5") && behind("10000:00:02.0"));
         assert!(!behind("10000:01:00.0"), "not behind itself");
         assert!(!behind("0000:2a:00.0"));
+    }
+
+    #[test]
+    fn a_function_that_is_gone_hides_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["ffff:1f:1f.7", "nonsense"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        assert_eq!(Function::listed(folder.path()).unwrap(), []);
     }
 }
