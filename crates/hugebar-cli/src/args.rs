@@ -1,14 +1,12 @@
 //! The command line: the one definition that help and errors come from.
 
-use std::fmt;
-
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args as Arguments, Parser, Subcommand, ValueEnum};
 
 use hugebar::layout::Area;
-use hugebar::leaf::Bytes;
 use hugebar::mem;
 use hugebar::plan;
+use hugebar::verdict::Requirement;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -219,24 +217,6 @@ pub(crate) enum Backend {
     Iommufd,
     /// No IOMMU at all, where the administrator allows it: the device can reach all of memory
     Noiommu,
-}
-
-/// What `--require` asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Requirement {
-    /// As few leaves as any addresses could give.
-    Optimal,
-    /// Leaves of at least this size, in bytes, wherever they fit.
-    Size(u64),
-}
-
-impl fmt::Display for Requirement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Optimal => f.write_str("optimal"),
-            Self::Size(size) => write!(f, "{} leaves", Bytes(*size)),
-        }
-    }
 }
 
 /// How much may be populated in pages.

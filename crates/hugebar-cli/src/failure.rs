@@ -20,6 +20,18 @@ pub(crate) enum Failure {
     Output(io::Error),
 }
 
+impl Failure {
+    /// One of measuring a BAR.
+    pub(crate) fn of_measuring(error: hugebar_host::Error) -> Self {
+        match error {
+            hugebar_host::Error::Function(error) => Self::Library(error),
+            error => Self::Witness(format!(
+                "{error}; --witness needs root, debugfs and a kernel with CONFIG_PTDUMP_DEBUGFS"
+            )),
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -7,7 +7,7 @@
 //! * [`doctor`] checks the way from firmware to mapping, step by step.
 //! * [`inspect`] shows the device mappings of running processes, and the leaves that they can have.
 //! * [`procfs`] reads `/proc/PID` with a deadline and in bounded memory.
-//! * [`populate`] picks the way to populate BARs that this host has.
+//! * [`populate`] picks the way to populate BARs that this host has, and [`measure`] has their leaves counted that way.
 //! * [`page_tables`] reads the leaves of this process from the kernel's own dump.
 //!
 //! Everything is data: codes, numbers, and facts and remedies of one line each. Nothing here opens a device,
@@ -48,6 +48,7 @@ pub mod doctor;
 mod error;
 pub mod escape;
 pub mod inspect;
+pub mod measure;
 pub mod page_tables;
 pub mod populate;
 pub mod procfs;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::leaf::Leaves;
+use crate::leaf::{Bytes, Leaves};
 
 /// How a mapping came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,6 +64,52 @@ pub fn reaches(best: &Leaves, measured: &Leaves, size: u64) -> bool {
     let blocks = best.bytes_at_least(size);
     let exact = best.is_exact() && measured.is_exact();
     exact && blocks > 0 && measured.bytes_at_least(size) == blocks
+}
+
+/// What somebody requires of the leaves of a mapping.
+///
+/// ```
+/// use hugebar::{leaf::{leaves, LeafSizes, GIB, MIB}, verdict::Requirement};
+/// let (best, small) = (leaves(0, 0, MIB, &LeafSizes::X86_64), leaves(4096, 0, GIB, &LeafSizes::X86_64));
+/// assert!(!Requirement::Size(GIB).concerns(&best) && Requirement::Optimal.concerns(&best));
+/// assert!(Requirement::Optimal.is_met(&best, &best));
+/// assert!(!Requirement::Optimal.is_met(&leaves(0, 0, GIB, &LeafSizes::X86_64), &small));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requirement {
+    /// As few as any addresses could give.
+    Optimal,
+    /// Leaves of at least this size, in bytes, wherever they fit ([`reaches`]).
+    Size(u64),
+}
+
+impl Requirement {
+    /// Whether it is required of a mapping with these best leaves: a size only where there is a block of it, for
+    /// devices have small BARs as well.
+    pub fn concerns(&self, best: &Leaves) -> bool {
+        match *self {
+            Self::Optimal => true,
+            Self::Size(size) => best.bytes_at_least(size) > 0,
+        }
+    }
+
+    /// Whether the leaves of a mapping meet it, of which `best` are the best there could be.
+    pub fn is_met(&self, best: &Leaves, leaves: &Leaves) -> bool {
+        match *self {
+            Self::Optimal => Verdict::of(best, best, Some(leaves)) == Verdict::Optimal,
+            Self::Size(size) => reaches(best, leaves, size),
+        }
+    }
+}
+
+/// `optimal`, `1 GiB leaves`.
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Optimal => f.write_str("optimal"),
+            Self::Size(size) => write!(f, "{} leaves", Bytes(*size)),
+        }
+    }
 }
 
 impl fmt::Display for Verdict {

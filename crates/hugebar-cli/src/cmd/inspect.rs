@@ -4,13 +4,13 @@ use hugebar::ErrorKind;
 use hugebar::facts::Facts;
 use hugebar::pci::{self, Address};
 use hugebar::reason::Code;
-use hugebar::verdict::reaches;
+use hugebar::verdict::Requirement;
 use hugebar_host::escape::Escaped;
 use hugebar_host::inspect::{Inspection, Inspector, Mapping};
 use hugebar_host::procfs;
 
 use super::require;
-use crate::args::{InspectArgs, Requirement};
+use crate::args::InspectArgs;
 use crate::exit::Answer;
 use crate::failure::Failure;
 use crate::render::{self, InspectReport};
@@ -84,17 +84,9 @@ fn warn_of_unknown(inspection: &Inspection) {
     }
 }
 
-/// Whether all mappings meet a requirement, and there is one. A size is required of the mappings that have a block
-/// of it: devices have small BARs as well.
+/// Whether all mappings that a requirement concerns meet it, and there is one.
 fn meets(inspection: &Inspection, required: Requirement) -> bool {
-    let mut mappings = inspection.mappings().peekable();
-    match required {
-        Requirement::Optimal => mappings.peek().is_some() && mappings.all(|own| own.optimal),
-        Requirement::Size(size) => {
-            let mut mappings = mappings
-                .filter(|own| own.best.bytes_at_least(size) > 0)
-                .peekable();
-            mappings.peek().is_some() && mappings.all(|own| reaches(&own.best, &own.possible, size))
-        }
-    }
+    let concerned = |own: &&Mapping| required.concerns(&own.best);
+    let mut mappings = inspection.mappings().filter(concerned).peekable();
+    mappings.peek().is_some() && mappings.all(|own| required.is_met(&own.best, &own.possible))
 }

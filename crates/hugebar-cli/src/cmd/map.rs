@@ -2,24 +2,20 @@
 
 use std::ops::ControlFlow;
 
-use hugebar::census::{Census, CensusOptions, Progress, census};
+use hugebar::Error;
+use hugebar::bar::{Bar, UnmappedBar};
+use hugebar::census::Progress;
 use hugebar::facts::Facts;
 use hugebar::leaf::Bytes;
-use hugebar::mem::{MapOptions, Mapping, Window};
 use hugebar::pci::{self, Address};
-use hugebar::plan::{Placement, Plan};
-use hugebar::populate::Populate;
-use hugebar::reason::{self, Code, Evidence, Reason};
-use hugebar::verdict::{Verdict, reaches};
 use hugebar::vfio::{self, Device, Region};
-use hugebar::{Error, ErrorKind};
-use hugebar_host::{page_tables, populate};
+use hugebar_host::measure::{Measured, Measuring};
 
 use super::require;
-use crate::args::{Backend, MapArgs, Requirement};
+use crate::args::{Backend, MapArgs};
 use crate::exit::Answer;
 use crate::failure::Failure;
-use crate::render::{self, Bar, MapReport, RegionReport};
+use crate::render::{self, MapReport};
 use crate::signals::StopSignal;
 
 /// Runs the command.
@@ -33,24 +29,22 @@ pub(crate) fn run(args: &MapArgs) -> Result<Answer, Failure> {
     if let Some(backend) = device.backend() {
         render::step(format_args!("{address}: opened by {backend}"));
     }
-    let regions = chosen(&device, address, args)?;
+    let bars = chosen(&device, address, args)?;
 
-    let mut job = Job {
-        args,
-        address,
-        facts: &facts,
-        populate: populate::for_device(&device),
-        device,
-        driver: function.driver()?,
-        stop: &stop,
-    };
-    let mut report = MapReport::new(address, job.device.backend(), &facts);
-    let mut held = Vec::new();
-    for region in &regions {
-        let (mapping, region) = job.map(region)?;
-        report.regions.push(region);
+    let mut measuring = Measuring::new(&device, &function, &facts)
+        .limit(args.limit.0)
+        .witness(args.witness);
+    let mut report = MapReport::new(address, device.backend(), &facts);
+    let (mut held, mut all) = (Vec::new(), Vec::new());
+    for &number in &bars {
+        let (bar, measured) = map(&device, number, args, &mut measuring, &stop)?;
+        report.add(&bar, &measured);
+        if let Some(failure) = contradicted(number, &measured) {
+            return Err(failure);
+        }
+        all.push((number, measured));
         // Without --hold a BAR is unmapped before the next one is mapped.
-        held.extend(args.hold.then_some(mapping));
+        held.extend(args.hold.then_some(bar));
     }
     render::deliver(&report, args.json).map_err(Failure::Output)?;
     if args.hold {
@@ -59,40 +53,46 @@ pub(crate) fn run(args: &MapArgs) -> Result<Answer, Failure> {
     let Some(required) = args.require else {
         return Ok(Answer::Yes);
     };
-    let missed = missed(&report, required);
+    let missed = require::missed(&all, required);
     if !args.json {
-        for message in &missed {
-            render::warn(message);
-        }
+        missed.iter().for_each(render::warn);
     }
     Ok(Answer::of(missed.is_empty()))
 }
 
-/// The BARs that were asked for, or all that can be mapped.
-fn chosen(device: &Device, address: Address, args: &MapArgs) -> Result<Vec<Region>, Failure> {
-    let mut regions = Vec::new();
-    if args.bars.is_empty() {
+/// What is wrong where the page tables have other leaves than were counted.
+fn contradicted(number: u32, measured: &Measured) -> Option<Failure> {
+    let (counted, seen) = measured.contradiction()?;
+    Some(Failure::Witness(format!(
+        "BAR {number}: counted {counted}, but the page tables have {seen}; please report this"
+    )))
+}
+
+/// The numbers of the BARs that were asked for, or of all that can be mapped.
+fn chosen(device: &Device, address: Address, args: &MapArgs) -> Result<Vec<u32>, Failure> {
+    let mut bars = args.bars.clone();
+    if bars.is_empty() {
         for index in 0..6 {
-            regions.extend(device.region(index)?.filter(Region::is_mappable));
+            let region = device.region(index)?;
+            bars.extend(region.filter(Region::is_mappable).map(|_| index));
         }
     }
-    let mut bars = args.bars.clone();
+    for &index in &bars {
+        let _there = device.bar(index)?;
+    }
     bars.sort_unstable();
     bars.dedup();
-    for &index in &bars {
-        regions.push(device.bar(index)?.region().clone());
-    }
-    match regions.as_slice() {
+    match bars.as_slice() {
         [] => Err(Failure::Usage(format!(
             "{address}: the device has no BAR that can be mapped"
         ))),
         [_, _, ..] if !args.excluded.is_empty() => {
-            let bars: Vec<_> = regions.iter().map(|r| r.index().to_string()).collect();
+            let bars: Vec<_> = bars.iter().map(u32::to_string).collect();
             let bars = bars.join(", ");
             let message = format!("--exclude is for one BAR: add --bar (there are {bars})");
             Err(Failure::Usage(message))
         }
-        _ => Ok(regions),
+        _ => Ok(bars),
     }
 }
 
@@ -119,181 +119,50 @@ fn open_without_iommu(address: Address) -> Result<Device, Error> {
     unsafe { Device::open_without_iommu(address) }
 }
 
-/// What all BARs are mapped with.
-struct Job<'a> {
-    args: &'a MapArgs,
-    address: Address,
-    facts: &'a Facts,
-    populate: Result<Box<dyn Populate>, Reason>,
-    device: Device,
-    driver: Option<String>,
-    stop: &'a StopSignal,
-}
-
-impl Job<'_> {
-    fn map(&mut self, region: &Region) -> Result<(Mapping, RegionReport), Failure> {
-        let bar = region.index();
-        let address = self.address;
-        let subject = |error: Error| error.on(format!("{address} BAR {bar}"));
-        let plan = self.plan(region).map_err(subject)?;
-        let options = MapOptions {
-            hint: self.args.hint.into(),
-            ..region.map_options()
-        };
-        let window = Window::reserve(&plan).map_err(subject)?;
-        for (shape, (start, len)) in plan.shapes().iter().zip(window.blocks()) {
-            render::step(format_args!(
-                "BAR {bar}: reserved {} at {start:p}, {:#x} modulo {}",
-                Bytes(len as u64),
-                shape.residue(),
-                Bytes(window.alignment())
-            ));
-        }
-        let mut mapping = self
-            .place(region, &plan, window, options)
-            .map_err(subject)?;
-        let by = self.populate.as_ref().map_or("nothing", |by| by.name());
-        render::step(format_args!("BAR {bar}: mapped, populating by {by}"));
-        let mut counted = self.count(bar, &mapping);
-        if matches!(&counted, Some(Err(error)) if error.kind() == ErrorKind::Miscounted) {
-            // A fault of this thread's own came between, and will hardly do so again.
-            render::step(format_args!("BAR {bar}: counting it anew"));
-            let window = mapping.into_window().map_err(subject)?;
-            mapping = self
-                .place(region, &plan, window, options)
-                .map_err(subject)?;
-            counted = self.count(bar, &mapping);
-        }
-        let report = self.report(region, &mapping, counted)?;
-        Ok((mapping, report))
+/// Maps a BAR as the arguments say, and has it measured.
+fn map(
+    device: &Device,
+    number: u32,
+    args: &MapArgs,
+    measuring: &mut Measuring<'_>,
+    stop: &StopSignal,
+) -> Result<(Bar, Measured), Failure> {
+    let mut bar = device
+        .bar(number)?
+        .placement(args.placement.into())
+        .hint(args.hint.into());
+    for &hole in &args.excluded {
+        bar = bar.exclude(hole);
     }
-
-    fn place(
-        &self,
-        region: &Region,
-        plan: &Plan,
-        window: Window,
-        options: MapOptions,
-    ) -> Result<Mapping, Error> {
-        Mapping::new(&self.device, region.offset(), plan, window, options)
-    }
-
-    fn plan(&self, region: &Region) -> Result<Plan, Error> {
-        let mut layout = region.layout().clone();
-        for &hole in &self.args.excluded {
-            layout = layout.without(hole)?;
-        }
-        let phys = self.device.phys(region);
-        let placement = Placement::from(self.args.placement);
-        Ok(Plan::new(&layout, phys, &self.facts.leaf_sizes, placement)?)
-    }
-
-    /// `None` where nothing can populate it.
-    fn count(&mut self, bar: u32, mapping: &Mapping) -> Option<Result<Census, Error>> {
-        let populate = self.populate.as_mut().ok()?;
-        let bar_of = Bar::new(&format!("BAR {bar}"));
-        let mut watch = |progress: Progress| {
-            bar_of.show(&progress);
-            if self.stop.came() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        };
-        let options = CensusOptions {
-            limit: self.args.limit.0,
-            progress: &mut watch,
-        };
-        Some(census(mapping, self.facts, populate.as_mut(), options))
-    }
-
-    fn report(
-        &self,
-        region: &Region,
-        mapping: &Mapping,
-        counted: Option<Result<Census, Error>>,
-    ) -> Result<RegionReport, Failure> {
-        let mut report = RegionReport::new(region.index(), region.size(), mapping, self.facts);
-        let mut broken = false;
-        match (counted, &self.populate) {
-            (Some(Ok(census)), Ok(populate)) => {
-                broken = census.broken;
-                report.count(&census, populate.name());
-            }
-            (Some(Err(error)), _) if concerns_only_the_count(error.kind()) => {
-                let decode = self.device.memory_decode().ok();
-                report.reasons.push(reason::uncounted(&error, decode));
-            }
-            (Some(Err(error)), _) => return Err(error.into()),
-            (_, Err(lacking)) => report.reasons.push(lacking.clone()),
-            (None, Ok(_)) => (),
-        }
-        report.reasons.extend(reason::explain(&Evidence {
-            facts: self.facts,
-            mapping,
-            measured: report.measured.as_ref(),
-            broken,
-            driver: self.driver.as_deref(),
-        }));
-        if report.is_cut_short() {
-            report.reasons.push(self.limited(&report));
-        }
-        if self.args.witness {
-            let seen = page_tables::leaves(mapping, &self.facts.leaf_sizes);
-            let seen = seen.map_err(|error| {
-                Failure::Witness(format!(
-                    "{error}; --witness needs root, debugfs and a kernel with CONFIG_PTDUMP_DEBUGFS"
-                ))
-            })?;
-            report.compare(seen).map_err(Failure::Witness)?;
-        }
-        Ok(report)
-    }
-
-    fn limited(&self, report: &RegionReport) -> Reason {
-        let limit = Bytes(self.args.limit.0.unwrap_or(u64::MAX));
-        let counted = report.measured.map_or(0, |leaves| leaves.bytes());
-        let fact = format!(
-            "{counted} bytes were counted: the rest would have taken more than {limit} in pages"
-        );
-        Reason::new(Code::Limit, fact, "raise --limit to count all of it")
-    }
-}
-
-/// Failures that leave the mapping as good as it is: its leaves are not known, that is all.
-fn concerns_only_the_count(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::AlreadyPopulated | ErrorKind::Miscounted | ErrorKind::NotMappableForDma
-    )
-}
-
-/// What falls short of what is required. A size is asked of the BARs that have a block of it: devices
-/// have small BARs as well.
-fn missed(report: &MapReport, required: Requirement) -> Vec<String> {
-    let concerned: Vec<_> = match required {
-        Requirement::Optimal => report.regions.iter().collect(),
-        Requirement::Size(size) => {
-            let regions = report.regions.iter();
-            regions
-                .filter(|own| own.best.bytes_at_least(size) > 0)
-                .collect()
+    let bar = bar.reserve()?;
+    tell_reserved(number, &bar)?;
+    let bar = bar.map()?;
+    let by = measuring.populated_by().unwrap_or("nothing");
+    render::step(format_args!("BAR {number}: mapped, populating by {by}"));
+    let shown = render::Bar::new(&format!("BAR {number}"));
+    let mut watch = |progress: Progress| {
+        shown.show(&progress);
+        if stop.came() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
         }
     };
-    if concerned.is_empty() {
-        return vec![format!("--require: no BAR has a block of {required}")];
-    }
-    let missing = concerned.into_iter().filter(|own| !meets(own, required));
-    let told = missing.map(|own| format!("--require: BAR {} is not {required}", own.bar));
-    told.collect()
+    let measured = measuring.measure(&bar, &mut watch);
+    Ok((bar, measured.map_err(Failure::of_measuring)?))
 }
 
-fn meets(region: &RegionReport, required: Requirement) -> bool {
-    match (required, &region.measured) {
-        (Requirement::Optimal, _) => region.complete && region.verdict == Verdict::Optimal,
-        (Requirement::Size(size), Some(measured)) => {
-            region.complete && reaches(&region.best, measured, size)
-        }
-        (Requirement::Size(_), None) => false,
+fn tell_reserved(number: u32, bar: &UnmappedBar<'_>) -> Result<(), Error> {
+    let Some(window) = bar.window() else {
+        return Ok(());
+    };
+    for (shape, (start, len)) in bar.plan()?.shapes().iter().zip(window.blocks()) {
+        render::step(format_args!(
+            "BAR {number}: reserved {} at {start:p}, {:#x} modulo {}",
+            Bytes(len as u64),
+            shape.residue(),
+            Bytes(window.alignment())
+        ));
     }
+    Ok(())
 }

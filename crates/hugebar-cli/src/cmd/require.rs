@@ -1,8 +1,9 @@
-//! What `--require` takes.
+//! What `--require` takes, and how `map` answers it.
 
 use hugebar::leaf::{Bytes, LeafSizes};
+use hugebar::verdict::Requirement;
+use hugebar_host::measure::Measured;
 
-use crate::args::Requirement;
 use crate::failure::Failure;
 
 /// Refuses a size that this machine has no leaves of.
@@ -21,4 +22,20 @@ pub(super) fn check(required: Option<Requirement>, sizes: &LeafSizes) -> Result<
         Bytes(size),
         known.join(", ")
     )))
+}
+
+/// What falls short of what is required: the BAR's number, and what came of it, of each.
+pub(super) fn missed(measured: &[(u32, Measured)], required: Requirement) -> Vec<String> {
+    let concerned: Vec<_> = measured
+        .iter()
+        .filter(|(_, own)| required.concerns(&own.best))
+        .collect();
+    if concerned.is_empty() {
+        return vec![format!("--require: no BAR has a block of {required}")];
+    }
+    let missing = concerned
+        .into_iter()
+        .filter(|(_, own)| !own.meets(required));
+    let told = missing.map(|(bar, _)| format!("--require: BAR {bar} is not {required}"));
+    told.collect()
 }

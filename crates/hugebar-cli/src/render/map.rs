@@ -7,15 +7,16 @@ use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
-use hugebar::census::Census;
+use hugebar::bar::Bar;
 use hugebar::facts::Facts;
 use hugebar::leaf::{Bytes, Leaves};
-use hugebar::mem::{MappedArea, Mapping};
+use hugebar::mem::MappedArea;
 use hugebar::pci::Address;
 use hugebar::plan::Placement;
 use hugebar::reason::Reason;
 use hugebar::verdict::Verdict;
 use hugebar::vfio::Backend;
+use hugebar_host::measure::Measured;
 
 use super::print::VERSION;
 
@@ -33,13 +34,13 @@ pub(crate) struct MapReport {
     thp: Option<String>,
     leaf_sizes: Vec<u64>,
     /// One for each BAR that was mapped.
-    pub(crate) regions: Vec<RegionReport>,
+    regions: Vec<RegionReport>,
 }
 
 /// The report on a BAR.
 #[derive(Debug, Serialize)]
-pub(crate) struct RegionReport {
-    pub(crate) bar: u32,
+struct RegionReport {
+    bar: u32,
     size: u64,
     placement: Placement,
     hint: bool,
@@ -47,18 +48,18 @@ pub(crate) struct RegionReport {
     /// The alignment of the window that was reached.
     alignment: u64,
     areas: Vec<AreaReport>,
-    pub(crate) best: Leaves,
-    pub(crate) expected: Leaves,
-    pub(crate) measured: Option<Leaves>,
+    best: Leaves,
+    expected: Leaves,
+    measured: Option<Leaves>,
     /// Whether all of it was counted, and not only up to the limit.
-    pub(crate) complete: bool,
-    pub(crate) faults: u64,
-    pub(crate) populated_by: Option<&'static str>,
-    pub(crate) populate_ns: Option<u128>,
+    complete: bool,
+    faults: u64,
+    populated_by: Option<&'static str>,
+    populate_ns: Option<u128>,
     /// What the page tables themselves say, where they were asked.
     witness: Option<Leaves>,
-    pub(crate) verdict: Verdict,
-    pub(crate) reasons: Vec<Reason>,
+    verdict: Verdict,
+    reasons: Vec<Reason>,
 }
 
 #[derive(Debug, Serialize)]
@@ -82,64 +83,38 @@ impl MapReport {
             regions: Vec::new(),
         }
     }
+
+    /// Takes a BAR that was mapped, and what came of that.
+    pub(crate) fn add(&mut self, bar: &Bar, measured: &Measured) {
+        self.regions.push(RegionReport::new(bar, measured));
+    }
 }
 
 impl RegionReport {
-    /// A mapping that nothing has counted yet.
-    pub(crate) fn new(bar: u32, size: u64, mapping: &Mapping, facts: &Facts) -> Self {
+    fn new(mapping: &Bar, measured: &Measured) -> Self {
         let area = |mapped: &MappedArea| AreaReport {
             offset: mapped.area.offset,
             size: mapped.area.size,
             address: format!("{:#x}", mapped.address()),
         };
         Self {
-            bar,
-            size,
+            bar: mapping.region().index(),
+            size: mapping.region().size(),
             placement: mapping.plan().placement(),
             hint: mapping.hinted(),
             refused: mapping.no_hugepage(),
             alignment: mapping.alignment(),
             areas: mapping.areas().iter().map(area).collect(),
-            best: mapping.plan().best(),
-            expected: mapping.expected(&facts.device_leaf_sizes()),
-            measured: None,
-            complete: false,
-            faults: 0,
-            populated_by: None,
-            populate_ns: None,
-            witness: None,
-            verdict: Verdict::Unmeasured,
-            reasons: Vec::new(),
-        }
-    }
-}
-
-impl RegionReport {
-    /// Takes what a census found.
-    pub(crate) fn count(&mut self, census: &Census, populated_by: &'static str) {
-        self.verdict = census.verdict(&self.best, &self.expected);
-        self.measured = Some(census.measured).filter(|leaves| leaves.total() > 0);
-        self.complete = census.complete;
-        self.faults = census.faults;
-        self.populated_by = Some(populated_by);
-        self.populate_ns = Some(census.elapsed.as_nanos());
-    }
-
-    /// Whether a limit ended the count.
-    pub(crate) fn is_cut_short(&self) -> bool {
-        self.populated_by.is_some() && !self.complete
-    }
-
-    /// Takes what the page tables have. Where the count is complete it must be the same; otherwise the error says
-    /// what the difference is.
-    pub(crate) fn compare(&mut self, seen: Leaves) -> Result<(), String> {
-        self.witness = Some(seen);
-        match self.measured {
-            Some(measured) if self.complete && measured != seen => Err(format!(
-                "BAR {}: counted {measured}, but the page tables have {seen}; please report this",
-                self.bar
-            )),
-            _ => Ok(()),
+            best: measured.best,
+            expected: measured.expected,
+            measured: measured.measured,
+            complete: measured.complete,
+            faults: measured.faults,
+            populated_by: measured.populated_by,
+            populate_ns: measured.elapsed.map(|time| time.as_nanos()),
+            witness: measured.witness,
+            verdict: measured.verdict,
+            reasons: measured.reasons.clone(),
         }
     }
 }
@@ -225,67 +200,5 @@ impl RegionReport {
             column.set_cell_alignment(CellAlignment::Right);
         }
         table
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use hugebar::leaf::{GIB, LeafSizes, MIB};
-
-    fn leaves(size: u64, count: u64) -> Leaves {
-        let mut leaves = Leaves::none(&LeafSizes::X86_64);
-        leaves.add(size, count);
-        leaves
-    }
-
-    /// A BAR of 4 GiB that was counted, and found to be as it should be.
-    fn counted(complete: bool) -> RegionReport {
-        let best = leaves(GIB, 4);
-        RegionReport {
-            bar: 2,
-            size: 4 * GIB,
-            placement: Placement::Congruent,
-            hint: true,
-            refused: false,
-            alignment: GIB,
-            areas: Vec::new(),
-            best,
-            expected: best,
-            measured: Some(best),
-            complete,
-            faults: 4,
-            populated_by: Some("type1"),
-            populate_ns: Some(1),
-            witness: None,
-            verdict: Verdict::Optimal,
-            reasons: Vec::new(),
-        }
-    }
-
-    /// Page tables that have as many leaves as were counted, but others, among them.
-    #[test]
-    fn a_count_that_the_page_tables_contradict_is_an_error() {
-        for seen in [leaves(GIB, 3), leaves(GIB, 0), leaves(2 * MIB, 4)] {
-            let mut report = counted(true);
-            let message = report.compare(seen).unwrap_err();
-            for words in ["BAR 2", "counted 4 × 1 GiB", &seen.to_string(), "report"] {
-                assert!(message.contains(words), "{words:?} is not in: {message}");
-            }
-        }
-        let mut report = counted(true);
-        assert!(report.compare(leaves(GIB, 4)).is_ok());
-        assert_eq!(report.witness, Some(leaves(GIB, 4)));
-    }
-
-    /// The page tables have all of it, the count has not: nothing to compare.
-    #[test]
-    fn a_count_that_is_not_complete_is_not_contradicted() {
-        for measured in [None, Some(leaves(GIB, 1))] {
-            let mut report = counted(false);
-            report.measured = measured;
-            assert!(report.compare(leaves(GIB, 4)).is_ok());
-            assert_eq!(report.witness, Some(leaves(GIB, 4)));
-        }
     }
 }

@@ -11,6 +11,6 @@ mod progress;
 pub(crate) use doctor::DoctorReport;
 pub(crate) use failure::FailureReport;
 pub(crate) use inspect::InspectReport;
-pub(crate) use map::{MapReport, RegionReport};
+pub(crate) use map::MapReport;
 pub(crate) use print::{deliver, print_json, set_verbose, step, tell, warn};
 pub(crate) use progress::Bar;

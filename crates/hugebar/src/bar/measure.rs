@@ -28,6 +28,16 @@ pub struct Measurement {
     pub reasons: Vec<Reason>,
 }
 
+/// How a BAR is measured.
+pub struct MeasureOptions<'a> {
+    /// What is known of machine, kernel and process.
+    pub facts: &'a Facts,
+    /// The driver that the device is bound to, where it is known: it can be a reason.
+    pub driver: Option<&'a str>,
+    /// How the census is taken.
+    pub census: CensusOptions<'a>,
+}
+
 impl Bar {
     /// Populates it, counts the leaves that the kernel installed, and says why there are more than there could
     /// be: [`census`] and [`reason::explain`]. Before anything touches the BAR.
@@ -36,23 +46,40 @@ impl Bar {
     ///
     /// As [`census`].
     pub fn measure(&self, populate: &mut dyn Populate) -> Result<Measurement> {
-        let facts = Facts::observe();
-        let progress = &mut |_| ControlFlow::Continue(());
-        let options = CensusOptions {
+        let census = CensusOptions {
             limit: None,
-            progress,
+            progress: &mut |_| ControlFlow::Continue(()),
         };
-        let census = census(self, &facts, populate, options)?;
+        let options = MeasureOptions {
+            facts: &Facts::observe(),
+            driver: None,
+            census,
+        };
+        self.measure_with(populate, options)
+    }
+
+    /// The same with wishes: a limit, and a callback that is told of progress.
+    ///
+    /// # Errors
+    ///
+    /// As [`census`].
+    pub fn measure_with(
+        &self,
+        populate: &mut dyn Populate,
+        options: MeasureOptions<'_>,
+    ) -> Result<Measurement> {
+        let facts = options.facts;
+        let census = census(self, facts, populate, options.census)?;
         let (best, expected) = (
             self.plan().best(),
             self.expected(&facts.device_leaf_sizes()),
         );
         let evidence = Evidence {
-            facts: &facts,
+            facts,
             mapping: self,
             measured: Some(&census.measured),
             broken: census.broken,
-            driver: None,
+            driver: options.driver,
         };
         Ok(Measurement {
             best,

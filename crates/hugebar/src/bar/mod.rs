@@ -6,7 +6,7 @@
 
 mod measure;
 
-pub use measure::Measurement;
+pub use measure::{MeasureOptions, Measurement};
 
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -161,6 +161,24 @@ impl UnmappedBar<'_> {
         let layout = self.layout.as_ref().map_err(|&error| error);
         let plan = layout.and_then(|layout| Plan::new(layout, self.phys, &sizes, self.placement));
         plan.map_err(|error| Error::from(error).on(&self.subject))
+    }
+
+    /// Reserves the addresses now, unless it has some of the caller's: [`UnmappedBar::window`] tells them.
+    ///
+    /// # Errors
+    ///
+    /// As [`UnmappedBar::plan`] and [`Window::reserve`].
+    pub fn reserve(mut self) -> Result<Self> {
+        if self.window.is_none() {
+            let reserved = Window::reserve(&self.plan()?);
+            self.window = Some(reserved.map_err(|error| error.on(&self.subject))?);
+        }
+        Ok(self)
+    }
+
+    /// The addresses that it is to be mapped in, where they are known by now.
+    pub fn window(&self) -> Option<&Window> {
+        self.window.as_ref()
     }
 
     /// The region.
