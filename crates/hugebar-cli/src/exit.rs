@@ -9,6 +9,8 @@ pub(crate) enum Answer {
     Yes,
     /// The answer is no: what was required is not so.
     No,
+    /// A part of it went wrong, which has been told.
+    Failed,
 }
 
 impl Answer {
@@ -23,6 +25,7 @@ impl From<Answer> for ExitCode {
         match answer {
             Answer::Yes => Self::SUCCESS,
             Answer::No => Self::from(1),
+            Answer::Failed => Self::from(FAILED),
         }
     }
 }

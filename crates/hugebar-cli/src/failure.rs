@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use hugebar::ErrorKind;
+
 /// Why a command did not run to its end.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -12,8 +14,10 @@ pub(crate) enum Failure {
     Library(hugebar::Error),
     /// This host, or one of its processes, could not be looked at.
     Host(hugebar_host::Error),
-    /// The page tables disagree with what was counted, or cannot be read.
+    /// The page tables disagree with what was counted.
     Witness(String),
+    /// The page tables cannot be read.
+    Unwitnessed(String),
     /// Signals could not be caught.
     Signals(io::Error),
     /// Output could not be written.
@@ -25,9 +29,18 @@ impl Failure {
     pub(crate) fn of_measuring(error: hugebar_host::Error) -> Self {
         match error {
             hugebar_host::Error::Function(error) => Self::Library(error),
-            error => Self::Witness(format!(
+            error => Self::Unwitnessed(format!(
                 "{error}; --witness needs root, debugfs and a kernel with CONFIG_PTDUMP_DEBUGFS"
             )),
+        }
+    }
+
+    /// Whether nothing is to be tried after it: somebody wants the command to end, or it would be the same again.
+    pub(crate) fn ends_all(&self) -> bool {
+        match self {
+            Self::Library(error) => error.kind() == ErrorKind::Stopped,
+            Self::Witness(_) => false,
+            _ => true,
         }
     }
 }
@@ -35,7 +48,9 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(message) | Self::Witness(message) => f.write_str(message),
+            Self::Usage(message) | Self::Witness(message) | Self::Unwitnessed(message) => {
+                f.write_str(message)
+            }
             Self::Library(error) => error.fmt(f),
             Self::Host(error) => error.fmt(f),
             Self::Signals(error) => write!(f, "catching signals: {error}"),

@@ -13,8 +13,6 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind as UsageKind;
 
-use hugebar_host::escape::Escaped;
-
 use args::{Args, Command};
 use failure::Failure;
 use render::FailureReport;
@@ -40,7 +38,7 @@ fn main() -> ExitCode {
 
 /// Tells of a failure on stderr, and as JSON on stdout where that was asked for.
 fn report(failure: &Failure, json: bool) -> ExitCode {
-    render::tell(format_args!("hugebar: {}", Escaped(&failure.to_string())));
+    render::tell_failure(failure);
     if json {
         // If stdout is gone there is no way left to tell.
         let _ = render::print_json(&FailureReport::new(failure));

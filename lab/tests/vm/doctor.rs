@@ -20,7 +20,7 @@ struct Step {
     remedy: Option<String>,
 }
 
-fn doctor(arguments: &str) -> Command {
+pub(crate) fn doctor(arguments: &str) -> Command {
     let words = ["hugebar", "doctor", "--json"].into_iter();
     Command::new(words.chain(arguments.split_whitespace()))
 }
@@ -43,7 +43,7 @@ fn assert_steps(output: &Output, status: &str, steps: &[&str]) {
 }
 
 /// A step has this status, its fact these words, and a remedy unless it is ok.
-fn assert_step(output: &Output, name: &str, status: &str, words: &str) {
+pub(crate) fn assert_step(output: &Output, name: &str, status: &str, words: &str) {
     let report = report_of(output);
     let step = report.steps.iter().find(|step| step.step == name);
     let step = step.unwrap_or_else(|| panic!("{name}: {output:?}"));

@@ -5,6 +5,7 @@ mod device;
 mod doctor;
 mod errors;
 mod firmware;
+mod held;
 mod inspect;
 mod jails;
 mod leaves;

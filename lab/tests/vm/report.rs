@@ -48,6 +48,15 @@ pub(crate) struct Report {
     pub(crate) backend: String,
     pub(crate) leaf_sizes: Vec<u64>,
     pub(crate) regions: Vec<Region>,
+    #[serde(default)]
+    pub(crate) failures: Vec<BarFailure>,
+    pub(crate) error: Option<Described>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct BarFailure {
+    pub(crate) bar: u32,
+    pub(crate) error: Described,
 }
 
 #[derive(Debug, Deserialize)]
@@ -87,10 +96,11 @@ pub(crate) struct ErrorReport {
     pub(crate) error: Described,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, PartialEq, Eq)]
 pub(crate) struct Described {
     pub(crate) kind: String,
     pub(crate) message: String,
+    pub(crate) errno: Option<i32>,
 }
 
 impl Report {

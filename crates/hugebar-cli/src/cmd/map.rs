@@ -35,29 +35,55 @@ pub(crate) fn run(args: &MapArgs) -> Result<Answer, Failure> {
         .limit(args.limit.0)
         .witness(args.witness);
     let mut report = MapReport::new(address, device.backend(), &facts);
-    let (mut held, mut all) = (Vec::new(), Vec::new());
+    let (mut held, mut all, mut failures) = (Vec::new(), Vec::new(), Vec::new());
     for &number in &bars {
-        let (bar, measured) = map(&device, number, args, &mut measuring, &stop)?;
-        report.add(&bar, &measured);
-        if let Some(failure) = contradicted(number, &measured) {
-            return Err(failure);
+        let failure = match map(&device, number, args, &mut measuring, &stop) {
+            Ok((bar, measured)) => {
+                report.add(&bar, &measured);
+                // Without --hold a BAR is unmapped before the next one is mapped.
+                held.extend(args.hold.then_some(bar));
+                let contradicted = contradicted(number, &measured);
+                all.push((number, measured));
+                contradicted
+            }
+            Err(failure) => Some(failure),
+        };
+        match failure {
+            // There are no others to report.
+            Some(failure) if bars.len() == 1 || failure.ends_all() => {
+                tell(&failures);
+                return Err(failure);
+            }
+            Some(failure) => {
+                report.fail(number, &failure);
+                failures.push((number, failure));
+            }
+            None => (),
         }
-        all.push((number, measured));
-        // Without --hold a BAR is unmapped before the next one is mapped.
-        held.extend(args.hold.then_some(bar));
     }
     render::deliver(&report, args.json).map_err(Failure::Output)?;
-    if args.hold {
+    tell(&failures);
+    if !held.is_empty() {
         stop.wait();
     }
-    let Some(required) = args.require else {
-        return Ok(Answer::Yes);
-    };
-    let missed = require::missed(&all, required);
+    let whole = failures.is_empty();
+    let missed = args
+        .require
+        .map(|required| require::missed(&all, required, whole));
+    let missed = missed.unwrap_or_default();
     if !args.json {
         missed.iter().for_each(render::warn);
     }
-    Ok(Answer::of(missed.is_empty()))
+    Ok(match whole {
+        true => Answer::of(missed.is_empty()),
+        false => Answer::Failed,
+    })
+}
+
+fn tell(failures: &[(u32, Failure)]) {
+    for (bar, failure) in failures {
+        render::tell_failure_of(*bar, failure);
+    }
 }
 
 /// What is wrong where the page tables have other leaves than were counted.
@@ -72,13 +98,12 @@ fn contradicted(number: u32, measured: &Measured) -> Option<Failure> {
 fn chosen(device: &Device, address: Address, args: &MapArgs) -> Result<Vec<u32>, Failure> {
     let mut bars = args.bars.clone();
     if bars.is_empty() {
-        for index in 0..6 {
-            let region = device.region(index)?;
-            bars.extend(region.filter(Region::is_mappable).map(|_| index));
-        }
-    }
-    for &index in &bars {
-        let _there = device.bar(index)?;
+        // One that cannot even be asked for is an error of its own.
+        let is_there = |index: &u32| match device.region(*index) {
+            Ok(region) => region.as_ref().is_some_and(Region::is_mappable),
+            Err(_) => true,
+        };
+        bars.extend((0..6).filter(is_there));
     }
     bars.sort_unstable();
     bars.dedup();

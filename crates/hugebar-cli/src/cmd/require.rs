@@ -24,13 +24,18 @@ pub(super) fn check(required: Option<Requirement>, sizes: &LeafSizes) -> Result<
     )))
 }
 
-/// What falls short of what is required: the BAR's number, and what came of it, of each.
-pub(super) fn missed(measured: &[(u32, Measured)], required: Requirement) -> Vec<String> {
+/// What falls short of what is required: the BAR's number, and what came of it, of each that was mapped. `all` of them
+/// were.
+pub(super) fn missed(
+    measured: &[(u32, Measured)],
+    required: Requirement,
+    all: bool,
+) -> Vec<String> {
     let concerned: Vec<_> = measured
         .iter()
         .filter(|(_, own)| required.concerns(&own.best))
         .collect();
-    if concerned.is_empty() {
+    if concerned.is_empty() && all {
         return vec![format!("--require: no BAR has a block of {required}")];
     }
     let missing = concerned

@@ -1,9 +1,33 @@
-//! A failure as JSON.
+//! A failure as a line, and as JSON.
 
 use serde::Serialize;
 
-use super::print::VERSION;
+use hugebar_host::escape::Escaped;
+
+use super::print::{VERSION, tell};
 use crate::failure::Failure;
+
+/// Tells of a failure on stderr.
+pub(crate) fn tell_failure(failure: &Failure) {
+    tell(format_args!("hugebar: {}", Escaped(&failure.to_string())));
+}
+
+/// Tells of what went wrong with one BAR of several, and which one it was.
+pub(crate) fn tell_failure_of(bar: u32, failure: &Failure) {
+    tell(format_args!(
+        "hugebar: {}",
+        Escaped(&naming(bar, failure.to_string()))
+    ));
+}
+
+fn naming(bar: u32, text: String) -> String {
+    let name = format!("BAR {bar}");
+    if text.contains(&name) {
+        text
+    } else {
+        format!("{name}: {text}")
+    }
+}
 
 /// The form that `--json` prints: `{"version": 1, "error": {…}}`.
 #[derive(Serialize)]
@@ -12,8 +36,9 @@ pub(crate) struct FailureReport {
     error: Described,
 }
 
-#[derive(Default, Serialize)]
-struct Described {
+/// What went wrong: `error` in every document.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct Described {
     kind: serde_json::Value,
     message: String,
     subject: Option<String>,
@@ -24,16 +49,25 @@ struct Described {
 
 impl FailureReport {
     pub(crate) fn new(failure: &Failure) -> Self {
+        Self {
+            version: VERSION,
+            error: Described::of(failure),
+        }
+    }
+}
+
+impl Described {
+    pub(super) fn of(failure: &Failure) -> Self {
         let described = Described {
             message: failure.to_string(),
             ..Described::default()
         };
-        let error = match failure {
+        match failure {
             Failure::Usage(_) => Described {
                 kind: "usage".into(),
                 ..described
             },
-            Failure::Witness(_) => Described {
+            Failure::Witness(_) | Failure::Unwitnessed(_) => Described {
                 kind: "witness".into(),
                 ..described
             },
@@ -56,10 +90,6 @@ impl FailureReport {
                 message: error.to_string(),
                 ..described
             },
-        };
-        Self {
-            version: VERSION,
-            error,
         }
     }
 }
@@ -79,5 +109,20 @@ fn host(error: &hugebar_host::Error, described: Described) -> Described {
         subject: of_process.then(|| error.subject()),
         errno: error.errno(),
         ..described
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_names_its_bar_once() {
+        let shown = "0000:01:00.0 BAR 2: mmap: busy";
+        assert_eq!(naming(2, shown.to_owned()), shown);
+        assert_eq!(
+            naming(2, "area 0x0+0x1000: no".to_owned()),
+            "BAR 2: area 0x0+0x1000: no"
+        );
     }
 }

@@ -18,7 +18,9 @@ use hugebar::verdict::Verdict;
 use hugebar::vfio::Backend;
 use hugebar_host::measure::Measured;
 
+use super::failure::Described;
 use super::print::VERSION;
+use crate::failure::Failure;
 
 /// The report on a device.
 #[derive(Debug, Serialize)]
@@ -35,6 +37,12 @@ pub(crate) struct MapReport {
     leaf_sizes: Vec<u64>,
     /// One for each BAR that was mapped.
     regions: Vec<RegionReport>,
+    /// One for each BAR that something went wrong with.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failures: Vec<BarFailure>,
+    /// The first of these: whoever sees exit status 2 finds it where it always is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Described>,
 }
 
 /// The report on a BAR.
@@ -62,6 +70,13 @@ struct RegionReport {
     reasons: Vec<Reason>,
 }
 
+/// What went wrong with a BAR.
+#[derive(Debug, Serialize)]
+struct BarFailure {
+    bar: u32,
+    error: Described,
+}
+
 #[derive(Debug, Serialize)]
 struct AreaReport {
     offset: u64,
@@ -81,12 +96,21 @@ impl MapReport {
             thp: facts.thp.map(|policy| policy.to_string()),
             leaf_sizes: facts.leaf_sizes.as_slice().to_vec(),
             regions: Vec::new(),
+            failures: Vec::new(),
+            error: None,
         }
     }
 
     /// Takes a BAR that was mapped, and what came of that.
     pub(crate) fn add(&mut self, bar: &Bar, measured: &Measured) {
         self.regions.push(RegionReport::new(bar, measured));
+    }
+
+    /// Takes what went wrong with a BAR.
+    pub(crate) fn fail(&mut self, bar: u32, failure: &Failure) {
+        let error = Described::of(failure);
+        self.error.get_or_insert_with(|| error.clone());
+        self.failures.push(BarFailure { bar, error });
     }
 }
 
@@ -119,9 +143,12 @@ impl RegionReport {
     }
 }
 
-/// For people. What fell short is coloured.
+/// For people. What fell short is coloured; what went wrong is told on stderr.
 impl fmt::Display for MapReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.regions.is_empty() {
+            return Ok(());
+        }
         let thp = self.thp.as_deref().unwrap_or("not built in");
         writeln!(f, "{}  Linux {}, THP {thp}", self.device, self.release)?;
         for region in &self.regions {
