@@ -38,6 +38,7 @@ extern crate alloc;
 pub mod bar;
 mod caps;
 pub mod census;
+pub mod dma;
 mod error;
 pub mod facts;
 pub mod guest;

@@ -5,6 +5,7 @@ mod bar;
 mod carve;
 mod data;
 mod decode;
+mod dma;
 mod failures;
 mod handover;
 mod iommufd;
@@ -46,6 +47,12 @@ enum Scenario {
     },
     /// Switch memory decode off and on under a mapping
     Decode {
+        device: Address,
+        #[arg(value_parser = backend, default_value = "type1")]
+        backend: Backend,
+    },
+    /// Have QEMU's teaching device move data into and out of mapped memory
+    Dma {
         device: Address,
         #[arg(value_parser = backend, default_value = "type1")]
         backend: Backend,
@@ -152,6 +159,7 @@ fn main() -> Result<()> {
     match scenario {
         Scenario::Carve { device, backend } => carve::run(device, backend),
         Scenario::Decode { device, backend } => decode::run(device, backend),
+        Scenario::Dma { device, backend } => dma::run(device, backend),
         Scenario::Descriptors { word } => state::print(&word),
         Scenario::DecodeOff { device } => decode::switch_off(device),
         Scenario::Mapped {

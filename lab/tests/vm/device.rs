@@ -46,14 +46,21 @@ fn paces(kernel: &str, more: &[Command]) {
     all_well(&two_devices(kernel), &scenarios);
 }
 
+/// And QEMU's teaching device.
 fn two_devices(kernel: &str) -> Spec {
-    let one = with_exercise(kernel).device("pci-testdev,membar=4G");
-    one.device("pci-testdev,membar=4G")
+    with_exercise(kernel)
+        .device("pci-testdev,membar=4G")
+        .device("pci-testdev,membar=4G")
+        .device("edu")
 }
 
 #[test]
 fn paces_on_6_12() {
-    paces("6.12", &[exercise("sandbox 0000:00:10.0")]);
+    let more = [
+        exercise("sandbox 0000:00:10.0"),
+        exercise("dma 0000:00:12.0"),
+    ];
+    paces("6.12", &more);
 }
 
 #[test]
@@ -105,6 +112,7 @@ fn by_iommufd() {
             exercise("failures 0000:00:10.0 iommufd"),
             exercise("decode 0000:00:10.0 iommufd"),
             exercise("sandbox 0000:00:10.0 iommufd"),
+            exercise("dma 0000:00:12.0 iommufd"),
             // And by group on the same kernel.
             exercise("handover 0000:00:10.0 0000:00:11.0"),
         ],

@@ -13,6 +13,14 @@ const PLACES: &[(&str, &str)] = &[
     ("crates/hugebar/src/sys", "system calls"),
     ("crates/hugebar/src/mem", "owned addresses"),
     (
+        "crates/hugebar/src/dma",
+        "guards of memory that devices reach",
+    ),
+    (
+        "crates/hugebar/src/iommu/space.rs",
+        "hands addresses to the kernel",
+    ),
+    (
         "crates/hugebar/src/populate/type1.rs",
         "hands addresses to the kernel",
     ),

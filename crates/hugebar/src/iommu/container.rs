@@ -11,16 +11,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sys::abi::{self, IommuInfo};
 use crate::sys::{file, iommufd, process, vfio};
 
-const NODE: &str = "/dev/vfio/vfio";
+use super::iova::{IovaRange, Iovas};
 
-/// I/O addresses that the IOMMU can map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IovaRange {
-    /// The first address.
-    pub first: u64,
-    /// The last address.
-    pub last: u64,
-}
+const NODE: &str = "/dev/vfio/vfio";
 
 /// What stands behind a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +33,7 @@ pub struct Container {
     fd: OwnedFd,
     kind: IommuKind,
     groups: Groups,
+    iovas: Mutex<Iovas>,
 }
 
 /// The groups that are open in a container. A group can be opened only once, so devices of one group
@@ -136,8 +130,14 @@ impl Container {
         }
         let known = vfio::check_extension(fd.as_fd(), extension)
             .map_err(|errno| Error::call(vfio::CHECK_EXTENSION.name, errno).on(NODE))?;
-        let groups = Groups::default();
-        Ok(known.then(|| Arc::new(Self { fd, kind, groups })))
+        Ok(known.then(|| {
+            Arc::new(Self {
+                fd,
+                kind,
+                groups: Groups::default(),
+                iovas: Mutex::default(),
+            })
+        }))
     }
 
     /// Takes over a container that somebody else has opened, with or without groups. The descriptor
@@ -159,6 +159,11 @@ impl Container {
                 .on(NODE)
                 .with_remedy("load the module vfio_iommu_type1")
         })
+    }
+
+    /// Which I/O addresses are taken.
+    pub(super) fn iovas(&self) -> &Mutex<Iovas> {
+        &self.iovas
     }
 
     /// What stands behind the container.

@@ -2,13 +2,16 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::abi::Pair;
 use crate::sys::fork::{Process, this_process};
 use crate::sys::{file, iommufd, process};
+
+use super::iova::{IovaRange, Iovas};
 
 const NODE: &str = "/dev/iommu";
 
@@ -23,6 +26,7 @@ pub struct Ioas {
     owned: bool,
     /// The process that made it.
     process: Process,
+    iovas: Mutex<Iovas>,
 }
 
 impl Ioas {
@@ -74,6 +78,7 @@ impl Ioas {
             id,
             owned: true,
             process: this_process(),
+            iovas: Mutex::default(),
         }))
     }
 
@@ -86,12 +91,33 @@ impl Ioas {
             id,
             owned: false,
             process: this_process(),
+            iovas: Mutex::default(),
         }))
     }
 
     /// Whether both are on the same iommufd, so that a device can move between them.
     pub(crate) fn is_sibling(&self, other: &Ioas) -> bool {
         Arc::ptr_eq(&self.iommufd, &other.iommufd)
+    }
+
+    /// The I/O addresses that can be mapped (`IOMMU_IOAS_IOVA_RANGES`), with the devices that are attached now.
+    ///
+    /// # Errors
+    ///
+    /// When the descriptor is no iommufd.
+    pub fn iova_ranges(&self) -> Result<Vec<IovaRange>> {
+        let pairs = iommufd::ioas_iova_ranges(self.iommufd.as_fd(), self.id)
+            .map_err(|errno| Error::call(iommufd::IOAS_IOVA_RANGES.name, errno).on(NODE))?;
+        let range = |pair: &Pair| IovaRange {
+            first: pair.first,
+            last: pair.second,
+        };
+        Ok(pairs.iter().map(range).collect())
+    }
+
+    /// Which I/O addresses are taken.
+    pub(super) fn iovas(&self) -> &Mutex<Iovas> {
+        &self.iovas
     }
 
     /// The address space's number on its iommufd.

@@ -2,7 +2,12 @@
 
 mod container;
 mod ioas;
+mod iova;
+mod space;
 
 pub(crate) use container::Group;
-pub use container::{Container, IommuKind, IovaRange};
+pub use container::{Container, IommuKind};
 pub use ioas::Ioas;
+pub use iova::IovaRange;
+pub(crate) use space::Target;
+pub use space::{AddressSpace, DmaAccess};

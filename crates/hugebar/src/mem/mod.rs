@@ -10,13 +10,14 @@
 //! is posted: that it has arrived is only known once a read of the same device has come back.
 //!
 //! None of this orders them with accesses of ordinary memory, such as a descriptor that the device is to read
-//! next. That takes a DMA barrier between the two: on x86-64 a `fence(Ordering::Release)` of
-//! `core::sync::atomic`, which there keeps the compiler in order; on arm64 `dmb oshst`, which Rust's fences are
-//! not, for they reach only other processors.
+//! next. That takes a DMA barrier between the two: [`dma_wmb`] before a doorbell is rung, [`dma_rmb`] before
+//! reading what a device has written. Rust's fences are none on arm64, for they reach only other processors.
 
 #![allow(unsafe_code, reason = "one of the modules that may: addresses")]
 
+mod barrier;
 mod mapping;
+mod memory;
 mod mmio;
 mod pages;
 mod refused;
@@ -24,7 +25,9 @@ mod register;
 mod slots;
 mod window;
 
+pub use barrier::{dma_mb, dma_rmb, dma_wmb};
 pub use mapping::{Hint, MapOptions, MappedArea, Mapping};
+pub use memory::{HugePage, Memory};
 pub use mmio::{AccessError, Word};
 pub use pages::Span;
 pub use register::{OwnedRegister, ReadOnly, ReadWrite, Readable, Register, Writable, WriteOnly};

@@ -188,6 +188,48 @@ pub(crate) struct VfioIoas {
     pub(crate) reserved: u16,
 }
 
+/// `IOMMU_IOAS_MAP_FIXED_IOVA`.
+pub(crate) const IOAS_MAP_FIXED_IOVA: u32 = 1 << 0;
+/// `IOMMU_IOAS_MAP_WRITEABLE`.
+pub(crate) const IOAS_MAP_WRITEABLE: u32 = 1 << 1;
+/// `IOMMU_IOAS_MAP_READABLE`.
+pub(crate) const IOAS_MAP_READABLE: u32 = 1 << 2;
+
+/// `struct iommu_ioas_iova_ranges`. Its list is of [`Pair`]s: first and last address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct IoasIovaRanges {
+    pub(crate) size: u32,
+    pub(crate) ioas_id: u32,
+    pub(crate) num_iovas: u32,
+    pub(crate) reserved: u32,
+    pub(crate) allowed_iovas: u64,
+    pub(crate) out_iova_alignment: u64,
+}
+
+/// `struct iommu_ioas_map`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct IoasMap {
+    pub(crate) size: u32,
+    pub(crate) flags: u32,
+    pub(crate) ioas_id: u32,
+    pub(crate) reserved: u32,
+    pub(crate) user_va: u64,
+    pub(crate) length: u64,
+    pub(crate) iova: u64,
+}
+
+/// `struct iommu_ioas_unmap`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct IoasUnmap {
+    pub(crate) size: u32,
+    pub(crate) ioas_id: u32,
+    pub(crate) iova: u64,
+    pub(crate) length: u64,
+}
+
 /// The size of a kernel struct as its `argsz` field has it.
 pub(crate) const fn argsz<T>() -> u32 {
     let size = size_of::<T>();
@@ -211,6 +253,9 @@ const _: () = {
     assert!(size_of::<IommuDestroy>() == 8);
     assert!(size_of::<IoasAlloc>() == 12);
     assert!(size_of::<VfioIoas>() == 12);
+    assert!(size_of::<IoasIovaRanges>() == 32);
+    assert!(size_of::<IoasMap>() == 40);
+    assert!(size_of::<IoasUnmap>() == 24);
 };
 
 #[cfg(test)]

@@ -131,6 +131,41 @@ fn structs_are_laid_out_as_in_vfio_bindings() {
         out_ioas_id = out_ioas_id,
     );
     same_layout!(
+        IoasIovaRanges,
+        iommufd_bindings::iommu_ioas_iova_ranges,
+        size = size,
+        ioas_id = ioas_id,
+        num_iovas = num_iovas,
+        reserved = __reserved,
+        allowed_iovas = allowed_iovas,
+        out_iova_alignment = out_iova_alignment,
+    );
+    same_layout!(
+        Pair,
+        iommufd_bindings::iommu_iova_range,
+        first = start,
+        second = last,
+    );
+    same_layout!(
+        IoasMap,
+        iommufd_bindings::iommu_ioas_map,
+        size = size,
+        flags = flags,
+        ioas_id = ioas_id,
+        reserved = __reserved,
+        user_va = user_va,
+        length = length,
+        iova = iova,
+    );
+    same_layout!(
+        IoasUnmap,
+        iommufd_bindings::iommu_ioas_unmap,
+        size = size,
+        ioas_id = ioas_id,
+        iova = iova,
+        length = length,
+    );
+    same_layout!(
         VfioIoas,
         iommufd_bindings::iommu_vfio_ioas,
         size = size,
@@ -189,6 +224,18 @@ fn constants_are_those_of_vfio_bindings() {
         ),
         (DMA_READ, theirs::VFIO_DMA_MAP_FLAG_READ),
         (DMA_WRITE, theirs::VFIO_DMA_MAP_FLAG_WRITE),
+        (
+            IOAS_MAP_FIXED_IOVA,
+            iommufd_bindings::iommufd_ioas_map_flags_IOMMU_IOAS_MAP_FIXED_IOVA,
+        ),
+        (
+            IOAS_MAP_WRITEABLE,
+            iommufd_bindings::iommufd_ioas_map_flags_IOMMU_IOAS_MAP_WRITEABLE,
+        ),
+        (
+            IOAS_MAP_READABLE,
+            iommufd_bindings::iommufd_ioas_map_flags_IOMMU_IOAS_MAP_READABLE,
+        ),
         (PCI_CONFIG_REGION, theirs::VFIO_PCI_CONFIG_REGION_INDEX),
         (PCI_BARS, theirs::VFIO_PCI_ROM_REGION_INDEX),
     ];
@@ -228,6 +275,9 @@ fn ioctl_numbers_and_sizes_are_those_of_the_c_headers() {
         named(vfio::DEVICE_DETACH_IOMMUFD_PT),
         named(iommufd::DESTROY),
         named(iommufd::IOAS_ALLOC),
+        named(iommufd::IOAS_IOVA_RANGES),
+        named(iommufd::IOAS_MAP),
+        named(iommufd::IOAS_UNMAP),
         named(iommufd::VFIO_IOAS),
     ];
     // A struct of these can only grow at its end, which `argsz` tells the kernel.

@@ -28,6 +28,17 @@ pub(crate) fn reserve(len: usize) -> Result<NonNull<u8>> {
     NonNull::new(address.cast()).ok_or(Errno::NOMEM)
 }
 
+/// `mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS…)`: memory, zeroed. `more` is `MAP_HUGETLB`
+/// with a page size, or nothing.
+pub(crate) fn map_memory(len: usize, more: MapFlags) -> Result<NonNull<u8>> {
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    let address = seam::call("mmap", || {
+        // SAFETY: without MAP_FIXED the kernel chooses addresses that were free.
+        unsafe { mm::mmap_anonymous(ptr::null_mut(), len, access, MapFlags::PRIVATE | more) }
+    })?;
+    NonNull::new(address.cast()).ok_or(Errno::NOMEM)
+}
+
 /// `mmap(NULL, len, prot, MAP_SHARED, fd, offset)`: a mapping where the kernel likes.
 pub(crate) fn map_anywhere(
     len: usize,

@@ -43,6 +43,11 @@ pub(crate) fn thp_disabled() -> Result<u32> {
     })
 }
 
+/// `getrlimit(RLIMIT_MEMLOCK)`: how many bytes this process may lock; `None` where there is no limit.
+pub(crate) fn locked_memory_limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Memlock).current
+}
+
 /// `fcntl(fd, F_SETFD, FD_CLOEXEC)`.
 pub(crate) fn close_on_exec(fd: BorrowedFd<'_>) -> Result<()> {
     seam::call("fcntl", || {

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::iommu::{Container, Group, Ioas};
+use crate::iommu::{AddressSpace, Container, Group, Ioas};
 use crate::pci::{Address, Function, Msix, Unassigned, config};
 use crate::phys::Phys;
 use crate::sys::abi::{self, DeviceInfo};
@@ -28,6 +28,9 @@ pub struct Device<F = OwnedFd> {
     pub(super) attachment: Attachment,
     pub(super) address: Option<Address>,
 }
+
+/// `PCI_COMMAND`: where configuration space has the command register.
+const COMMAND: u64 = 4;
 
 /// What a device is in, and keeps open.
 #[derive(Debug)]
@@ -119,6 +122,46 @@ impl<F: AsFd> Device<F> {
             Attachment::Iommufd(ioas) => Some(ioas),
             _ => None,
         }
+    }
+
+    /// The I/O address space that the device is in: where memory is mapped for its DMA.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] without an IOMMU, and where somebody else has put the device into one that is not
+    /// known here.
+    pub fn address_space(&self) -> Result<AddressSpace> {
+        if let Some(ioas) = self.ioas() {
+            return Ok(ioas.clone().into());
+        }
+        let unknown = || {
+            Error::new(
+                ErrorKind::Unsupported,
+                "the device's address space is not known",
+            )
+        };
+        let container = self.container().ok_or_else(unknown);
+        let space = container.and_then(|container| container.clone().try_into());
+        space.map_err(|error| named(error, self.address))
+    }
+
+    /// Turns bus mastering on or off (bit 2 of the command register): without it the device does no DMA, and sends no
+    /// interrupts by MSI. Opening a device turns it off.
+    ///
+    /// # Errors
+    ///
+    /// As [`Device::region_read`].
+    pub fn set_bus_master(&self, on: bool) -> Result<()> {
+        const BUS_MASTER: u8 = 1 << 2;
+        let mut command = [0; 2];
+        self.region_read(abi::PCI_CONFIG_REGION, COMMAND, &mut command)?;
+        let [low, high] = command;
+        let low = if on {
+            low | BUS_MASTER
+        } else {
+            low & !BUS_MASTER
+        };
+        self.region_write(abi::PCI_CONFIG_REGION, COMMAND, &[low, high])
     }
 
     /// How many region numbers there are; some of them have no region.
@@ -285,7 +328,7 @@ impl<F: AsFd> Device<F> {
     /// Virtual functions have no such bit.
     pub fn memory_decode(&self) -> Result<bool> {
         let mut command = [0; 2];
-        self.region_read(abi::PCI_CONFIG_REGION, 4, &mut command)?;
+        self.region_read(abi::PCI_CONFIG_REGION, COMMAND, &mut command)?;
         Ok(command[0] & 2 != 0)
     }
 

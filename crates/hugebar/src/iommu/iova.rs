@@ -1,0 +1,235 @@
+//! I/O addresses: which of an address space are free, and which of them suit a mapping.
+
+use std::collections::BTreeMap;
+
+use crate::leaf::GIB;
+
+/// I/O addresses that the IOMMU can map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IovaRange {
+    /// The first address.
+    pub first: u64,
+    /// The last address.
+    pub last: u64,
+}
+
+/// Unless a device can reach no more, addresses are taken above this: those below are for devices of 32 bits.
+const LOW: u64 = 4 * GIB;
+
+/// How much of the largest range is left to who populates ([`crate::populate::Type1`]), which uses its top.
+const SPARED: u64 = 8 * GIB;
+
+/// What a mapping needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wish {
+    /// Bytes, a multiple of the page.
+    pub(crate) len: u64,
+    /// The address is to be congruent with this one ...
+    pub(crate) congruent_with: u64,
+    /// ... modulo this, a power of two of at least a page.
+    pub(crate) modulus: u64,
+    /// The last address that the device can reach.
+    pub(crate) last: u64,
+}
+
+impl Wish {
+    /// The lowest address from `from` on that is congruent.
+    fn first_from(&self, from: u64) -> Option<u64> {
+        let mask = self.modulus.checked_sub(1)?;
+        let ahead = self.congruent_with.wrapping_sub(from) & mask;
+        from.checked_add(ahead)
+    }
+}
+
+/// The addresses of an address space that nothing of ours is mapped at.
+#[derive(Debug)]
+pub(crate) struct Iovas {
+    /// First and last address of each gap; no two touch.
+    free: BTreeMap<u64, u64>,
+}
+
+impl Default for Iovas {
+    fn default() -> Self {
+        Self {
+            free: BTreeMap::from([(0, u64::MAX)]),
+        }
+    }
+}
+
+impl Iovas {
+    /// Takes the lowest addresses that will do. `ranges` are those that the IOMMU can map, which become fewer
+    /// when devices are attached.
+    pub(crate) fn take(&mut self, ranges: &[IovaRange], wish: &Wish) -> Option<u64> {
+        // 0 is no address to many a device.
+        let above = (LOW, wish.last);
+        let below = (wish.modulus.min(LOW), wish.last.min(LOW - 1));
+        let length = |range: &IovaRange| range.last.saturating_sub(range.first);
+        let largest = ranges.iter().map(length).max()?;
+        for (first, last) in [above, below] {
+            for range in ranges {
+                let mut end = range.last;
+                if length(range) == largest {
+                    end -= SPARED.min(largest / 4);
+                }
+                let (first, last) = (first.max(range.first), last.min(end));
+                if first > last {
+                    continue;
+                }
+                if let Some(start) = self.take_in(first, last, wish) {
+                    return Some(start);
+                }
+            }
+        }
+        None
+    }
+
+    fn take_in(&mut self, first: u64, last: u64, wish: &Wish) -> Option<u64> {
+        let before = self.free.range(..=first).next_back();
+        let from = before.map_or(first, |(start, _)| *start);
+        let found = self.free.range(from..=last).find_map(|(&start, &end)| {
+            let lowest = wish.first_from(start.max(first))?;
+            let highest = lowest.checked_add(wish.len.checked_sub(1)?)?;
+            (highest <= end.min(last)).then_some((start, end, lowest, highest))
+        });
+        let (start, end, lowest, highest) = found?;
+        self.free.remove(&start);
+        if start < lowest {
+            self.free.insert(start, lowest - 1);
+        }
+        if highest < end {
+            self.free.insert(highest + 1, end);
+        }
+        Some(lowest)
+    }
+
+    /// Gives addresses back that were taken.
+    pub(crate) fn give_back(&mut self, start: u64, len: u64) {
+        let Some(end) = len.checked_sub(1).and_then(|more| start.checked_add(more)) else {
+            return;
+        };
+        let mut gap = (start, end);
+        if let Some((&first, &last)) = self.free.range(..start).next_back() {
+            if last.checked_add(1) == Some(start) {
+                self.free.remove(&first);
+                gap.0 = first;
+            }
+        }
+        if let Some(behind) = end.checked_add(1) {
+            if let Some(last) = self.free.remove(&behind) {
+                gap.1 = last;
+            }
+        }
+        self.free.insert(gap.0, gap.1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::leaf::{KIB, MIB};
+    use proptest::prelude::*;
+
+    const RANGES: [IovaRange; 2] = [
+        IovaRange {
+            first: 0,
+            last: 0xfedf_ffff,
+        },
+        IovaRange {
+            first: 0xfef0_0000,
+            last: (1 << 39) - 1,
+        },
+    ];
+
+    const PAGE: Wish = Wish {
+        len: 4 * KIB,
+        congruent_with: 0,
+        modulus: 4 * KIB,
+        last: u64::MAX,
+    };
+
+    #[test]
+    fn low_addresses_are_left_to_devices_that_need_them() {
+        let mut iovas = Iovas::default();
+        assert_eq!(iovas.take(&RANGES, &PAGE), Some(4 * GIB));
+        let narrow = Wish {
+            last: (1 << 28) - 1,
+            ..PAGE
+        };
+        assert_eq!(iovas.take(&RANGES, &narrow), Some(4 * KIB));
+        assert_eq!(iovas.take(&RANGES, &narrow), Some(8 * KIB));
+    }
+
+    #[test]
+    fn addresses_are_congruent() {
+        let mut iovas = Iovas::default();
+        let wish = Wish {
+            len: 2 * MIB,
+            congruent_with: 0x7f12_3456_7000,
+            modulus: 2 * MIB,
+            ..PAGE
+        };
+        let first = iovas.take(&RANGES, &wish).unwrap();
+        assert_eq!(first, 4 * GIB + 0x16_7000);
+        assert_eq!(iovas.take(&RANGES, &wish), Some(first + 2 * MIB));
+        // What lies before them is used for what is smaller.
+        assert_eq!(iovas.take(&RANGES, &PAGE), Some(4 * GIB));
+    }
+
+    #[test]
+    fn where_nothing_is_left_nothing_is_taken() {
+        let tiny = [IovaRange {
+            first: 0x1000,
+            last: 0x4fff,
+        }];
+        let mut iovas = Iovas::default();
+        // A quarter is spared.
+        for expected in [Some(0x1000), Some(0x2000), Some(0x3000), None] {
+            assert_eq!(iovas.take(&tiny, &PAGE), expected);
+        }
+        iovas.give_back(0x2000, 0x1000);
+        assert_eq!(iovas.take(&tiny, &PAGE), Some(0x2000));
+        assert_eq!(iovas.take(&[], &PAGE), None);
+        let too_long = Wish {
+            len: u64::MAX,
+            ..PAGE
+        };
+        assert_eq!(Iovas::default().take(&RANGES, &too_long), None);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_taken_twice_and_all_comes_back(
+            wishes in proptest::collection::vec((1_u64..64, 0_u64..u64::MAX, 12_u32..31, 28_u32..64), 1..40),
+            order in proptest::collection::vec(0_usize..40, 40),
+        ) {
+            let mut iovas = Iovas::default();
+            let mut taken: Vec<(u64, u64)> = Vec::new();
+            for (pages, congruent_with, power, bits) in wishes {
+                let wish = Wish {
+                    len: pages * 4 * KIB,
+                    congruent_with: congruent_with & !0xfff,
+                    modulus: 1 << power,
+                    last: (1 << bits) - 1,
+                };
+                let Some(start) = iovas.take(&RANGES, &wish) else { continue };
+                let end = start + wish.len - 1;
+                prop_assert!(end <= wish.last);
+                prop_assert!(RANGES.iter().any(|range| range.first <= start && end <= range.last));
+                prop_assert_eq!(start % wish.modulus, wish.congruent_with % wish.modulus);
+                for &(other, len) in &taken {
+                    prop_assert!(end < other || start > other + len - 1);
+                }
+                taken.push((start, wish.len));
+            }
+            for at in order {
+                if taken.is_empty() { break }
+                let (start, len) = taken.swap_remove(at % taken.len());
+                iovas.give_back(start, len);
+            }
+            for (start, len) in taken {
+                iovas.give_back(start, len);
+            }
+            prop_assert_eq!(iovas.free, Iovas::default().free);
+        }
+    }
+}

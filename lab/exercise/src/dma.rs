@@ -1,0 +1,203 @@
+//! QEMU's teaching device (`edu`) moves data into and out of mapped memory; and each system call on the way fails once.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use hugebar::ErrorKind;
+use hugebar::bar::Bar;
+use hugebar::dma::DmaBuffer;
+use hugebar::iommu::{AddressSpace, DmaAccess};
+use hugebar::leaf::{GIB, KIB, MIB};
+use hugebar::mem::{HugePage, Memory, dma_rmb, dma_wmb};
+use hugebar::pci::Address;
+use hugebar::seam::{Fault, fail, record};
+use hugebar::vfio::{Backend, Device};
+
+use crate::bar;
+use crate::state::State;
+
+/// `hw/misc/edu.c`: registers, and where the device's own memory starts.
+const SOURCE: u64 = 0x80;
+const DESTINATION: u64 = 0x88;
+const COUNT: u64 = 0x90;
+const COMMAND: u64 = 0x98;
+const INSIDE: u64 = 0x40000;
+
+/// Bits of the command.
+const RUN: u64 = 1;
+const FROM_DEVICE: u64 = 2;
+
+/// The device reaches 28 bits.
+const REACH: u64 = 1 << 28;
+
+/// What is moved at a time: QEMU 7.2 ends when it is all of the page that the device has inside.
+const PIECE: usize = 4096 - 8;
+
+const PAGE: usize = 4096;
+
+/// A size that nothing else in this process has, to find it in `/proc/self/maps`.
+const SIZE: u64 = 17 * 4 * KIB;
+
+struct Edu {
+    device: Device,
+    bar: Bar,
+}
+
+impl Edu {
+    fn open(address: Address, backend: Backend) -> Result<Self> {
+        let device = bar::open(address, backend)?;
+        device.set_bus_master(true)?;
+        let bar = device.map_bar(0)?;
+        Ok(Self { device, bar })
+    }
+
+    /// Moves a piece, and waits for it.
+    fn transfer(&self, source: u64, destination: u64, direction: u64) -> Result<()> {
+        self.bar.write(SOURCE, source)?;
+        self.bar.write(DESTINATION, destination)?;
+        self.bar.write(COUNT, PIECE as u64)?;
+        dma_wmb();
+        self.bar.write(COMMAND, RUN | direction)?;
+        let begin = Instant::now();
+        while self.bar.read::<u64>(COMMAND)? & RUN != 0 {
+            ensure!(begin.elapsed() < Duration::from_secs(20), "it never ends");
+            std::thread::yield_now();
+        }
+        dma_rmb();
+        Ok(())
+    }
+
+    /// Has the device read a piece at an I/O address, and write it to another.
+    fn copy(&self, from: u64, to: u64) -> Result<()> {
+        self.transfer(from, INSIDE, 0)?;
+        self.transfer(INSIDE, to, FROM_DEVICE)
+    }
+}
+
+pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
+    let edu = Edu::open(address, backend)?;
+    let space = edu.device.address_space()?;
+    moved(&edu, &space)?;
+    addresses(&space)?;
+    huge_pages(&space)?;
+    drop((edu, space));
+    failures(address, backend)
+}
+
+/// A piece goes through the device, byte for byte, and nothing beside it changes.
+fn moved(edu: &Edu, space: &AddressSpace) -> Result<()> {
+    let buffer = DmaBuffer::below(space, 4 * PAGE as u64, REACH)?;
+    let pattern: Vec<u8> = (0..=250).cycle().take(PIECE).collect();
+    buffer.copy_from(0, &pattern)?;
+    let page = PAGE as u64;
+    edu.copy(buffer.iova(), buffer.iova() + 2 * page)?;
+    let mut all = vec![0xff; 4 * PAGE];
+    buffer.copy_to(0, &mut all)?;
+    ensure!(all[..PIECE] == pattern, "what was read has changed");
+    let written = &all[2 * PAGE..2 * PAGE + PIECE];
+    ensure!(written == pattern, "what was written differs");
+    let nothing = [0; PAGE];
+    let rest = [
+        PIECE..PAGE,
+        PAGE..2 * PAGE,
+        2 * PAGE + PIECE..3 * PAGE,
+        3 * PAGE..4 * PAGE,
+    ];
+    for part in rest {
+        ensure!(all[part.clone()] == nothing[..part.len()], "{part:?}");
+    }
+    // Where a device may only read, it does not write.
+    let memory = Memory::anonymous(page)?;
+    let mapping = space.map_owned_below(memory, DmaAccess::Read, REACH)?;
+    edu.copy(buffer.iova(), mapping.iova())?;
+    let memory = mapping.unmap()?;
+    let mapping = space.map_owned_below(memory, DmaAccess::Read, REACH)?;
+    edu.copy(mapping.iova(), buffer.iova() + page)?;
+    buffer.copy_to(page, &mut all[..PIECE])?;
+    ensure!(all[..PIECE] == nothing[..PIECE], "it was written to");
+    Ok(())
+}
+
+/// I/O addresses are congruent, above 4 GiB unless a device reaches no more, and used again.
+fn addresses(space: &AddressSpace) -> Result<()> {
+    let high = DmaBuffer::new(space, 2 * MIB + 1)?;
+    let start = high.as_ptr().addr().get() as u64;
+    ensure!(
+        high.iova() >= 4 * GIB && high.iova() % (2 * MIB) == start % (2 * MIB),
+        "{high:?}"
+    );
+    let low = DmaBuffer::below(space, 1, REACH)?;
+    let first = low.iova();
+    ensure!(first != 0 && first < REACH, "{low:?}");
+    drop(low);
+    ensure!(DmaBuffer::below(space, 1, REACH)?.iova() == first);
+    let none = DmaBuffer::below(space, 1, 1).err().context("no room")?;
+    ensure!(none.kind() == ErrorKind::OutOfMemory, "{none}");
+    Ok(())
+}
+
+fn huge_pages(space: &AddressSpace) -> Result<()> {
+    let pages = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+    let few = Memory::huge_pages(1 << 40, HugePage::Mib2).err();
+    let few = few.context("nobody has so many")?.to_string();
+    ensure!(few.contains(pages), "{few}");
+    fs::write(pages, "4")?;
+    let memory = Memory::huge_pages(3 * MIB, HugePage::Mib2)?;
+    ensure!(memory.bytes() == 4 * MIB);
+    let mapping = space.map_owned(memory, DmaAccess::ReadWrite)?;
+    ensure!(mapping.iova() % (2 * MIB) == 0, "{mapping:?}");
+    drop(mapping);
+    // All of them are free again.
+    let free = fs::read_to_string(pages.replace("nr_", "free_"))?;
+    ensure!(free.trim() == "4", "{free}");
+    Ok(fs::write(pages, "0")?)
+}
+
+/// How many mappings of [`SIZE`] there are.
+fn buffers() -> Result<usize> {
+    let maps = fs::read_to_string("/proc/self/maps")?;
+    let size = |line: &str| {
+        let (start, end) = line.split(' ').next()?.split_once('-')?;
+        let hex = |digits| u64::from_str_radix(digits, 16).ok();
+        Some(hex(end)? - hex(start)?)
+    };
+    Ok(maps.lines().filter(|line| size(line) == Some(SIZE)).count())
+}
+
+fn journey(address: Address, backend: Backend) -> Result<()> {
+    let device = bar::open(address, backend)?;
+    device.set_bus_master(true)?;
+    let buffer = DmaBuffer::below(&device.address_space()?, SIZE, REACH)?;
+    buffer.write(8, 1_u64)?;
+    Ok(())
+}
+
+/// Whatever fails, nothing stays mapped; but memory that cannot be unmapped stays.
+fn failures(address: Address, backend: Backend) -> Result<()> {
+    let before = State::observe()?;
+    let (result, calls) = record(|| journey(address, backend));
+    result?;
+    let (mut failed, mut stays) = (0, 0);
+    for (index, name) in calls.iter().enumerate() {
+        if *name == "munmap" {
+            continue;
+        }
+        let fault = Fault {
+            after: index,
+            errno: libc::EINVAL,
+            harm: true,
+            meanwhile: None,
+        };
+        let (result, seen) = fail(fault, || journey(address, backend));
+        ensure!(seen.get(index) == Some(name), "call {index} was {name}");
+        failed += usize::from(result.is_err());
+        before.unchanged()?;
+        // The memory is leaked then, and only then.
+        stays += usize::from(name.contains("UNMAP"));
+        ensure!(buffers()? == stays, "{name}: {} of {stays}", buffers()?);
+    }
+    ensure!(failed > calls.len() / 2, "{failed} of {calls:?}");
+    println!("{} calls: {failed} failures reported", calls.len());
+    Ok(())
+}
