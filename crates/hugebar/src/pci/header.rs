@@ -48,8 +48,38 @@ impl Header {
     /// its flag for that, though the register of the BAR is not zero.
     ///
     /// The register of a 32-bit BAR that may not be prefetched is zero then, as that of a BAR which is not
-    /// there: those two cannot be told apart.
+    /// there: those two cannot be told apart ([`Header::absent_or_unassigned`]).
     pub fn without_address(&self, resources: &[Option<Resource>]) -> Vec<Unassigned> {
+        let mut found = Vec::new();
+        for (bar, register, resource) in self.bars(resources) {
+            let lacks = match resource {
+                Some(own) => own.is_memory() && !own.has_address(),
+                None => register & IO == 0 && register != 0,
+            };
+            if lacks {
+                found.push(Unassigned {
+                    bar,
+                    size: resource.map(|own| own.size),
+                    is_64_bit: is_64_bit(register),
+                    is_prefetchable: register & PREFETCH != 0,
+                });
+            }
+        }
+        found
+    }
+
+    /// The BARs that are either not there or 32-bit, not prefetchable and without an address: the register of both
+    /// reads 0, and so does the line in `resource`, unless the kernel has flagged it.
+    pub fn absent_or_unassigned(&self, resources: &[Option<Resource>]) -> Vec<u8> {
+        let bars = self.bars(resources).into_iter();
+        bars.filter(|(_, register, resource)| *register == 0 && resource.is_none())
+            .map(|(bar, ..)| bar)
+            .collect()
+    }
+
+    /// The BARs with their registers and what the kernel has of them, without the upper halves of addresses, which
+    /// are no BARs of their own.
+    fn bars(&self, resources: &[Option<Resource>]) -> Vec<(u8, u32, Option<Resource>)> {
         let bars = match self.0[HEADER_TYPE] & !MULTIFUNCTION {
             0 => 6,
             1 => 2,
@@ -58,23 +88,12 @@ impl Header {
         let mut found = Vec::new();
         let mut bar = 0;
         while bar < bars {
-            let register = self.register(bar);
-            let is_64_bit = register & IO == 0 && register & TYPE == TYPE_64;
-            let resource = resources.get(bar).copied().flatten();
-            let lacks = match resource {
-                Some(own) => own.is_memory() && !own.has_address(),
-                None => register & IO == 0 && register != 0,
-            };
-            if lacks {
-                found.push(Unassigned {
-                    bar: u8::try_from(bar).unwrap_or(u8::MAX),
-                    size: resource.map(|own| own.size),
-                    is_64_bit,
-                    is_prefetchable: register & PREFETCH != 0,
-                });
-            }
-            // The upper half of an address is no BAR of its own.
-            bar += if is_64_bit { 2 } else { 1 };
+            let register = self.register(usize::from(bar));
+            let resource = resources.get(usize::from(bar)).copied().flatten();
+            found.push((bar, register, resource));
+            // All registers of a virtual function read 0, but the kernel knows.
+            let wide = is_64_bit(register) || resource.is_some_and(|own| own.is_64_bit());
+            bar += if wide { 2 } else { 1 };
         }
         found
     }
@@ -85,6 +104,10 @@ impl Header {
         let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
         bytes.map_or(0, u32::from_le_bytes)
     }
+}
+
+fn is_64_bit(register: u32) -> bool {
+    register & IO == 0 && register & TYPE == TYPE_64
 }
 
 #[cfg(test)]
@@ -126,6 +149,33 @@ mod tests {
         assert_eq!(found, []);
         let upper = lines(&format!("{zero}{small}{zero}{zero}{zero}{zero}"));
         assert_eq!(header(&[0x0c, 0x40]).without_address(&upper).len(), 1);
+    }
+
+    #[test]
+    fn a_register_that_is_zero_tells_nothing() {
+        let zero = "0x0000000000000000 0x0000000000000000 0x0000000000000000\n";
+        let wide = "0x0000380000000000 0x000038000fffffff 0x000000000014220c\n";
+        let ports = "0x000000000000c000 0x000000000000c0ff 0x0000000000040101\n";
+        let unset = "0x0000000000000000 0x000000000000ffff 0x0000000020040200\n";
+        // BAR 0 is assigned, with its upper half in BAR 1; BAR 2 lacks an address, BAR 4 is I/O.
+        let resources = lines(&format!("{wide}{zero}{zero}{zero}{ports}{zero}"));
+        let own = header(&[0x0c, 0x3800, 0x0c, 0, 0xc001, 0]);
+        assert_eq!(own.absent_or_unassigned(&resources), [5]);
+        // The registers of a virtual function all read 0.
+        assert_eq!(
+            header(&[]).absent_or_unassigned(&resources),
+            [2, 3, 5],
+            "the upper half is none"
+        );
+        // The kernel knows of it.
+        let resources = lines(&format!("{unset}{zero}{zero}{zero}{zero}{zero}"));
+        assert_eq!(
+            header(&[]).absent_or_unassigned(&resources),
+            [1, 2, 3, 4, 5]
+        );
+        let mut bridge = [0; 64];
+        bridge[HEADER_TYPE] = 0x81;
+        assert_eq!(Header::new(bridge).absent_or_unassigned(&[]), [0, 1]);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Lines of `resource` in sysfs: what the kernel has assigned to a function, or given as windows to a bridge.
 
-/// `IORESOURCE_MEM`, `IORESOURCE_PREFETCH` and `IORESOURCE_UNSET` of `include/linux/ioport.h`.
+/// `IORESOURCE_MEM`, `IORESOURCE_PREFETCH`, `IORESOURCE_MEM_64` and `IORESOURCE_UNSET` of `include/linux/ioport.h`.
 const MEMORY: u64 = 0x200;
 const PREFETCH: u64 = 0x2000;
+const WIDE: u64 = 0x10_0000;
 const UNSET: u64 = 0x2000_0000;
 
 /// A resource of a function: a BAR, its ROM, or a window of a bridge.
@@ -26,6 +27,11 @@ impl Resource {
     /// Whether it may be prefetched (`IORESOURCE_PREFETCH`).
     pub fn is_prefetchable(&self) -> bool {
         self.flags & PREFETCH != 0
+    }
+
+    /// Whether it has 64 address bits, and so takes two BARs' places (`IORESOURCE_MEM_64`).
+    pub(super) fn is_64_bit(&self) -> bool {
+        self.flags & WIDE != 0
     }
 
     /// Whether the kernel has assigned it an address (no `IORESOURCE_UNSET`).
