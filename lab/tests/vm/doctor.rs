@@ -352,9 +352,10 @@ fn a_virtual_function() {
             Command::new(["@readlink", &format!("{physical}/virtfn0")]),
             doctor("0000:00:10.1"),
             doctor("0000:00:10.0").uid(1000),
+            doctor("0000:00:10.0"),
         ])
         .unwrap();
-    let [_, _, link, healthy, user] = &report.commands[..] else {
+    let [_, _, link, healthy, user, physical] = &report.commands[..] else {
         panic!("{report:?}");
     };
     assert!(link.stdout().contains("0000:00:10.1"), "{report:?}");
@@ -362,6 +363,12 @@ fn a_virtual_function() {
     assert_step(healthy, "driver", "ok", "vfio-pci");
     // Extended configuration space is there, but not for everybody.
     assert_step(user, "bar-size", "ok", "<needs root>");
+    // The line in sysfs is for both of those that there could be.
+    assert_step(user, "vf-bars", "ok", "BAR 0 of 16 KiB each for 2");
+    assert_step(user, "vf-bars", "ok", "<needs root>");
+    assert_step(physical, "vf-bars", "ok", "BAR 0 of 16 KiB each for 2");
+    let steps = report_of(healthy).steps;
+    assert!(steps.iter().all(|step| step.step != "vf-bars"), "{steps:?}");
 }
 
 /// Inherited over exec, as from a service manager or container runtime.

@@ -1,25 +1,18 @@
 //! BAR sizes: against what the resizable-BAR capability allows, and the window of the bridge above.
 
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::fs;
 use std::path::Path;
 
 use hugebar::leaf::Bytes;
-use hugebar::pci::{Address, Function, Header, Resource, Unassigned};
-use hugebar::vfio::remedy;
+use hugebar::pci::{Address, Function, Resource};
 
-use super::rebar::{self, Resizable};
+use super::extended::Config;
+use super::rebar::{self, Resizable, Told};
 use super::step::Step;
+use super::{addresses, iov};
 use crate::sysfs;
 
 const STEP: &str = "bar-size";
-const ADDRESS: &str = "bar-address";
-
-/// Of BARs that read 0.
-const CANNOT_TELL: &str = "which cannot be told apart";
-
-/// How many BARs a function has at most.
-const BARS: usize = 6;
 
 /// Where the windows of a bridge begin among its resources: behind six BARs and the ROM.
 const FIRST_WINDOW: usize = 7;
@@ -40,60 +33,15 @@ pub(super) fn steps(function: &Function, state: Option<&str>) -> Vec<Step> {
         return vec![no_answer()];
     }
     let mut steps = match resources {
-        Ok(resources) => addresses(header, &resources, function.is_bridge()),
-        Err(error) => vec![Step::ok(ADDRESS, format!("not known: {}", error.fact()))],
+        Ok(resources) => addresses::steps(header, &resources, function.is_bridge()),
+        Err(error) => vec![Step::ok(
+            addresses::STEP,
+            format!("not known: {}", error.fact()),
+        )],
     };
     steps.extend(sizes(function, state));
+    steps.extend(iov::step(function, state == Some(OFF)));
     steps
-}
-
-/// Which BARs have no address, and which of them cannot be told.
-fn addresses(
-    header: Result<Header, String>,
-    resources: &[Option<Resource>],
-    is_bridge: bool,
-) -> Vec<Step> {
-    let header = match header {
-        Ok(header) => header,
-        Err(why) => {
-            // What the kernel has flagged is known all the same.
-            let mut steps = without_address(&Header::new([0; 64]).without_address(resources));
-            let fact = format!("BARs that the kernel has not flagged are not looked at: {why}");
-            steps.push(Step::ok(ADDRESS, fact));
-            return steps;
-        }
-    };
-    let unassigned = header.without_address(resources);
-    let mut steps = without_address(&unassigned);
-    let zero = header.absent_or_unassigned(resources);
-    if zero.is_empty() || is_bridge {
-        return steps;
-    }
-    let fact = format!(
-        "{}: absent, or 32-bit and without an address, {CANNOT_TELL}",
-        reads_zero(&zero)
-    );
-    let is_mapped = |own: &Resource| own.is_memory() && own.has_address();
-    // Most devices have fewer than six, so it is said only where something is missing.
-    if !unassigned.is_empty() {
-        steps.push(Step::ok(ADDRESS, fact));
-    } else if !resources.iter().take(BARS).flatten().any(is_mapped) {
-        let fact = format!("no memory BAR has an address; {fact}");
-        let remedy = format!(
-            "if it should have one (the kernel's log names it: dmesg), {}",
-            remedy::NO_ADDRESS
-        );
-        steps.push(Step::warning(ADDRESS, fact, remedy));
-    }
-    steps
-}
-
-fn reads_zero(bars: &[u8]) -> String {
-    let names: Vec<_> = bars.iter().map(u8::to_string).collect();
-    match bars {
-        [bar] => format!("BAR {bar} reads 0"),
-        _ => format!("BARs {} read 0", names.join(", ")),
-    }
 }
 
 /// Nothing that its configuration space says counts.
@@ -102,19 +50,6 @@ fn no_answer() -> Step {
     let remedy = "remove it (write 1 to its remove in sysfs) and scan for it again (/sys/bus/pci/rescan); if that does \
                   not help, power the host off and on, and look at its slot and power supply";
     Step::blocker("answer", fact, remedy)
-}
-
-/// A step for each BAR that is memory, but has been given no address for want of room.
-fn without_address(unassigned: &[Unassigned]) -> Vec<Step> {
-    let step = |own: &Unassigned| {
-        let bar = own.bar;
-        let fact = match own.size {
-            Some(size) => format!("BAR {bar} of {} has no address", Bytes(size)),
-            None => format!("BAR {bar} has no address"),
-        };
-        Step::blocker(ADDRESS, fact, remedy::NO_ADDRESS)
-    };
-    unassigned.iter().map(step).collect()
 }
 
 /// A step for each BAR that could be larger, or one that says that there is none.
@@ -134,28 +69,25 @@ fn sizes(function: &Function, state: Option<&str>) -> Vec<Step> {
     let folder = sysfs::of(function, "");
     let resources = function.resources().unwrap_or_default();
     let size = |bar: u32| resources.get(bar as usize)?.map(|own| own.size);
-    // Readable by all. A virtual function has no such file.
-    let told = rebar::by_kernel(&folder, size);
-    let resizable = if told.is_empty() {
-        match by_capability(&config, capability) {
-            Ok(resizable) => resizable,
-            Err(steps) => return steps,
-        }
-    } else {
-        told
+    let (told, by_kernel) = match possible(&folder, size, &config, capability) {
+        Ok(told) => told,
+        Err(step) => return vec![step],
     };
-    let smaller = resizable.iter().filter(|own| own.current < own.largest);
-    let steps: Vec<_> = smaller
-        .map(|own| {
-            if virtual_function {
-                of_virtual_function(own)
-            } else {
-                of_function(function, own)
-            }
+    let smaller = told.resizable.iter();
+    let smaller = smaller.filter(|own| own.current < own.largest);
+    let mut steps: Vec<_> = smaller
+        .map(|own| match (virtual_function, by_kernel) {
+            (true, _) => of_virtual_function(own),
+            (false, true) => of_function(function, own),
+            (false, false) => by_its_capability(own),
         })
         .collect();
+    for bar in &told.unknown {
+        let fact = format!("how large BAR {bar} could be is not known, though it can be resized");
+        steps.push(Step::ok(STEP, fact));
+    }
     if steps.is_empty() {
-        let fact = match resizable.len() {
+        let fact = match told.resizable.len() {
             0 => "no BAR can be resized",
             _ => "resizable BARs have their largest size",
         };
@@ -164,33 +96,39 @@ fn sizes(function: &Function, state: Option<&str>) -> Vec<Step> {
     steps
 }
 
-/// The resizable BARs by configuration space, whose file is `config`, or the steps that say why they are not known.
-fn by_capability(config: &Path, capability: u32) -> Result<Vec<Resizable>, Vec<Step>> {
-    let Ok(config) = File::open(config) else {
-        return Err(Vec::new());
+/// The resizable BARs, and whether it is the kernel that tells of them, or a step that says why they are not known. The
+/// capability is read (in `config`) only where the kernel has no file for any BAR: before Linux 5.19, and for virtual
+/// functions.
+fn possible(
+    folder: &Path,
+    size: impl Fn(u32) -> Option<u64>,
+    config: &Path,
+    capability: u32,
+) -> Result<(Told, bool), Step> {
+    // Readable by all.
+    if let Some(told) = rebar::by_kernel(folder, size) {
+        return Ok((told, true));
+    }
+    let unknown = |why: &str| Step::ok(STEP, format!("whether BARs can be resized: {why}"));
+    let config = Config::open(config).map_err(|error| unknown(&error.to_string()))?;
+    let resizable = rebar::resizable(|offset| config.word(offset), capability);
+    let resizable = match resizable {
+        Some(resizable) => resizable,
+        None if config.is_extended() => return Err(unknown("<needs root>")),
+        None => Vec::new(),
     };
-    // Only what is needed: there are devices that do not bear all of it to be read.
-    let word = |offset: usize| {
-        let mut word = [0; 4];
-        let read = config.read_exact_at(&mut word, offset as u64);
-        read.is_ok().then(|| u32::from_le_bytes(word))
+    let told = Told {
+        resizable,
+        unknown: Vec::new(),
     };
-    rebar::resizable(word, capability).ok_or_else(|| {
-        // Without privilege it ends after 64 bytes; without extended capabilities, after 256.
-        let extended = config.metadata().is_ok_and(|config| config.len() > 256);
-        let fact = if extended {
-            "whether BARs can be resized: <needs root>"
-        } else {
-            "no BAR can be resized"
-        };
-        vec![Step::ok(STEP, fact)]
-    })
+    Ok((told, false))
 }
 
 fn of_function(function: &Function, own: &Resizable) -> Step {
     let driver = function.driver().ok().flatten();
     let prefetchable = is_prefetchable(function, own.bar);
-    let narrow = bytes(own.largest).and_then(|size| too_narrow(function, size, prefetchable));
+    let narrow =
+        rebar::bytes(own.largest).and_then(|size| too_narrow(function, size, prefetchable));
     resize(&function.address(), driver.as_deref(), own, narrow)
 }
 
@@ -203,7 +141,7 @@ fn resize(
     narrow: Option<(String, u64)>,
 ) -> Step {
     let (bar, largest) = (own.bar, own.largest);
-    let mut fact = could_be_larger(own);
+    let mut fact = own.could_be_larger();
     let file = format!("/sys/bus/pci/devices/{address}/resource{bar}_resize");
     let mut remedy = format!("echo {largest} > {file}");
     if let Some(driver) = driver {
@@ -227,22 +165,17 @@ fn resize(
 fn of_virtual_function(own: &Resizable) -> Step {
     let remedy =
         "only the driver of the physical function can resize it, before it makes virtual ones";
-    Step::warning(STEP, could_be_larger(own), remedy)
+    Step::warning(STEP, own.could_be_larger(), remedy)
 }
 
-fn could_be_larger(own: &Resizable) -> String {
-    let size = |power| bytes(power).map_or_else(|| "?".into(), |size| Bytes(size).to_string());
-    format!(
-        "BAR {} has {}, it can have {}",
-        own.bar,
-        size(own.current),
-        size(own.largest)
-    )
-}
-
-/// The size that the capability writes as a power of two above 1 MiB.
-fn bytes(power: u32) -> Option<u64> {
-    1_u64.checked_shl(power.checked_add(20)?)
+/// Some devices say less than they can have, or more, and nothing in sysfs resizes it.
+fn by_its_capability(own: &Resizable) -> Step {
+    let fact = format!("{} by its own capability", own.could_be_larger());
+    let remedy = format!(
+        "turn on Resizable BAR in the firmware; this kernel has no resource{}_resize for it, as Linux 5.19 and later do",
+        own.bar
+    );
+    Step::warning(STEP, fact, remedy)
 }
 
 fn is_prefetchable(function: &Function, bar: u32) -> bool {
@@ -307,7 +240,6 @@ impl Bridge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::step::Status;
 
     /// A root port of a machine: 2 MiB of memory, 512 MiB of prefetchable memory.
     const PORT: &str = "\
@@ -343,87 +275,56 @@ mod tests {
         assert_eq!(bridge("").window(true), None);
     }
 
+    /// 1002:731f: 1 GiB at most by its capability, 8 GiB by the kernel.
     #[test]
-    fn a_bar_without_an_address_blocks() {
-        let lines = "\
-0x00000000fe800000 0x00000000fe800fff 0x0000000000040200
-0x000000000000c000 0x000000000000c0ff 0x0000000020040101
-0x0000000000000000 0x0000003fffffffff 0x000000002014220c
-";
-        let blank = Header::new([0; 64]);
-        let steps = without_address(&blank.without_address(&resources(lines)));
-        let [step] = &steps[..] else {
-            panic!("{steps:?}");
-        };
-        assert_eq!(step.status, Status::Blocker);
-        assert_eq!(step.fact, "BAR 2 of 256 GiB has no address");
-        assert!(without_address(&blank.without_address(&resources(PORT))).is_empty());
-    }
-
-    const ZERO: &str = "0x0000000000000000 0x0000000000000000 0x0000000000000000\n";
-
-    /// A header with these registers of BARs.
-    fn header(registers: [u32; 6]) -> Header {
-        let mut bytes = [0; 64];
-        for (bar, register) in registers.iter().enumerate() {
-            bytes[0x10 + 4 * bar..][..4].copy_from_slice(&register.to_le_bytes());
+    fn the_capability_is_read_only_where_the_kernel_tells_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let config = folder.join("config");
+        let mut bytes = vec![0; 4096];
+        let words = [0x0001_0015_u32, 0x7 << 12, 8 << 8 | 1 << 5];
+        for (number, word) in words.into_iter().enumerate() {
+            bytes[0x100 + 4 * number..][..4].copy_from_slice(&word.to_le_bytes());
         }
-        Header::new(bytes)
-    }
-
-    fn facts(steps: &[Step]) -> Vec<(Status, &str)> {
-        steps
-            .iter()
-            .map(|step| (step.status, &*step.fact))
-            .collect()
-    }
-
-    /// Said beside another BAR that lacks an address, and where no memory BAR has one.
-    #[test]
-    fn a_bar_that_reads_0_is_absent_or_has_no_address() {
-        let memory = "0x00000000fe800000 0x00000000fe800fff 0x0000000000040200\n";
-        let ports = "0x000000000000c000 0x000000000000c0ff 0x0000000000040101\n";
-        let lines = |bars: [&str; 6]| resources(&bars.concat());
-        let of = |registers, bars| addresses(Ok(header(registers)), &lines(bars), false);
-        let zero = [ZERO; 6];
-        let mut bars = zero;
-        bars[0] = memory;
-        assert!(of([0xfe80_0000, 0, 0, 0, 0, 0], bars).is_empty());
-        let steps = of([0xfe80_0000, 0, 0x0c, 0, 0, 0], bars);
-        let told = "BARs 1, 4, 5 read 0: absent, or 32-bit and without an address, which cannot be told apart";
-        let expected = [
-            (Status::Blocker, "BAR 2 has no address"),
-            (Status::Ok, told),
-        ];
-        assert_eq!(facts(&steps), expected);
-        bars[0] = ports;
-        let steps = of([0xc001, 0, 0, 0, 0, 0], bars);
-        let told = "no memory BAR has an address; BARs 1, 2, 3, 4, 5 read 0: absent, or 32-bit and without an \
-                    address, which cannot be told apart";
-        assert_eq!(facts(&steps), [(Status::Warning, told)]);
-        assert!(
-            steps[0]
-                .remedy
-                .as_ref()
-                .unwrap()
-                .ends_with(remedy::NO_ADDRESS)
-        );
-        assert!(
-            addresses(Ok(header([0; 6])), &lines(zero), true).is_empty(),
-            "a bridge needs none"
-        );
-    }
-
-    #[test]
-    fn a_header_that_was_not_read_is_told() {
-        let lines = format!("{ZERO}0x0000000000000000 0x000000000000ffff 0x0000000020040200\n");
-        let steps = addresses(Err("off".into()), &resources(&lines), false);
-        let [flagged, unknown] = &steps[..] else {
-            panic!("{steps:?}");
+        fs::write(&config, bytes).unwrap();
+        let look = || {
+            possible(
+                folder,
+                |bar| (bar == 0).then_some(256 << 20),
+                &config,
+                rebar::REBAR,
+            )
         };
-        assert_eq!(flagged.fact, "BAR 1 of 64 KiB has no address");
-        assert_eq!(unknown.status, Status::Ok);
-        assert!(unknown.fact.ends_with("not looked at: off"), "{unknown:?}");
+        let (told, by_kernel) = look().unwrap();
+        assert!(!by_kernel);
+        assert_eq!(
+            by_its_capability(&told.resizable[0]).fact,
+            "BAR 0 has 256 MiB, it can have 1 GiB by its own capability"
+        );
+        fs::write(folder.join("resource0_resize"), "0000000000003f00\n").unwrap();
+        let (told, by_kernel) = look().unwrap();
+        assert!(by_kernel);
+        assert_eq!(
+            told.resizable[0].could_be_larger(),
+            "BAR 0 has 256 MiB, it can have 8 GiB"
+        );
+        // What the kernel has for another BAR alone is no reason to believe the capability.
+        fs::rename(
+            folder.join("resource0_resize"),
+            folder.join("resource2_resize"),
+        )
+        .unwrap();
+        let (told, by_kernel) = look().unwrap();
+        assert!(by_kernel && told.resizable.is_empty());
+        assert_eq!(told.unknown, [2]);
+        // As everybody else sees it.
+        fs::remove_file(folder.join("resource2_resize")).unwrap();
+        fs::remove_file(&config).unwrap();
+        let step = look().unwrap_err();
+        assert!(
+            step.fact.starts_with("whether BARs can be resized: "),
+            "{step:?}"
+        );
     }
 
     #[test]
@@ -451,14 +352,5 @@ mod tests {
         let remedy = step.remedy.unwrap();
         assert!(remedy.starts_with("echo 14 > /sys/"), "{remedy}");
         assert!(remedy.contains("Above 4G Decoding"), "{remedy}");
-    }
-
-    #[test]
-    fn sizes_of_the_capability() {
-        assert_eq!(bytes(0), Some(1 << 20));
-        assert_eq!(bytes(14), Some(16 << 30));
-        assert_eq!(bytes(43), Some(1 << 63));
-        assert_eq!(bytes(44), None);
-        assert_eq!(bytes(u32::MAX), None);
     }
 }

@@ -3,12 +3,15 @@
 //! Each subject has a file, and each step a documented name, a status, a fact and, where something is to be
 //! done, a remedy. No device is opened, which would reset it.
 
+mod addresses;
 mod bars;
 mod device;
 mod driver;
+mod extended;
 mod held;
 mod holders;
 mod iommu;
+mod iov;
 mod kernel;
 mod memlock;
 mod node;

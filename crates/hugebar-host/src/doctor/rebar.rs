@@ -1,15 +1,17 @@
 //! Resizable BARs: the capability in extended configuration space of a function and of its virtual ones.
 
 use std::fs;
+use std::io;
 use std::path::Path;
+
+use hugebar::leaf::Bytes;
+
+use super::extended::find;
 
 /// `PCI_EXT_CAP_ID_REBAR`: the BARs of a function.
 pub(super) const REBAR: u32 = 0x15;
 /// `PCI_EXT_CAP_ID_VF_REBAR`: those of the virtual functions of a physical one; of the same form.
 pub(super) const VF_REBAR: u32 = 0x24;
-/// Where extended capabilities begin, and how many could fit behind.
-const FIRST: usize = 0x100;
-const MOST: usize = (4096 - FIRST) / 4;
 
 /// A BAR that can have other sizes. Sizes are powers of two above 1 MiB: 0 is 1 MiB, 10 is 1 GiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,20 +21,57 @@ pub(super) struct Resizable {
     pub(super) largest: u32,
 }
 
+impl Resizable {
+    /// Its size, and the one that it can have.
+    pub(super) fn could_be_larger(&self) -> String {
+        let size = |power| bytes(power).map_or_else(|| "?".into(), |size| Bytes(size).to_string());
+        format!(
+            "BAR {} has {}, it can have {}",
+            self.bar,
+            size(self.current),
+            size(self.largest)
+        )
+    }
+}
+
+/// The size that the capability writes as a power of two above 1 MiB.
+pub(super) fn bytes(power: u32) -> Option<u64> {
+    1_u64.checked_shl(power.checked_add(20)?)
+}
+
+/// What the kernel itself tells of resizable BARs.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) resizable: Vec<Resizable>,
+    /// BARs that can be resized, though their present or possible sizes are not known.
+    pub(super) unknown: Vec<u32>,
+}
+
 /// The resizable BARs that the kernel itself tells of (`resourceN_resize` in the device's folder, since Linux 5.19),
-/// which has corrected what some devices say. `size` is the size of a BAR.
-pub(super) fn by_kernel(folder: &Path, size: impl Fn(u32) -> Option<u64>) -> Vec<Resizable> {
-    let one = |bar| {
-        let text = fs::read_to_string(folder.join(format!("resource{bar}_resize"))).ok()?;
-        // A bit for each size.
-        let sizes = u64::from_str_radix(text.trim(), 16).ok()?;
-        Some(Resizable {
-            bar,
-            current: size(bar)?.checked_ilog2()?.saturating_sub(20),
-            largest: sizes.checked_ilog2()?,
-        })
-    };
-    (0..6).filter_map(one).collect()
+/// which has corrected what some devices say; `None` where there is no such file. `size` is the size of a BAR.
+pub(super) fn by_kernel(folder: &Path, size: impl Fn(u32) -> Option<u64>) -> Option<Told> {
+    let mut told = Told::default();
+    for bar in 0..6 {
+        let text = match fs::read_to_string(folder.join(format!("resource{bar}_resize"))) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(_) => String::new(),
+        };
+        let own = || {
+            // A bit for each size.
+            let sizes = u64::from_str_radix(text.trim(), 16).ok()?;
+            Some(Resizable {
+                bar,
+                current: size(bar)?.checked_ilog2()?.saturating_sub(20),
+                largest: sizes.checked_ilog2()?,
+            })
+        };
+        match own() {
+            Some(own) => told.resizable.push(own),
+            None => told.unknown.push(bar),
+        }
+    }
+    (told != Told::default()).then_some(told)
 }
 
 /// The resizable BARs that a capability in configuration space tells of; `None` where it ends before extended
@@ -41,22 +80,8 @@ pub(super) fn resizable(
     word: impl Fn(usize) -> Option<u32>,
     capability: u32,
 ) -> Option<Vec<Resizable>> {
-    word(FIRST)?;
-    let mut next = FIRST;
-    // A longer chain is a cycle.
-    for _ in 0..MOST {
-        let Some(header) = word(next).filter(|header| !matches!(*header, 0 | u32::MAX)) else {
-            break;
-        };
-        if header & 0xffff == capability {
-            return Some(entries(|offset| word(next + offset)));
-        }
-        next = (header >> 20) as usize & !3;
-        if next < FIRST {
-            break;
-        }
-    }
-    Some(Vec::new())
+    let found = find(&word, capability)?;
+    Some(found.map_or_else(Vec::new, |at| entries(|offset| word(at + offset))))
 }
 
 /// Entries of the capability: supported sizes, then control.
@@ -96,14 +121,27 @@ mod tests {
     fn the_kernel_knows_better() {
         let folder = tempfile::tempdir().unwrap();
         let size = |bar| (bar == 0).then_some(256 << 20);
-        assert!(by_kernel(folder.path(), size).is_empty());
-        fs::write(folder.path().join("resource0_resize"), "0000000000003f00\n").unwrap();
+        assert_eq!(by_kernel(folder.path(), size), None);
+        let file = |bar| folder.path().join(format!("resource{bar}_resize"));
+        fs::write(file(0), "0000000000003f00\n").unwrap();
         let own = Resizable {
             bar: 0,
             current: 8,
             largest: 13,
         };
-        assert_eq!(by_kernel(folder.path(), size), [own]);
+        let told = by_kernel(folder.path(), size).unwrap();
+        assert_eq!(
+            (&told.resizable[..], &told.unknown[..]),
+            (&[own][..], &[][..])
+        );
+        // A BAR without an address, and so without a size; and a file that tells nothing.
+        fs::write(file(2), "0000000000003f00\n").unwrap();
+        fs::write(file(4), "").unwrap();
+        let told = by_kernel(folder.path(), size).unwrap();
+        assert_eq!(
+            (&told.resizable[..], &told.unknown[..]),
+            (&[own][..], &[2, 4][..])
+        );
     }
 
     #[test]
@@ -139,5 +177,14 @@ mod tests {
         put(&mut circle, 0x100, 0xffc1_0001);
         put(&mut circle, 0xffc, 0x0001_0015);
         assert_eq!(resizable(&circle), Some(Vec::new()));
+    }
+
+    #[test]
+    fn sizes_of_the_capability() {
+        assert_eq!(bytes(0), Some(1 << 20));
+        assert_eq!(bytes(14), Some(16 << 30));
+        assert_eq!(bytes(43), Some(1 << 63));
+        assert_eq!(bytes(44), None);
+        assert_eq!(bytes(u32::MAX), None);
     }
 }
