@@ -1,6 +1,7 @@
 //! The limit for locked memory, which DMA is charged to.
 
 use std::fs;
+use std::io;
 
 use hugebar::leaf::{Bytes, GIB};
 
@@ -16,14 +17,22 @@ const CAP_IPC_LOCK: u32 = 14;
 /// How much memory this process may pin for DMA.
 pub(super) fn step() -> Option<Step> {
     let capabilities = Status::own().ok()?.effective_capabilities()?;
-    // The kernel asks for the capability in the first user namespace. Some kernels have no other.
-    let users = fs::read_to_string("/proc/self/uid_map");
-    let first = users.map_or(true, |users| maps_every_user(&users));
+    // The kernel asks for the capability in the first user namespace.
+    let first = is_first(fs::read_to_string("/proc/self/uid_map"));
     if capabilities >> CAP_IPC_LOCK & 1 == 1 && first {
         return Some(Step::ok("memlock", "no limit (CAP_IPC_LOCK)"));
     }
     let limit = soft_limit(&fs::read_to_string("/proc/self/limits").ok()?)?;
     Some(memlock_step(limit))
+}
+
+/// Whether a user namespace with these users is the first one.
+fn is_first(users: io::Result<String>) -> bool {
+    match users {
+        Ok(users) => maps_every_user(&users),
+        // Some kernels have no other namespace, and no such file. What cannot be read may be of another one.
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
 }
 
 /// Whether a user namespace, by the text of its `uid_map`, is the first one or as good as that.
@@ -81,6 +90,8 @@ mod tests {
         assert!(!maps_every_user("         0       1000          1\n"));
         assert!(!maps_every_user("0 100000 65536\n"));
         assert!(!maps_every_user(""));
+        assert!(is_first(Err(io::ErrorKind::NotFound.into())));
+        assert!(!is_first(Err(io::ErrorKind::PermissionDenied.into())));
     }
 
     #[test]
