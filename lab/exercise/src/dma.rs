@@ -13,6 +13,8 @@ use hugebar::mem::{HugePage, Memory, dma_rmb, dma_wmb};
 use hugebar::pci::Address;
 use hugebar::seam::{Fault, fail, record};
 use hugebar::vfio::{Backend, Device};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::ForkResult;
 
 use crate::bar;
 use crate::state::State;
@@ -81,7 +83,10 @@ pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
     moved(&edu, &space)?;
     addresses(&space)?;
     huge_pages(&space)?;
+    raw(&space)?;
+    kept_from_children(&edu, &space)?;
     drop((edu, space));
+    outlives(address, backend)?;
     failures(address, backend)
 }
 
@@ -152,6 +157,62 @@ fn huge_pages(space: &AddressSpace) -> Result<()> {
     let free = fs::read_to_string(pages.replace("nr_", "free_"))?;
     ensure!(free.trim() == "4", "{free}");
     Ok(fs::write(pages, "0")?)
+}
+
+/// Memory that its owner keeps, and gets no second mapping by accident: its address is used again.
+#[allow(unsafe_code, reason = "maps memory that it keeps")]
+fn raw(space: &AddressSpace) -> Result<()> {
+    let memory = Memory::anonymous(MIB)?;
+    let map = |bytes| {
+        // SAFETY: the memory is dropped after the mapping, and nothing refers to what is in it.
+        unsafe { space.map_raw(memory.as_ptr(), bytes, DmaAccess::ReadWrite, REACH) }
+    };
+    let mapping = map(MIB)?;
+    let iova = mapping.iova();
+    ensure!(mapping.bytes() == MIB && iova < REACH);
+    mapping.unmap()?;
+    ensure!(map(MIB)?.iova() == iova);
+    let odd = map(MIB - 1).err().context("no whole pages")?;
+    ensure!(odd.kind() == ErrorKind::InvalidInput, "{odd}");
+    Ok(())
+}
+
+/// A child after `fork` drops what is its parent's, where the device goes on to write.
+#[allow(unsafe_code, reason = "forks")]
+fn kept_from_children(edu: &Edu, space: &AddressSpace) -> Result<()> {
+    let buffer = DmaBuffer::below(space, SIZE, REACH)?;
+    let pattern = [0x5a; PIECE];
+    buffer.copy_from(0, &pattern)?;
+    // SAFETY: this process has one thread, and the child ends at once.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Child => {
+            drop(buffer);
+            // SAFETY: ends the child, and nothing else.
+            unsafe { libc::_exit(0) }
+        }
+        ForkResult::Parent { child } => {
+            let ended = waitpid(child, None)?;
+            ensure!(ended == WaitStatus::Exited(child, 0), "{ended:?}");
+        }
+    }
+    let behind = PAGE as u64;
+    edu.copy(buffer.iova(), buffer.iova() + behind)?;
+    let mut seen = [0; PIECE];
+    buffer.copy_to(behind, &mut seen)?;
+    ensure!(seen == pattern, "it was unmapped");
+    Ok(())
+}
+
+/// A buffer that is dropped after its device is unmapped and freed all the same.
+fn outlives(address: Address, backend: Backend) -> Result<()> {
+    let before = State::observe()?;
+    let device = bar::open(address, backend)?;
+    let buffer = DmaBuffer::new(&device.address_space()?, SIZE)?;
+    drop(device);
+    ensure!(buffers()? == 1, "{}", buffers()?);
+    drop(buffer);
+    ensure!(buffers()? == 0, "its memory is left");
+    before.unchanged()
 }
 
 /// How many mappings of [`SIZE`] there are.

@@ -58,6 +58,7 @@ const PLACES: &[(&str, &str)] = &[
         "descriptors of other crates",
     ),
     ("lab/exercise/src/carve.rs", "arenas"),
+    ("lab/exercise/src/dma.rs", "fork, memory that it keeps"),
     ("lab/exercise/src/limit.rs", "arenas"),
     ("lab/exercise/src/iommufd.rs", "fork"),
     ("lab/exercise/src/threads.rs", "fork"),

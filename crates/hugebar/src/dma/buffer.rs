@@ -1,5 +1,7 @@
 //! Buffers that devices reach.
 
+use std::cell::Cell;
+use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use crate::error::Result;
@@ -11,11 +13,13 @@ use super::DmaMapping;
 /// Zeroed memory that devices of an address space can read and write.
 ///
 /// Accesses are volatile, for a device may change it at any time; [`crate::mem::dma_wmb`] and
-/// [`crate::mem::dma_rmb`] order them with what the device does.
+/// [`crate::mem::dma_rmb`] order them with what the device does. It can move to another thread, but volatile accesses
+/// order nothing between threads, so two cannot use it at once.
 #[derive(Debug)]
 pub struct DmaBuffer {
     mapping: DmaMapping<Memory>,
     len: u64,
+    of_one_thread: PhantomData<Cell<u8>>,
 }
 
 impl DmaBuffer {
@@ -36,7 +40,11 @@ impl DmaBuffer {
     pub fn below(space: &AddressSpace, len: u64, limit: u64) -> Result<Self> {
         let memory = Memory::anonymous(len)?;
         let mapping = space.map_owned_below(memory, DmaAccess::ReadWrite, limit)?;
-        Ok(Self { mapping, len })
+        Ok(Self {
+            mapping,
+            len,
+            of_one_thread: PhantomData,
+        })
     }
 
     /// The I/O address that devices reach it at.
@@ -130,7 +138,7 @@ impl DmaBuffer {
     ///
     /// # Safety
     ///
-    /// No device, and no other thread, may write to it while the slice is in use.
+    /// No device, and nothing else of this process, may write to it while the slice is in use.
     pub unsafe fn as_slice(&self) -> &[u8] {
         let len = usize::try_from(self.len).unwrap_or(0);
         // SAFETY: that much memory is mapped for as long as the buffer lives; the caller's contract.

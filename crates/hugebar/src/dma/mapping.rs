@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::mem::ManuallyDrop;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::iommu::{AddressSpace, DmaAccess, Target};
@@ -14,11 +14,11 @@ use crate::sys::process;
 ///
 /// # Safety
 ///
-/// For as long as the owner lives, however it is moved:
+/// For as long as the owner is not dropped, wherever it is moved, and for good if it never is:
 /// * `[as_ptr(), as_ptr() + bytes())` stays mapped at the same addresses, readable and writable, and is nobody else's;
 /// * it starts at a page and has whole pages;
 /// * nothing in it is a Rust object, and safe code gets no reference into it, for devices change it at any time.
-pub unsafe trait StableMemory {
+pub unsafe trait StableMemory: 'static {
     /// Where it starts.
     fn as_ptr(&self) -> NonNull<u8>;
     /// How many bytes it has.
@@ -36,26 +36,44 @@ unsafe impl StableMemory for Memory {
     }
 }
 
-/// Memory that somebody else answers for ([`AddressSpace::map_raw`]).
-#[derive(Clone, Copy, Debug)]
-pub struct RawMemory {
-    start: NonNull<u8>,
+/// Where something is mapped in an address space.
+struct Place {
+    space: AddressSpace,
+    iova: u64,
     bytes: u64,
+    process: Process,
 }
 
-// SAFETY: it is a pointer and a length.
-unsafe impl Send for RawMemory {}
-// SAFETY: as above.
-unsafe impl Sync for RawMemory {}
-
-// SAFETY: it is made by `map_raw` alone, whose caller answers for all of it.
-unsafe impl StableMemory for RawMemory {
-    fn as_ptr(&self) -> NonNull<u8> {
-        self.start
+impl Place {
+    /// # Safety
+    ///
+    /// As for [`AddressSpace::map`], until [`Place::unmap`] has succeeded.
+    unsafe fn map(space: &AddressSpace, target: &Target) -> Result<Self> {
+        let page = process::page_size();
+        let start = target.memory.addr().get() as u64;
+        if target.len == 0 || target.len % page != 0 || start % page != 0 {
+            let operation = format!(
+                "{:#x} bytes at {start:#x} are no whole pages of {page} bytes",
+                target.len
+            );
+            return Err(Error::new(ErrorKind::InvalidInput, operation));
+        }
+        Ok(Self {
+            // SAFETY: the caller's contract.
+            iova: unsafe { space.map(target) }?,
+            space: space.clone(),
+            bytes: target.len,
+            process: this_process(),
+        })
     }
 
-    fn bytes(&self) -> u64 {
-        self.bytes
+    /// Once, and not in a child after fork: what it would unmap is its parent's.
+    fn unmap(&mut self) -> Result<()> {
+        if self.process != this_process() {
+            let operation = "the memory is mapped by the process that this one was forked from";
+            return Err(Error::new(ErrorKind::InvalidInput, operation));
+        }
+        self.space.unmap(self.iova, self.bytes)
     }
 }
 
@@ -63,11 +81,12 @@ unsafe impl StableMemory for RawMemory {
 ///
 /// A child after fork neither unmaps nor frees anything.
 pub struct DmaMapping<M: StableMemory> {
-    space: AddressSpace,
+    place: Place,
     memory: ManuallyDrop<M>,
-    iova: u64,
-    process: Process,
 }
+
+/// A mapping of memory that its maker answers for ([`AddressSpace::map_raw`]). Dropping it unmaps.
+pub struct RawDmaMapping(Place);
 
 impl AddressSpace {
     /// Maps memory for DMA and takes it into the guard (`VFIO_IOMMU_MAP_DMA`, `IOMMU_IOAS_MAP`). Its I/O address is
@@ -115,14 +134,11 @@ impl AddressSpace {
             access,
             last: limit.saturating_sub(1),
         };
-        check(&target)?;
         // SAFETY: the memory's own contract. The guard keeps it until it is unmapped, and for good if that fails.
-        let iova = unsafe { self.map(&target) }?;
+        let place = unsafe { Place::map(self, &target) }?;
         Ok(DmaMapping {
-            space: self.clone(),
+            place,
             memory: ManuallyDrop::new(memory),
-            iova,
-            process: this_process(),
         })
     }
 
@@ -134,36 +150,62 @@ impl AddressSpace {
     ///
     /// # Safety
     ///
-    /// The memory must be as [`StableMemory`] says until the guard was dropped, and for good if it cannot be unmapped then
-    /// ([`DmaMapping::unmap`] tells).
+    /// The memory must be as [`StableMemory`] says until the mapping was dropped, and for good where it cannot be
+    /// unmapped then ([`RawDmaMapping::unmap`] tells).
     pub unsafe fn map_raw(
         &self,
         start: NonNull<u8>,
         bytes: u64,
         access: DmaAccess,
         limit: u64,
-    ) -> Result<DmaMapping<RawMemory>> {
-        self.map_owned_below(RawMemory { start, bytes }, access, limit)
+    ) -> Result<RawDmaMapping> {
+        let target = Target {
+            memory: start,
+            len: bytes,
+            access,
+            last: limit.saturating_sub(1),
+        };
+        // SAFETY: the caller's contract.
+        Ok(RawDmaMapping(unsafe { Place::map(self, &target) }?))
     }
 }
 
-fn check(target: &Target) -> Result<()> {
-    let page = process::page_size();
-    let start = target.memory.addr().get() as u64;
-    if target.len == 0 || target.len % page != 0 || start % page != 0 {
-        let operation = format!(
-            "{:#x} bytes at {start:#x} are no whole pages of {page} bytes",
-            target.len
-        );
-        return Err(Error::new(ErrorKind::InvalidInput, operation));
+impl RawDmaMapping {
+    /// The I/O address that devices reach the memory at.
+    pub fn iova(&self) -> u64 {
+        self.0.iova
     }
-    Ok(())
+
+    /// How many bytes are mapped.
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes
+    }
+
+    /// Unmaps it (`VFIO_IOMMU_UNMAP_DMA`, `IOMMU_IOAS_UNMAP`).
+    ///
+    /// # Errors
+    ///
+    /// Whatever the ioctl says. Devices may reach the memory still.
+    pub fn unmap(self) -> Result<()> {
+        let mut own = ManuallyDrop::new(self);
+        let unmapped = own.0.unmap();
+        // SAFETY: it is not used again, for the mapping itself is not dropped.
+        drop(unsafe { ptr::read(&own.0.space) });
+        unmapped
+    }
+}
+
+impl Drop for RawDmaMapping {
+    fn drop(&mut self) {
+        // Whoever has to know asks `unmap`.
+        let _ = self.0.unmap();
+    }
 }
 
 impl<M: StableMemory> DmaMapping<M> {
     /// The I/O address that devices reach the memory at.
     pub fn iova(&self) -> u64 {
-        self.iova
+        self.place.iova
     }
 
     /// Where the memory starts in this process. A device may write to it at any time.
@@ -173,12 +215,7 @@ impl<M: StableMemory> DmaMapping<M> {
 
     /// How many bytes are mapped.
     pub fn bytes(&self) -> u64 {
-        self.memory.bytes()
-    }
-
-    /// The address space.
-    pub fn space(&self) -> &AddressSpace {
-        &self.space
+        self.place.bytes
     }
 
     /// Unmaps it and gives the memory back (`VFIO_IOMMU_UNMAP_DMA`, `IOMMU_IOAS_UNMAP`).
@@ -188,32 +225,18 @@ impl<M: StableMemory> DmaMapping<M> {
     /// Whatever the ioctl says. The memory stays then, for devices may reach it still.
     pub fn unmap(self) -> Result<M> {
         let mut own = ManuallyDrop::new(self);
-        let unmapped = own.release();
+        let unmapped = own.place.unmap();
         // SAFETY: it is not used again, for the guard itself is not dropped.
-        drop(unsafe { std::ptr::read(&own.space) });
+        drop(unsafe { ptr::read(&own.place.space) });
+        unmapped?;
         // SAFETY: as above.
-        let memory = unsafe { ManuallyDrop::take(&mut own.memory) };
-        match unmapped {
-            Ok(()) => Ok(memory),
-            Err(error) => {
-                std::mem::forget(memory);
-                Err(error)
-            }
-        }
-    }
-
-    fn release(&mut self) -> Result<()> {
-        if self.process != this_process() {
-            let operation = "the memory is mapped by the process that this one was forked from";
-            return Err(Error::new(ErrorKind::InvalidInput, operation));
-        }
-        self.space.unmap(self.iova, self.memory.bytes())
+        Ok(unsafe { ManuallyDrop::take(&mut own.memory) })
     }
 }
 
 impl<M: StableMemory> Drop for DmaMapping<M> {
     fn drop(&mut self) {
-        if self.release().is_ok() {
+        if self.place.unmap().is_ok() {
             // SAFETY: no device reaches it any more, and it is not used again.
             unsafe { ManuallyDrop::drop(&mut self.memory) }
         }
@@ -223,8 +246,17 @@ impl<M: StableMemory> Drop for DmaMapping<M> {
 impl<M: StableMemory> fmt::Debug for DmaMapping<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DmaMapping")
-            .field("iova", &format_args!("{:#x}", self.iova))
+            .field("iova", &format_args!("{:#x}", self.iova()))
             .field("start", &self.as_ptr())
+            .field("bytes", &self.bytes())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RawDmaMapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawDmaMapping")
+            .field("iova", &format_args!("{:#x}", self.iova()))
             .field("bytes", &self.bytes())
             .finish_non_exhaustive()
     }

@@ -15,7 +15,7 @@ mod buffer;
 mod mapping;
 
 pub use buffer::DmaBuffer;
-pub use mapping::{DmaMapping, RawMemory, StableMemory};
+pub use mapping::{DmaMapping, RawDmaMapping, StableMemory};
 
 #[cfg(doc)]
 use crate::iommu::AddressSpace;

@@ -2,7 +2,6 @@
 
 #![allow(unsafe_code, reason = "hands addresses to the kernel")]
 
-use std::fmt;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::leaf::{Bytes, GIB, MIB};
 use crate::sys::{abi, iommufd, process, vfio};
 
-use super::container::{Container, IommuKind};
+use super::container::{Container, Group, IommuKind};
 use super::ioas::Ioas;
 use super::iova::{IovaRange, Iovas, Wish};
 
@@ -33,43 +32,61 @@ pub enum DmaAccess {
 }
 
 /// The I/O address space that a device is in, whether a container's or an iommufd's: where memory is mapped for
-/// DMA.
+/// DMA ([`crate::vfio::Device::address_space`]).
 ///
-/// There is none for devices without an IOMMU, which reach all of memory at its physical addresses.
+/// It keeps the device's group open: type1 forgets all mappings when the last group of a container is closed.
 #[derive(Clone, Debug)]
-pub enum AddressSpace {
-    /// Of a container.
+pub struct AddressSpace(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Group(Arc<Group>),
+    /// Its groups are somebody else's to keep open.
     Container(Arc<Container>),
-    /// Of an iommufd.
     Ioas(Arc<Ioas>),
+}
+
+/// How it is reached.
+enum Way<'a> {
+    Container(&'a Container),
+    Ioas(&'a Ioas),
 }
 
 impl From<Arc<Ioas>> for AddressSpace {
     fn from(ioas: Arc<Ioas>) -> Self {
-        Self::Ioas(ioas)
+        Self(Kind::Ioas(ioas))
     }
 }
 
-impl TryFrom<Arc<Container>> for AddressSpace {
-    type Error = Error;
+impl AddressSpace {
+    /// Of a group in its container.
+    pub(crate) fn of_group(group: Arc<Group>) -> Result<Self> {
+        has_iommu(group.container())?;
+        Ok(Self(Kind::Group(group)))
+    }
 
-    /// [`ErrorKind::Unsupported`] for a container without an IOMMU.
-    fn try_from(container: Arc<Container>) -> Result<Self> {
-        match container.kind() {
-            IommuKind::Type1 | IommuKind::Iommufd => Ok(Self::Container(container)),
-            IommuKind::None => {
-                let operation = "without an IOMMU there are no I/O addresses to map memory at";
-                Err(Error::new(ErrorKind::Unsupported, operation))
-            }
+    /// Of a container whose groups somebody else keeps open.
+    pub(crate) fn of_container(container: Arc<Container>) -> Result<Self> {
+        has_iommu(&container)?;
+        Ok(Self(Kind::Container(container)))
+    }
+
+    fn way(&self) -> Way<'_> {
+        match &self.0 {
+            Kind::Group(group) => Way::Container(group.container()),
+            Kind::Container(container) => Way::Container(container),
+            Kind::Ioas(ioas) => Way::Ioas(ioas),
         }
     }
 }
 
-impl fmt::Display for AddressSpace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Container(_) => f.write_str("container"),
-            Self::Ioas(ioas) => write!(f, "IOAS {}", ioas.id()),
+/// Without an IOMMU devices reach all of memory, at its physical addresses.
+fn has_iommu(container: &Container) -> Result<()> {
+    match container.kind() {
+        IommuKind::Type1 | IommuKind::Iommufd => Ok(()),
+        IommuKind::None => {
+            let operation = "without an IOMMU there are no I/O addresses to map memory at";
+            Err(Error::new(ErrorKind::Unsupported, operation))
         }
     }
 }
@@ -93,9 +110,9 @@ impl AddressSpace {
     ///
     /// Whatever the ioctl says.
     pub fn iova_ranges(&self) -> Result<Vec<IovaRange>> {
-        let ranges = match self {
-            Self::Container(container) => container.iova_ranges(),
-            Self::Ioas(ioas) => ioas.iova_ranges(),
+        let ranges = match self.way() {
+            Way::Container(container) => container.iova_ranges(),
+            Way::Ioas(ioas) => ioas.iova_ranges(),
         }?;
         Ok(match ranges.is_empty() {
             true => vec![UNTOLD],
@@ -104,9 +121,9 @@ impl AddressSpace {
     }
 
     fn iovas(&self) -> &Mutex<Iovas> {
-        match self {
-            Self::Container(container) => container.iovas(),
-            Self::Ioas(ioas) => ioas.iovas(),
+        match self.way() {
+            Way::Container(container) => container.iovas(),
+            Way::Ioas(ioas) => ioas.iovas(),
         }
     }
 
@@ -155,14 +172,14 @@ impl AddressSpace {
     unsafe fn map_at(&self, target: &Target, iova: u64) -> rustix::io::Result<()> {
         let (memory, len) = (target.memory, target.len);
         let writes = target.access == DmaAccess::ReadWrite;
-        match self {
-            Self::Container(container) => {
+        match self.way() {
+            Way::Container(container) => {
                 let write = if writes { abi::DMA_WRITE } else { 0 };
                 let flags = abi::DMA_READ | write;
                 // SAFETY: the caller's contract.
                 unsafe { vfio::iommu_map_dma(container.as_fd(), flags, memory, iova, len) }
             }
-            Self::Ioas(ioas) => {
+            Way::Ioas(ioas) => {
                 let write = if writes { abi::IOAS_MAP_WRITEABLE } else { 0 };
                 let flags = abi::IOAS_MAP_READABLE | write;
                 // SAFETY: the caller's contract.
@@ -174,12 +191,12 @@ impl AddressSpace {
     /// Unmaps what [`AddressSpace::map`] has mapped (`VFIO_IOMMU_UNMAP_DMA`, `IOMMU_IOAS_UNMAP`). After an error a
     /// device may reach the memory still, and nothing else is ever mapped at these addresses.
     pub(crate) fn unmap(&self, iova: u64, len: u64) -> Result<()> {
-        let (name, unmapped) = match self {
-            Self::Container(container) => (
+        let (name, unmapped) = match self.way() {
+            Way::Container(container) => (
                 vfio::IOMMU_UNMAP_DMA.name,
                 vfio::iommu_unmap_dma(container.as_fd(), iova, len),
             ),
-            Self::Ioas(ioas) => (
+            Way::Ioas(ioas) => (
                 iommufd::IOAS_UNMAP.name,
                 iommufd::ioas_unmap(ioas.as_fd(), ioas.id(), iova, len),
             ),
@@ -204,9 +221,9 @@ impl AddressSpace {
     }
 
     fn refused(&self, errno: Errno, target: &Target) -> Error {
-        let name = match self {
-            Self::Container(_) => vfio::IOMMU_MAP_DMA.name,
-            Self::Ioas(_) => iommufd::IOAS_MAP.name,
+        let name = match self.way() {
+            Way::Container(_) => vfio::IOMMU_MAP_DMA.name,
+            Way::Ioas(_) => iommufd::IOAS_MAP.name,
         };
         let error = Error::call(name, errno).on(format!("{} for DMA", Bytes(target.len)));
         match errno {
@@ -222,7 +239,7 @@ impl AddressSpace {
                 "a container has no more mappings to give (dma_entry_limit of vfio_iommu_type1, 65535 unless set): map \
                  larger pieces",
             ),
-            Errno::INVAL if matches!(self, Self::Ioas(_)) => {
+            Errno::INVAL if matches!(self.way(), Way::Ioas(_)) => {
                 error.with_remedy("is a device attached to the address space?")
             }
             _ => error,

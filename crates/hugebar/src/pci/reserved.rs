@@ -4,6 +4,10 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
+use crate::error::Result;
+
+use super::sysfs::failure;
+
 /// A range of I/O addresses that firmware demands to be mapped one to one for an IOMMU group, always: an RMRR of
 /// a DMAR table, for example. The kernel gives no device of such a group to VFIO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,14 +19,23 @@ pub struct DirectRegion {
 }
 
 impl DirectRegion {
-    /// Those of an IOMMU group; none where the kernel lists none, or does not tell.
+    /// Those of an IOMMU group.
     ///
     /// Ranges that the kernel gives up when a program takes the device (`direct-relaxable`, for USB controllers
     /// and graphics) are not among them.
-    pub fn of_group(group: u32) -> Vec<Self> {
+    ///
+    /// # Errors
+    ///
+    /// When the file of the group (`reserved_regions`) cannot be read: then it is not known whether there are some.
+    pub fn of_group(group: u32) -> Result<Vec<Self>> {
         let groups = Path::new("/sys/kernel/iommu_groups");
-        let path = groups.join(group.to_string()).join("reserved_regions");
-        parse(&fs::read_to_string(path).unwrap_or_default())
+        Self::of_file(&groups.join(group.to_string()).join("reserved_regions"))
+    }
+
+    fn of_file(path: &Path) -> Result<Vec<Self>> {
+        let text = fs::read_to_string(path);
+        let text = text.map_err(|error| failure("read", &error).on(path.display()))?;
+        Ok(parse(&text))
     }
 }
 
@@ -62,5 +75,15 @@ nonsense
         let words: Vec<_> = found.iter().map(DirectRegion::to_string).collect();
         assert_eq!(words, ["0x3ffdf000-0x3ffdffff"]);
         assert!(parse("").is_empty());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_not_one_that_lists_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("reserved_regions");
+        let error = DirectRegion::of_file(&file).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::NotFound);
+        fs::write(&file, "0x00000000fee00000 0x00000000feefffff msi\n").unwrap();
+        assert_eq!(DirectRegion::of_file(&file).unwrap(), []);
     }
 }

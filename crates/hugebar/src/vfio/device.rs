@@ -131,17 +131,15 @@ impl<F: AsFd> Device<F> {
     /// [`ErrorKind::Unsupported`] without an IOMMU, and where somebody else has put the device into one that is not
     /// known here.
     pub fn address_space(&self) -> Result<AddressSpace> {
-        if let Some(ioas) = self.ioas() {
-            return Ok(ioas.clone().into());
-        }
-        let unknown = || {
-            Error::new(
-                ErrorKind::Unsupported,
-                "the device's address space is not known",
-            )
+        let space = match &self.attachment {
+            Attachment::Group(group) => AddressSpace::of_group(group.clone()),
+            Attachment::Iommufd(ioas) => Ok(ioas.clone().into()),
+            Attachment::Elsewhere(Some(container)) => AddressSpace::of_container(container.clone()),
+            Attachment::Elsewhere(None) => {
+                let operation = "the device's address space is not known";
+                Err(Error::new(ErrorKind::Unsupported, operation))
+            }
         };
-        let container = self.container().ok_or_else(unknown);
-        let space = container.and_then(|container| container.clone().try_into());
         space.map_err(|error| named(error, self.address))
     }
 

@@ -14,7 +14,7 @@ pub(super) fn demanded(name: &'static str, errno: Errno, group: Option<u32>) -> 
         return None;
     }
     let group = group?;
-    let remedy = remedy(group, &DirectRegion::of_group(group))?;
+    let remedy = remedy(group, &DirectRegion::of_group(group).ok()?)?;
     let error = Error::call(name, errno).of_kind(ErrorKind::FirmwareReserved);
     Some(error.with_remedy(remedy))
 }

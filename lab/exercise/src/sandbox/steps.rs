@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
 use hugebar::bar::Bar;
+use hugebar::dma::DmaBuffer;
 use hugebar::facts;
 use hugebar::facts::Facts;
 use hugebar::pci::Address;
@@ -33,7 +34,7 @@ const fn step(title: &'static str, prepare: fn(Address) -> Result<Work>) -> Step
 }
 
 /// In the order of the document.
-pub(super) const STEPS: [Step; 12] = [
+pub(super) const STEPS: [Step; 16] = [
     step("Opening a device by type1", |device| {
         work(move || Ok(Device::open_by(device, Backend::Type1)?))
     }),
@@ -102,6 +103,22 @@ pub(super) const STEPS: [Step; 12] = [
             Ok((device, bar, populate, measured))
         })
     }),
+    step("Mapping memory for DMA by type1", |device| {
+        buffer(device, Backend::Type1)
+    }),
+    Step {
+        title: "Mapping memory for DMA by iommufd",
+        backend: Backend::Iommufd,
+        prepare: |device| buffer(device, Backend::Iommufd),
+    },
+    step("Freeing memory for DMA by type1", |device| {
+        without_buffer(device, Backend::Type1)
+    }),
+    Step {
+        title: "Freeing memory for DMA by iommufd",
+        backend: Backend::Iommufd,
+        prepare: |device| without_buffer(device, Backend::Iommufd),
+    },
     step("Unmapping", |device| {
         let (device, bar) = mapped(device)?;
         work(move || {
@@ -117,6 +134,24 @@ pub(super) const STEPS: [Step; 12] = [
         })
     }),
 ];
+
+/// Makes a buffer. The device is there to the end.
+fn buffer(device: Address, backend: Backend) -> Result<Work> {
+    let device = Device::open_by(device, backend)?;
+    let space = device.address_space()?;
+    work(move || Ok((DmaBuffer::new(&space, 4 << 20)?, space, device)))
+}
+
+/// Drops a buffer.
+fn without_buffer(device: Address, backend: Backend) -> Result<Work> {
+    let device = Device::open_by(device, backend)?;
+    let space = device.address_space()?;
+    let buffer = DmaBuffer::new(&space, 4 << 20)?;
+    work(move || {
+        drop(buffer);
+        Ok((space, device))
+    })
+}
 
 fn work<T: Any>(work: impl FnOnce() -> Result<T> + 'static) -> Result<Work> {
     Ok(Box::new(move || Ok(Box::new(work()?))))
