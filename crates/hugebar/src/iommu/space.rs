@@ -40,16 +40,12 @@ pub struct AddressSpace(Kind);
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Group(Arc<Group>),
-    /// Its groups are somebody else's to keep open.
-    Container(Arc<Container>),
+    Container {
+        container: Arc<Container>,
+        /// `None` where somebody else keeps the groups open.
+        _group: Option<Arc<Group>>,
+    },
     Ioas(Arc<Ioas>),
-}
-
-/// How it is reached.
-enum Way<'a> {
-    Container(&'a Container),
-    Ioas(&'a Ioas),
 }
 
 impl From<Arc<Ioas>> for AddressSpace {
@@ -59,35 +55,20 @@ impl From<Arc<Ioas>> for AddressSpace {
 }
 
 impl AddressSpace {
-    /// Of a group in its container.
-    pub(crate) fn of_group(group: Arc<Group>) -> Result<Self> {
-        has_iommu(group.container())?;
-        Ok(Self(Kind::Group(group)))
-    }
-
-    /// Of a container whose groups somebody else keeps open.
-    pub(crate) fn of_container(container: Arc<Container>) -> Result<Self> {
-        has_iommu(&container)?;
-        Ok(Self(Kind::Container(container)))
-    }
-
-    fn way(&self) -> Way<'_> {
-        match &self.0 {
-            Kind::Group(group) => Way::Container(group.container()),
-            Kind::Container(container) => Way::Container(container),
-            Kind::Ioas(ioas) => Way::Ioas(ioas),
-        }
-    }
-}
-
-/// Without an IOMMU devices reach all of memory, at its physical addresses.
-fn has_iommu(container: &Container) -> Result<()> {
-    match container.kind() {
-        IommuKind::Type1 | IommuKind::Iommufd => Ok(()),
-        IommuKind::None => {
+    /// That of a container, with the group to keep open; [`ErrorKind::Unsupported`] without an IOMMU, where devices
+    /// reach all of memory at its physical addresses.
+    pub(crate) fn of_container(
+        container: &Arc<Container>,
+        group: Option<&Arc<Group>>,
+    ) -> Result<Self> {
+        if container.kind() == IommuKind::None {
             let operation = "without an IOMMU there are no I/O addresses to map memory at";
-            Err(Error::new(ErrorKind::Unsupported, operation))
+            return Err(Error::new(ErrorKind::Unsupported, operation));
         }
+        Ok(Self(Kind::Container {
+            container: container.clone(),
+            _group: group.cloned(),
+        }))
     }
 }
 
@@ -110,9 +91,9 @@ impl AddressSpace {
     ///
     /// Whatever the ioctl says.
     pub fn iova_ranges(&self) -> Result<Vec<IovaRange>> {
-        let ranges = match self.way() {
-            Way::Container(container) => container.iova_ranges(),
-            Way::Ioas(ioas) => ioas.iova_ranges(),
+        let ranges = match &self.0 {
+            Kind::Container { container, .. } => container.iova_ranges(),
+            Kind::Ioas(ioas) => ioas.iova_ranges(),
         }?;
         Ok(match ranges.is_empty() {
             true => vec![UNTOLD],
@@ -121,9 +102,9 @@ impl AddressSpace {
     }
 
     fn iovas(&self) -> &Mutex<Iovas> {
-        match self.way() {
-            Way::Container(container) => container.iovas(),
-            Way::Ioas(ioas) => ioas.iovas(),
+        match &self.0 {
+            Kind::Container { container, .. } => container.iovas(),
+            Kind::Ioas(ioas) => ioas.iovas(),
         }
     }
 
@@ -172,14 +153,14 @@ impl AddressSpace {
     unsafe fn map_at(&self, target: &Target, iova: u64) -> rustix::io::Result<()> {
         let (memory, len) = (target.memory, target.len);
         let writes = target.access == DmaAccess::ReadWrite;
-        match self.way() {
-            Way::Container(container) => {
+        match &self.0 {
+            Kind::Container { container, .. } => {
                 let write = if writes { abi::DMA_WRITE } else { 0 };
                 let flags = abi::DMA_READ | write;
                 // SAFETY: the caller's contract.
                 unsafe { vfio::iommu_map_dma(container.as_fd(), flags, memory, iova, len) }
             }
-            Way::Ioas(ioas) => {
+            Kind::Ioas(ioas) => {
                 let write = if writes { abi::IOAS_MAP_WRITEABLE } else { 0 };
                 let flags = abi::IOAS_MAP_READABLE | write;
                 // SAFETY: the caller's contract.
@@ -191,12 +172,12 @@ impl AddressSpace {
     /// Unmaps what [`AddressSpace::map`] has mapped (`VFIO_IOMMU_UNMAP_DMA`, `IOMMU_IOAS_UNMAP`). After an error a
     /// device may reach the memory still, and nothing else is ever mapped at these addresses.
     pub(crate) fn unmap(&self, iova: u64, len: u64) -> Result<()> {
-        let (name, unmapped) = match self.way() {
-            Way::Container(container) => (
+        let (name, unmapped) = match &self.0 {
+            Kind::Container { container, .. } => (
                 vfio::IOMMU_UNMAP_DMA.name,
                 vfio::iommu_unmap_dma(container.as_fd(), iova, len),
             ),
-            Way::Ioas(ioas) => (
+            Kind::Ioas(ioas) => (
                 iommufd::IOAS_UNMAP.name,
                 iommufd::ioas_unmap(ioas.as_fd(), ioas.id(), iova, len),
             ),
@@ -221,9 +202,9 @@ impl AddressSpace {
     }
 
     fn refused(&self, errno: Errno, target: &Target) -> Error {
-        let name = match self.way() {
-            Way::Container(_) => vfio::IOMMU_MAP_DMA.name,
-            Way::Ioas(_) => iommufd::IOAS_MAP.name,
+        let name = match &self.0 {
+            Kind::Container { .. } => vfio::IOMMU_MAP_DMA.name,
+            Kind::Ioas(_) => iommufd::IOAS_MAP.name,
         };
         let error = Error::call(name, errno).on(format!("{} for DMA", Bytes(target.len)));
         match errno {
@@ -239,7 +220,7 @@ impl AddressSpace {
                 "a container has no more mappings to give (dma_entry_limit of vfio_iommu_type1, 65535 unless set): map \
                  larger pieces",
             ),
-            Errno::INVAL if matches!(self.way(), Way::Ioas(_)) => {
+            Errno::INVAL if matches!(self.0, Kind::Ioas(_)) => {
                 error.with_remedy("is a device attached to the address space?")
             }
             _ => error,

@@ -132,9 +132,9 @@ impl<F: AsFd> Device<F> {
     /// known here.
     pub fn address_space(&self) -> Result<AddressSpace> {
         let space = match &self.attachment {
-            Attachment::Group(group) => AddressSpace::of_group(group.clone()),
+            Attachment::Group(group) => AddressSpace::of_container(group.container(), Some(group)),
             Attachment::Iommufd(ioas) => Ok(ioas.clone().into()),
-            Attachment::Elsewhere(Some(container)) => AddressSpace::of_container(container.clone()),
+            Attachment::Elsewhere(Some(container)) => AddressSpace::of_container(container, None),
             Attachment::Elsewhere(None) => {
                 let operation = "the device's address space is not known";
                 Err(Error::new(ErrorKind::Unsupported, operation))
