@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use hugebar_host::procfs::Status;
+use hugebar::facts::Status;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// Whether one of SIGINT, SIGTERM and SIGHUP has come.
@@ -44,6 +44,6 @@ impl StopSignal {
 fn ignored() -> u64 {
     let status = Status::own().ok();
     status
-        .and_then(|status| status.ignored_signals())
+        .and_then(|status| status.ignored_signals)
         .unwrap_or(0)
 }

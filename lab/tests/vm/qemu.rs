@@ -7,6 +7,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use hugebar::facts::Status;
 use hugebar::leaf::{GIB, KIB, LeafSizes, MIB};
 use hugebar_lab::cache::Cache;
 use hugebar_lab::debian::QEMU_10_0;
@@ -296,10 +297,7 @@ const PAGES_OF_4_GIB: u64 = 4 * GIB / (4 * KIB) * 8;
 
 /// Bytes of page tables that a process has, by its `status`.
 fn page_tables(status: &Output) -> u64 {
-    let text = status.stdout();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmPTE:"));
-    let kib = line.and_then(|value| value.trim().strip_suffix(" kB"));
-    kib.unwrap().parse::<u64>().unwrap() * KIB
+    Status::parse(&status.stdout).vm_pte.unwrap()
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use std::fs;
 use std::io;
 
+use hugebar::facts::Status;
 use hugebar::leaf::{Bytes, GIB};
 
 use super::step::Step;
-use crate::procfs::Status;
 
 /// `MLOCK_LIMIT` of `include/uapi/linux/resource.h`: what nobody has raised for DMA (64 KiB before 5.16).
 const UNRAISED_MEMLOCK: u64 = 8 << 20;
@@ -16,7 +16,7 @@ const CAP_IPC_LOCK: u32 = 14;
 
 /// How much memory this process may pin for DMA.
 pub(super) fn step() -> Option<Step> {
-    let capabilities = Status::own().ok()?.effective_capabilities()?;
+    let capabilities = Status::own().ok()?.effective_capabilities?;
     // The kernel asks for the capability in the first user namespace.
     let first = is_first(fs::read_to_string("/proc/self/uid_map"));
     if capabilities >> CAP_IPC_LOCK & 1 == 1 && first {

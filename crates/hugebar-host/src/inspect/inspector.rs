@@ -106,7 +106,7 @@ impl<'a> Inspector<'a> {
             Ok((open, vmas, process.name(), process.status()?))
         })?;
         // Without THP there is none to disable, though the kernel says that it is not enabled.
-        let enabled = status.thp_enabled().filter(|_| self.facts.thp.is_some());
+        let enabled = status.thp_enabled.filter(|_| self.facts.thp.is_some());
         let mut process = Process {
             pid,
             name,

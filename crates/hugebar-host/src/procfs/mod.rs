@@ -13,7 +13,6 @@ mod look;
 mod maps;
 mod process;
 mod progress;
-mod status;
 mod view;
 
 pub(crate) use fd::{FileId, Identity};
@@ -21,7 +20,6 @@ pub(crate) use lines::field;
 pub(crate) use look::look;
 pub use maps::Advice;
 pub(crate) use process::Process;
-pub use status::Status;
 pub(crate) use view::check;
 pub use view::{hidden_processes, missing_privilege, pids};
 

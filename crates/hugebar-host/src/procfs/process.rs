@@ -5,11 +5,11 @@ use std::io::{self, BufReader, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use hugebar::facts::Status;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::lines;
 use super::progress::Progress;
-use super::status::Status;
 
 /// The most that is read of a file that has no reason to be longer.
 const MOST_TEXT: u64 = 64 << 10;
@@ -48,11 +48,16 @@ impl Process {
         })
     }
 
-    /// A short text file, such as `status`. Names in it can be any bytes.
+    /// A short text file, such as `fdinfo`. Names in it can be any bytes.
     pub(crate) fn text(&self, name: &str) -> io::Result<String> {
+        let bytes = self.bytes(name)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn bytes(&self, name: &str) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.file(name)?.take(MOST_TEXT).read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        Ok(bytes)
     }
 
     /// Hands on the lines of a file that can be of any length.
@@ -66,7 +71,7 @@ impl Process {
 
     /// What `status` says of it.
     pub(crate) fn status(&self) -> io::Result<Status> {
-        self.text("status").map(Status::from)
+        self.bytes("status").map(|text| Status::parse(&text))
     }
 
     /// Its name (`comm`), which it chooses itself; empty where it is not to be had.
@@ -103,6 +108,6 @@ mod tests {
         assert!(pids().unwrap().contains(&own));
         let (name, status) = look(own, |process| Ok((process.name(), process.status()?))).unwrap();
         assert!(!name.is_empty() && !name.contains('\n'));
-        assert!(status.effective_capabilities().is_some(), "{status:?}");
+        assert!(status.effective_capabilities.is_some(), "{status:?}");
     }
 }

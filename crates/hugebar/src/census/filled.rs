@@ -1,7 +1,7 @@
 //! Counting on kernels that fill a whole area at its first fault (before Linux 6.12).
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::facts;
+use crate::facts::Status;
 use crate::leaf::{self, LeafSizes};
 use crate::mem::MappedArea;
 
@@ -25,10 +25,10 @@ impl Count<'_> {
         let (start, size) = (area.address(), area.area.size);
         let pages = size / page;
         // No other thread can come into being while only this one is there.
-        let alone = facts::threads() == Some(1);
-        let before = facts::page_table_bytes();
+        let before = Status::own().unwrap_or_default();
+        let alone = before.threads == Some(1);
         let first = self.step(area, start, page)?;
-        let after = facts::page_table_bytes();
+        let after = Status::own().unwrap_or_default();
         if first == 0 {
             return Err(populated(area, start, page, 0));
         }
@@ -42,7 +42,8 @@ impl Count<'_> {
         let tables = (start + size) / table;
         let new_tables = tables.saturating_sub(start.div_ceil(table)) * page;
         let tables_grew = before
-            .zip(after)
+            .vm_pte
+            .zip(after.vm_pte)
             .is_none_or(|(before, after)| after.saturating_sub(before) >= new_tables);
         if free && !tables_grew && !alone && leaves == 1 {
             let operation = "other threads may have changed the page tables meanwhile";

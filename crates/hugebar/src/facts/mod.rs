@@ -3,17 +3,20 @@
 
 mod features;
 mod kernel;
+mod status;
 mod thp;
 
+#[cfg(not(target_arch = "x86_64"))]
 use std::fs;
 
 #[cfg(target_arch = "x86_64")]
 use crate::leaf::GIB;
-use crate::leaf::{KIB, LeafSizes};
+use crate::leaf::LeafSizes;
 use crate::sys::process;
 
 pub use features::Features;
 pub use kernel::KernelVersion;
+pub use status::Status;
 pub use thp::{ThpDisabled, ThpGate, ThpPolicy};
 
 /// What was observed, once.
@@ -124,37 +127,16 @@ fn pmd_size() -> Option<u64> {
     text.trim().parse().ok()
 }
 
-/// Memory of all page tables of this process in bytes (`VmPTE` of `/proc/self/status`, which is
-/// harmless to read).
-pub(crate) fn page_table_bytes() -> Option<u64> {
-    let value = status_field("VmPTE:")?;
-    let kib: u64 = value.strip_suffix("kB")?.trim().parse().ok()?;
-    kib.checked_mul(KIB)
-}
-
-/// How many threads this process has.
-pub(crate) fn threads() -> Option<u64> {
-    status_field("Threads:")?.parse().ok()
-}
-
-/// What stands behind a name in `/proc/self/status`.
-fn status_field(name: &str) -> Option<String> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let value = status.lines().find_map(|line| line.strip_prefix(name))?;
-    Some(value.trim().to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::leaf::KIB;
 
     #[test]
     fn this_machine_has_pages_and_a_kernel() {
         let facts = Facts::observe();
         assert_eq!(facts.leaf_sizes.base(), process::page_size());
         assert!(facts.kernel.is_some(), "{}", facts.release);
-        assert!(page_table_bytes().is_some_and(|bytes| bytes > 0));
-        assert!(threads().is_some_and(|threads| threads > 0));
     }
 
     #[test]

@@ -1,0 +1,126 @@
+//! `/proc/PID/status`, the one parser of it. Reading that file is harmless: it walks no page tables.
+
+use std::fs;
+use std::io;
+
+use crate::leaf::KIB;
+
+/// What `/proc/PID/status` says of a process. Each field is `None` where the text has no such line, or one that
+/// cannot be read as what it should be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// Memory of all its page tables in bytes (`VmPTE`): PTE, PMD and PUD tables (`mm_pgtables_bytes`), but not the
+    /// levels above them. A kernel thread has none.
+    pub vm_pte: Option<u64>,
+    /// How many threads it has (`Threads`).
+    pub threads: Option<u64>,
+    /// The signals that it ignores, signal N as bit N - 1 (`SigIgn`).
+    pub ignored_signals: Option<u64>,
+    /// Its effective capabilities, capability N as bit N (`CapEff`).
+    pub effective_capabilities: Option<u64>,
+    /// Whether transparent huge pages are on for it (`THP_enabled`, since Linux 5.0): not after
+    /// `PR_SET_THP_DISABLE`, and not on a kernel without them.
+    pub thp_enabled: Option<bool>,
+}
+
+impl Status {
+    /// Reads that of this process (`/proc/self/status`).
+    ///
+    /// # Errors
+    ///
+    /// When this process sees no `/proc`.
+    pub fn own() -> io::Result<Self> {
+        fs::read("/proc/self/status").map(|text| Self::parse(&text))
+    }
+
+    /// Reads the text of such a file. The name of a process in it can be any bytes, but no second line: the kernel
+    /// escapes line breaks.
+    ///
+    /// ```
+    /// use hugebar::facts::Status;
+    /// let status = Status::parse(b"Name:\tqemu\nVmPTE:\t    8812 kB\nThreads:\t3\n");
+    /// assert_eq!((status.vm_pte, status.threads), (Some(8812 << 10), Some(3)));
+    /// ```
+    pub fn parse(text: &[u8]) -> Self {
+        let mut status = Self::default();
+        for line in text.split(|byte| *byte == b'\n') {
+            let Ok(line) = std::str::from_utf8(line) else {
+                continue;
+            };
+            let Some((name, value)) = line.split_once(':') else {
+                continue;
+            };
+            let value = value.trim();
+            match name {
+                "VmPTE" => status.vm_pte = kib(value),
+                "Threads" => status.threads = value.parse().ok(),
+                "SigIgn" => status.ignored_signals = mask(value),
+                "CapEff" => status.effective_capabilities = mask(value),
+                "THP_enabled" => status.thp_enabled = flag(value),
+                _ => {}
+            }
+        }
+        status
+    }
+}
+
+fn kib(value: &str) -> Option<u64> {
+    let kib: u64 = value.strip_suffix("kB")?.trim_end().parse().ok()?;
+    kib.checked_mul(KIB)
+}
+
+fn mask(value: &str) -> Option<u64> {
+    u64::from_str_radix(value, 16).ok()
+}
+
+fn flag(value: &str) -> Option<bool> {
+    Some(value.parse::<u64>().ok()? != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_status() {
+        // As Linux 6.12 has them; the name is that of a process that chose these bytes.
+        let text = b"Name:\tx\\nThreads: 9 \xff\nUmask:\t0022\nThreads:\t3\nVmSize:\t   12345 kB\n\
+            VmPTE:\t    8812 kB\nSigIgn:\t0000000000001001\nCapEff:\t000001ffffffffff\nTHP_enabled:\t0\n\
+            untag_mask:\t0xffffffffffffffff\n";
+        let expected = Status {
+            vm_pte: Some(8812 << 10),
+            threads: Some(3),
+            ignored_signals: Some(0x1001),
+            effective_capabilities: Some(0x1ff_ffff_ffff),
+            thp_enabled: Some(false),
+        };
+        assert_eq!(Status::parse(text), expected);
+    }
+
+    #[test]
+    fn what_is_not_there_or_makes_no_sense_is_not_known() {
+        let nothing = Status::default();
+        for text in [
+            "",
+            "Name:\tVmPTE: 1 kB\n",
+            "NoVmPTE:\t1 kB\n",
+            "VmPTE:\t1\n",
+            "VmPTE:\t1 MB\n",
+            "VmPTE:\t-1 kB\n",
+            "VmPTE:\t18446744073709551615 kB\n",
+            "Threads:\tmany\nCapEff:\tnonsense\nTHP_enabled:\tperhaps\nSigIgn:\n",
+        ] {
+            assert_eq!(Status::parse(text.as_bytes()), nothing, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn this_process_has_page_tables_and_threads() {
+        let own = Status::own().unwrap();
+        assert!(own.vm_pte.is_some_and(|bytes| bytes > 0), "{own:?}");
+        assert!(own.threads.is_some_and(|threads| threads > 0), "{own:?}");
+        assert!(own.effective_capabilities.is_some(), "{own:?}");
+        assert!(own.ignored_signals.is_some(), "{own:?}");
+    }
+}
