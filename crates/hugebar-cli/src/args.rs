@@ -118,7 +118,7 @@ pub(crate) struct MapArgs {
     #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = parse_limit)]
     pub(crate) limit: Limit,
 
-    /// Have the page tables themselves bear witness to the count (as root, on kernels with
+    /// Have the page tables themselves bear witness to the count (as root, on x86 kernels with
     /// CONFIG_PTDUMP_DEBUGFS)
     #[arg(long)]
     pub(crate) witness: bool,

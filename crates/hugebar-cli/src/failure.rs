@@ -30,7 +30,7 @@ impl Failure {
         match error {
             hugebar_host::Error::Function(error) => Self::Library(error),
             error => Self::Unwitnessed(format!(
-                "{error}; --witness needs root, debugfs and a kernel with CONFIG_PTDUMP_DEBUGFS"
+                "{error}; --witness needs x86, root, debugfs and a kernel with CONFIG_PTDUMP_DEBUGFS"
             )),
         }
     }

@@ -1,9 +1,11 @@
 //! The page tables themselves, as the kernel's page-table dump shows them (`CONFIG_PTDUMP_DEBUGFS`).
 //!
-//! Reading it disturbs nothing, unlike smaps. It walks all tables of this process.
+//! Reading it disturbs nothing, unlike smaps. It walks all tables of this process. Only x86 has such a dump: those of
+//! other architectures (arm64's `kernel_page_tables`) show the tables of the kernel alone.
 
+use std::env::consts::ARCH;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::ops::Range;
 
 use hugebar::leaf::{LeafSizes, Leaves};
@@ -18,11 +20,12 @@ const DUMP: &str = "/sys/kernel/debug/page_tables/current_user";
 ///
 /// # Errors
 ///
-/// When `/sys/kernel/debug/page_tables/current_user` cannot be read: that takes root, debugfs and a kernel with
+/// When `/sys/kernel/debug/page_tables/current_user` cannot be read: that takes x86, root, debugfs and a kernel with
 /// `CONFIG_PTDUMP_DEBUGFS`.
 pub fn leaves(mapping: &Mapping, sizes: &LeafSizes) -> Result<Leaves, Error> {
     let areas: Vec<_> = mapping.areas().iter().map(addresses).collect();
-    let dump = BufReader::new(File::open(DUMP).map_err(Error::file(DUMP))?);
+    let dump = known_on(ARCH).and_then(|()| File::open(DUMP));
+    let dump = BufReader::new(dump.map_err(Error::file(DUMP))?);
     let mut leaves = Leaves::none(sizes);
     for line in dump.lines() {
         if let Some(row) = parse(&line.map_err(Error::file(DUMP))?, sizes) {
@@ -32,6 +35,15 @@ pub fn leaves(mapping: &Mapping, sizes: &LeafSizes) -> Result<Leaves, Error> {
         }
     }
     Ok(leaves)
+}
+
+/// Whether an architecture, as [`std::env::consts::ARCH`] calls it, dumps the tables of a process in this form.
+fn known_on(architecture: &str) -> io::Result<()> {
+    if architecture == "x86_64" {
+        return Ok(());
+    }
+    let text = format!("{architecture} has no dump of a process's page tables, only x86 has");
+    Err(io::Error::new(io::ErrorKind::Unsupported, text))
 }
 
 fn addresses(mapped: &MappedArea) -> Range<u64> {
@@ -110,6 +122,52 @@ mod tests {
             "",
         ] {
             assert_eq!(row(nothing), None, "{nothing}");
+        }
+    }
+
+    /// A row names the level of its leaves, and the sizes of the levels are those of the machine.
+    #[test]
+    fn leaves_are_of_the_size_of_their_level() {
+        let row = |kind: &str, sizes: &LeafSizes| {
+            let line = format!("0x00007f0040000000-0x00007f0080000000 1G USR RW NX {kind}");
+            parse(&line, sizes).map(|row| row.leaf)
+        };
+        for (sizes, leaves) in [
+            (
+                LeafSizes::X86_64,
+                [Some(4 << 10), Some(2 << 20), Some(1 << 30)],
+            ),
+            (LeafSizes::ARM64_16K, [Some(16 << 10), Some(32 << 20), None]),
+            (
+                LeafSizes::ARM64_64K,
+                [Some(64 << 10), Some(512 << 20), None],
+            ),
+        ] {
+            let found = ["pte", "pmd", "pud"].map(|kind| row(kind, &sizes));
+            assert_eq!(found, leaves, "{sizes:?}");
+        }
+    }
+
+    /// The dump of another architecture is refused, and its rows are not taken for x86's, which name the level last
+    /// (`arch/arm64/mm/ptdump.c`, with 16 KiB and 64 KiB pages).
+    #[test]
+    fn dumps_of_arm64_are_not_misread() {
+        assert!(known_on("x86_64").is_ok());
+        for other in ["aarch64", "riscv64"] {
+            let error = Error::file(DUMP)(known_on(other).unwrap_err());
+            assert!(error.to_string().contains(other), "{error}");
+        }
+        for line in [
+            "0x0000ffff80000000-0x0000ffffa0000000         512M PMD   BLK     RW NX SHD AF NG     UXN    DEVICE/nGnRE",
+            "0x0000ffff80000000-0x0000ffff82000000          32M PMD   BLK USR RW NX SHD AF NG     UXN    DEVICE/nGnRE",
+            "0x0000ffff80000000-0x0000ffff80004000          16K PTE       USR RW NX SHD AF NG     UXN    MEM/NORMAL",
+            "0x0000ffff80000000-0x0000ffff80010000          64K PTE       USR RW NX SHD AF NG CON UXN    MEM/NORMAL",
+            "0x0000fffc00000000-0x0000ffff80000000          14G PMD",
+            "---[ Linear Mapping start ]---",
+        ] {
+            for sizes in [LeafSizes::ARM64_16K, LeafSizes::ARM64_64K] {
+                assert_eq!(parse(line, &sizes), None, "{line}");
+            }
         }
     }
 

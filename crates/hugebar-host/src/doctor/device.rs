@@ -36,12 +36,7 @@ pub(super) fn steps(function: &Function, facts: &Facts) -> Result<Vec<Step>, Err
     steps.extend(group.and_then(reserved::step));
     if let Some(group) = group.filter(|_| by_vfio) {
         steps.push(node::step(group, node.as_deref()));
-        steps.push(holders::step(
-            function,
-            group,
-            node.as_deref(),
-            facts.features(),
-        )?);
+        steps.push(holders::step(function, group, node.as_deref(), facts)?);
     }
     let state = fs::read_to_string(sysfs::of(function, "power_state")).ok();
     let state = state.as_deref().map(str::trim);

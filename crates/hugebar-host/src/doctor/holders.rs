@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use hugebar::facts::Features;
+use hugebar::facts::Facts;
 use hugebar::pci::Function;
 
 use super::step::Step;
@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::escape::Escaped;
 use crate::inspect::held::{self, FileKind, OpenFile, Vma};
 use crate::inspect::nodes::{Node, Nodes};
-use crate::inspect::resolve::{Device, OpenDevices};
+use crate::inspect::resolve::{Device, Host, OpenDevices};
 use crate::procfs::{self, look};
 
 const STEP: &str = "open";
@@ -39,14 +39,14 @@ pub(super) fn step(
     function: &Function,
     group: u32,
     own: Option<&Path>,
-    kernel: Features,
+    facts: &Facts,
 ) -> Result<Step, Error> {
     let wanted = Wanted {
         device: Device::from(function),
         group,
         node: own.and_then(|own| Some(own.file_name()?.to_str()?.to_owned())),
         nodes: Arc::new(Nodes::observe()),
-        kernel,
+        host: Host::from(facts),
     };
     let mut holders = Holders {
         hidden: procfs::hidden_processes(),
@@ -143,7 +143,7 @@ struct Wanted {
     /// The name of its own node.
     node: Option<String>,
     nodes: Arc<Nodes>,
-    kernel: Features,
+    host: Host,
 }
 
 impl Wanted {
@@ -185,10 +185,10 @@ impl Wanted {
     }
 
     fn mapped(&self, devices: &OpenDevices, vma: &Vma) -> Held {
-        let resolved = devices.resolve(vma, self.kernel);
+        let resolved = devices.resolve(vma, self.host);
         match resolved.devices.as_slice() {
             [only] if only.name == self.device.name => Held::Mapped,
-            [] if self.device.fits(vma, self.kernel) => Held::Perhaps,
+            [] if self.device.fits(vma, self.host) => Held::Perhaps,
             several if several.iter().any(|one| one.name == self.device.name) => Held::Perhaps,
             _ => Held::Not,
         }

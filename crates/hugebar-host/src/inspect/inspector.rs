@@ -12,7 +12,7 @@ use super::assess::Observed;
 use super::held;
 use super::mapping::{Inspection, Process};
 use super::nodes::Nodes;
-use super::resolve::{OpenDevices, Resolved};
+use super::resolve::{Host, OpenDevices, Resolved};
 use crate::error::Error;
 use crate::procfs::{self, look};
 
@@ -119,7 +119,7 @@ impl<'a> Inspector<'a> {
         let devices = OpenDevices::of(open);
         let mut resolved: Vec<_> = vmas
             .iter()
-            .map(|vma| (vma, devices.resolve(vma, self.facts.features())))
+            .map(|vma| (vma, devices.resolve(vma, Host::from(self.facts))))
             .collect();
         resolved.retain(|(_, resolved)| self.is_wanted(resolved));
         let advice = match &mut self.before_smaps {

@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use hugebar::facts::Features;
-use hugebar::leaf::KIB;
+use hugebar::facts::{Facts, Features};
 use hugebar::pci::{Address, Bar, Function};
 use hugebar::vfio::is_vfio;
 
@@ -14,6 +13,23 @@ use crate::sysfs::names;
 
 /// Bits of a file offset below the number of the region (`VFIO_PCI_OFFSET_SHIFT`).
 const REGION_SHIFT: u32 = 40;
+
+/// What decides how a mapping of a device looks on this host.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Host {
+    kernel: Features,
+    /// Bytes of a page: nothing smaller is mapped.
+    page: u64,
+}
+
+impl From<&Facts> for Host {
+    fn from(facts: &Facts) -> Self {
+        Self {
+            kernel: facts.features(),
+            page: facts.leaf_sizes.base(),
+        }
+    }
+}
 
 /// The devices that a process has open.
 #[derive(Debug, Default)]
@@ -86,19 +102,19 @@ impl OpenDevices {
     }
 
     /// Which device, region and offset a mapping is of.
-    pub(crate) fn resolve(&self, vma: &Vma, kernel: Features) -> Resolved {
+    pub(crate) fn resolve(&self, vma: &Vma, host: Host) -> Resolved {
         let mut candidates = self.candidates(vma);
-        let fitting = |device: &Device| device.fits(vma, kernel);
+        let fitting = |device: &Device| device.fits(vma, host);
         if candidates.len() > 1 {
             // On old kernels the physical address decides, on others often the size.
             candidates.retain(fitting);
         }
         let place = match candidates.as_slice() {
-            [only] => only.place(vma, kernel),
+            [only] => only.place(vma, host),
             _ => None,
         };
         Resolved {
-            place: place.or_else(|| Place::encoded(vma, kernel)),
+            place: place.or_else(|| Place::encoded(vma, host.kernel)),
             devices: candidates,
         }
     }
@@ -174,22 +190,23 @@ impl Device {
     }
 
     /// Whether a mapping could be of this device, by where it would lie.
-    pub(crate) fn fits(&self, vma: &Vma, kernel: Features) -> bool {
-        self.place(vma, kernel).is_some()
+    pub(crate) fn fits(&self, vma: &Vma, host: Host) -> bool {
+        self.place(vma, host).is_some()
     }
 
     /// Where in this device a mapping would lie, by a file offset or a physical address: by the one that this
     /// kernel shows, where that is known, and the other one otherwise. `None` where it fits in no BAR.
-    fn place(&self, vma: &Vma, kernel: Features) -> Option<Place> {
-        let (region, physical) = (self.by_region(vma), self.by_physical(vma));
-        if kernel.file_offsets_in_maps() == Some(false) {
+    fn place(&self, vma: &Vma, host: Host) -> Option<Place> {
+        let region = self.by_region(vma, host.page);
+        let physical = self.by_physical(vma, host.page);
+        if host.kernel.file_offsets_in_maps() == Some(false) {
             physical.or(region)
         } else {
             region.or(physical)
         }
     }
 
-    fn by_region(&self, vma: &Vma) -> Option<Place> {
+    fn by_region(&self, vma: &Vma, page: u64) -> Option<Place> {
         let (region, offset) = split(vma.offset);
         let bar = (*self.bars.get(region as usize)?)?;
         let place = Place {
@@ -197,10 +214,10 @@ impl Device {
             offset,
             physical: bar.start.checked_add(offset),
         };
-        fits(bar, offset, vma.size).then_some(place)
+        fits(bar, offset, vma.size, page).then_some(place)
     }
 
-    fn by_physical(&self, vma: &Vma) -> Option<Place> {
+    fn by_physical(&self, vma: &Vma, page: u64) -> Option<Place> {
         (0..).zip(self.bars).find_map(|(region, bar)| {
             let bar = bar?;
             let offset = vma.offset.checked_sub(bar.start)?;
@@ -209,7 +226,7 @@ impl Device {
                 offset,
                 physical: Some(vma.offset),
             };
-            fits(bar, offset, vma.size).then_some(place)
+            fits(bar, offset, vma.size, page).then_some(place)
         })
     }
 }
@@ -232,19 +249,25 @@ fn split(offset: u64) -> (u32, u64) {
     (region, offset & ((1 << REGION_SHIFT) - 1))
 }
 
-/// A BAR below a page is mapped as a page.
-fn fits(bar: Bar, offset: u64, size: u64) -> bool {
+/// A BAR below a page is mapped as a page (`vfio_pci_core_mmap` rounds its length up).
+fn fits(bar: Bar, offset: u64, size: u64, page: u64) -> bool {
     let end = offset.checked_add(size);
-    end.is_some_and(|end| end <= bar.size.next_multiple_of(4 * KIB))
+    let mapped = bar.size.checked_next_multiple_of(page);
+    end.zip(mapped).is_some_and(|(end, mapped)| end <= mapped)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hugebar::leaf::GIB;
+    use hugebar::leaf::{GIB, KIB, MIB};
 
     const NEW: &str = "7.3.4";
     const OLD: &str = "6.1.0";
+
+    fn host(release: &str, page: u64) -> Host {
+        let kernel = Features::of(release);
+        Host { kernel, page }
+    }
 
     fn device(name: &str, start: u64, size: u64) -> Device {
         let mut bars = [None; 6];
@@ -297,7 +320,7 @@ mod tests {
             open: vec![(file(7), Some(one)), (file(8), Some(other))],
             in_groups: Vec::new(),
         };
-        let resolved = devices.resolve(&mapped((2 << 40) + 0x7000, 0x1000, 8), Features::of(NEW));
+        let resolved = devices.resolve(&mapped((2 << 40) + 0x7000, 0x1000, 8), host(NEW, 4 * KIB));
         assert_eq!(names(&resolved), ["other"]);
         let place = Place {
             region: 2,
@@ -314,7 +337,7 @@ mod tests {
             open: vec![(file(7), None), (file(7), None)],
             in_groups: vec![one, other],
         };
-        let resolved = devices.resolve(&mapped(4 * GIB + 0x3000, 0x1000, 7), Features::of(OLD));
+        let resolved = devices.resolve(&mapped(4 * GIB + 0x3000, 0x1000, 7), host(OLD, 4 * KIB));
         assert_eq!(names(&resolved), ["other"]);
         assert_eq!(
             resolved.place.map(|place| (place.region, place.offset)),
@@ -329,7 +352,7 @@ mod tests {
             open: vec![(file(7), None)],
             in_groups: vec![one, other],
         };
-        let resolved = devices.resolve(&mapped(2 << 40, GIB, 7), Features::of(NEW));
+        let resolved = devices.resolve(&mapped(2 << 40, GIB, 7), host(NEW, 4 * KIB));
         assert_eq!(names(&resolved), ["one", "other"]);
         let place = Place {
             region: 2,
@@ -337,7 +360,43 @@ mod tests {
             physical: None,
         };
         assert_eq!(resolved.place, Some(place));
-        let nobody = OpenDevices::default().resolve(&mapped(GIB, GIB, 7), Features::of(OLD));
+        let nobody = OpenDevices::default().resolve(&mapped(GIB, GIB, 7), host(OLD, 4 * KIB));
         assert_eq!((names(&nobody).len(), nobody.place), (0, None));
+    }
+
+    /// A BAR of 16 KiB beside a larger one, mapped as a page of this host: it may be either's.
+    #[test]
+    fn a_bar_below_a_page_is_mapped_as_a_page() {
+        let (small, large) = (device("one", GIB, 16 * KIB), device("other", 2 * GIB, MIB));
+        let devices = OpenDevices {
+            open: vec![(file(7), None)],
+            in_groups: vec![small, large],
+        };
+        for page in [4 * KIB, 16 * KIB, 64 * KIB] {
+            let size = page.max(16 * KIB);
+            let shown = mapped(2 << 40, size, 7);
+            let resolved = devices.resolve(&shown, host(NEW, page));
+            assert_eq!(names(&resolved), ["one", "other"], "{page}");
+            // Where the kernel shows the physical address, that decides.
+            let resolved = devices.resolve(&mapped(GIB, size, 7), host(OLD, page));
+            assert_eq!(names(&resolved), ["one"], "{page}");
+            let place = resolved.place.unwrap();
+            assert_eq!(
+                (place.region, place.offset, place.physical),
+                (2, 0, Some(GIB))
+            );
+            // A page more is beyond it.
+            let longer = mapped(2 << 40, size + page, 7);
+            let resolved = devices.resolve(&longer, host(NEW, page));
+            assert_eq!(names(&resolved), ["other"], "{page}");
+        }
+    }
+
+    #[test]
+    fn no_size_that_sysfs_says_overflows() {
+        let size = u64::MAX - KIB;
+        let bar = Bar { start: 0, size };
+        assert!(!fits(bar, 0, size, 64 * KIB));
+        assert!(!fits(bar, 1, u64::MAX, 4 * KIB));
     }
 }

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::leaf::{Bytes, GIB, MIB};
+use crate::facts;
+use crate::leaf::{Bytes, GIB, LeafSizes};
 use crate::sys::{abi, iommufd, process, vfio};
 
 use super::container::{Container, Group, IommuKind};
@@ -119,7 +120,8 @@ impl AddressSpace {
     pub(crate) unsafe fn map(&self, target: &Target) -> Result<u64> {
         let ranges = self.iova_ranges()?;
         let address = target.memory.addr().get() as u64;
-        let mut modulus = largest_page(target.len);
+        let pages = pages(facts::leaf_sizes());
+        let mut modulus = largest_page(target.len, &pages);
         loop {
             let wish = Wish {
                 len: target.len,
@@ -130,7 +132,8 @@ impl AddressSpace {
             let mut iovas = self.iovas().lock().unwrap_or_else(PoisonError::into_inner);
             let Some(iova) = iovas.take(&ranges, &wish) else {
                 // Smaller pages of the IOMMU are better than none.
-                modulus = smaller_page(modulus).ok_or_else(|| no_addresses(&ranges, target))?;
+                modulus =
+                    smaller_page(modulus, &pages).ok_or_else(|| no_addresses(&ranges, target))?;
                 continue;
             };
             drop(iovas);
@@ -228,20 +231,23 @@ impl AddressSpace {
     }
 }
 
-/// The largest page of an IOMMU that fits: their sizes are those of page tables.
-fn largest_page(len: u64) -> u64 {
-    let page = process::page_size();
-    let sizes = [GIB, 2 * MIB];
-    sizes.into_iter().find(|&size| size <= len).unwrap_or(page)
+/// The pages of an IOMMU on a machine whose own leaves have these sizes: those of page tables. With 4 KiB pages they go
+/// up to 1 GiB also where the CPU has none, with those of arm64 that are larger not beyond the CPU's
+/// (`arm_lpae_restrict_pgsizes`: 16 KiB and 32 MiB, 64 KiB and 512 MiB).
+fn pages(leaves: LeafSizes) -> LeafSizes {
+    let next = leaves.missing().filter(|with| with.largest() <= GIB);
+    next.unwrap_or(leaves)
 }
 
-fn smaller_page(size: u64) -> Option<u64> {
-    let page = process::page_size();
-    match size {
-        GIB => Some(2 * MIB),
-        size if size > page => Some(page),
-        _ => None,
-    }
+/// The largest page that fits.
+fn largest_page(len: u64, pages: &LeafSizes) -> u64 {
+    let mut sizes = pages.as_slice().iter().rev();
+    let fitting = sizes.find(|&&size| size <= len);
+    fitting.copied().unwrap_or(pages.base())
+}
+
+fn smaller_page(size: u64, pages: &LeafSizes) -> Option<u64> {
+    pages.below(size).map(|smaller| smaller.largest())
 }
 
 /// There is no room: says how far the IOMMU reaches, or the device.
@@ -262,4 +268,38 @@ fn no_addresses(ranges: &[IovaRange], target: &Target) -> Error {
         )
     };
     Error::new(ErrorKind::OutOfMemory, operation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::leaf::{KIB, MIB};
+
+    #[test]
+    fn pages_are_those_of_the_machine() {
+        let x86 = LeafSizes::X86_64;
+        for (own, sizes) in [
+            (x86, &[4 * KIB, 2 * MIB, GIB][..]),
+            (x86.below(GIB).unwrap(), &[4 * KIB, 2 * MIB, GIB]),
+            (LeafSizes::ARM64_4K, &[4 * KIB, 2 * MIB, GIB]),
+            (LeafSizes::ARM64_16K, &[16 * KIB, 32 * MIB]),
+            (LeafSizes::ARM64_64K, &[64 * KIB, 512 * MIB]),
+        ] {
+            let pages = pages(own);
+            assert_eq!(pages.as_slice(), sizes);
+            // From the largest that fits down to the smallest.
+            let mut page = largest_page(768 * MIB, &pages);
+            let mut tried = vec![page];
+            while let Some(smaller) = smaller_page(page, &pages) {
+                page = smaller;
+                tried.push(page);
+            }
+            let mut fitting: Vec<_> = sizes.to_vec();
+            fitting.retain(|&size| size <= 768 * MIB);
+            fitting.reverse();
+            assert_eq!(tried, fitting);
+            assert_eq!(largest_page(1, &pages), sizes[0]);
+            assert_eq!(largest_page(u64::MAX, &pages), *sizes.last().unwrap());
+        }
+    }
 }

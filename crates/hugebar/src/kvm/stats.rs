@@ -1,6 +1,7 @@
 //! KVM's statistics of a virtual machine: where each one lies in the kernel's answer, and the leaves
 //! among them.
 
+use std::env::consts::ARCH;
 use std::os::fd::AsFd;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
@@ -13,20 +14,37 @@ use crate::sys::{file, process};
 /// An answer of more than this is not believed: kernels have some kilobytes.
 const LARGEST: usize = 1 << 20;
 
-/// How KVM names the leaves of each size.
-const NAMES: [(&str, u64); 3] = [
+/// How KVM names the leaves of each size on x86 (`kvm_vm_stats_desc` of `arch/x86/kvm/x86.c`).
+///
+/// No other architecture has these. KVM of arm64 and riscv counts no leaves at all (`KVM_GENERIC_VM_STATS` alone),
+/// that of powerpc and loongarch only some of them, under other names.
+const X86: [(&str, u64); 3] = [
     ("pages_4k", 4 * KIB),
     ("pages_2m", 2 * MIB),
     ("pages_1g", GIB),
 ];
+
+/// The names of an architecture, as [`std::env::consts::ARCH`] calls it.
+fn names(architecture: &str) -> Result<[(&'static str, u64); 3]> {
+    match architecture {
+        "x86_64" => Ok(X86),
+        other => {
+            let operation = format!("KVM counts no leaves on {other}, only on x86");
+            let error = Error::new(ErrorKind::Unsupported, operation);
+            Err(error.with_remedy("count those of the process instead"))
+        }
+    }
+}
 
 /// The leaves that KVM has in the second stage of a virtual machine, all of its memory together
 /// (`KVM_GET_STATS_FD`, Linux 5.14 and later; x86 alone counts leaves).
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Unsupported`] where the kernel does not count them, or the descriptor is of something else.
+/// [`ErrorKind::Unsupported`] on any other architecture, where the kernel does not count them, or the descriptor is of
+/// something else.
 pub fn second_stage(vm: impl AsFd) -> Result<Leaves> {
+    let names = names(ARCH)?;
     let refused = |name| move |errno| Error::call(name, errno);
     // A file of another kind might answer the next request with a number that is no descriptor of ours.
     if !kvm::check_extension(vm.as_fd(), kvm::CAP_BINARY_STATS_FD).unwrap_or(false) {
@@ -47,13 +65,13 @@ pub fn second_stage(vm: impl AsFd) -> Result<Leaves> {
             return Err(malformed("do not end"));
         }
     }
-    leaves(&answer)
+    leaves(&answer, &names)
 }
 
-/// The leaves among the statistics.
-fn leaves(answer: &[u8]) -> Result<Leaves> {
+/// The leaves among the statistics, by these names.
+fn leaves(answer: &[u8], names: &[(&str, u64)]) -> Result<Leaves> {
     let mut leaves = Leaves::none(&LeafSizes::X86_64);
-    for (name, size) in NAMES {
+    for &(name, size) in names {
         let count = statistic(answer, name)?.ok_or_else(|| {
             let operation = format!("KVM has no statistic {name}");
             Error::new(ErrorKind::Unsupported, operation)
@@ -147,18 +165,31 @@ mod tests {
             ("pages_2m", 2),
             ("pages_4", 77),
         ];
-        let found = leaves(&answer(&list)).unwrap();
+        let found = leaves(&answer(&list), &X86).unwrap();
         assert_eq!(found.to_string(), "4 × 1 GiB + 2 × 2 MiB + 511 × 4 KiB");
-        let error = leaves(&answer(&list[..3])).unwrap_err();
+        let error = leaves(&answer(&list[..3]), &X86).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
         assert!(error.to_string().contains("pages_2m"), "{error}");
+    }
+
+    #[test]
+    fn only_x86_counts_leaves() {
+        assert_eq!(names("x86_64").unwrap(), X86);
+        // Those are all of its sizes.
+        let sizes = X86.map(|(_, size)| size);
+        assert_eq!(sizes, LeafSizes::X86_64.as_slice());
+        for other in ["aarch64", "riscv64", "powerpc64", "loongarch64", "s390x"] {
+            let error = names(other).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+            assert!(error.to_string().contains(other), "{error}");
+        }
     }
 
     #[test]
     fn whatever_is_cut_short_is_refused() {
         let whole = answer(&[("pages_1g", 4), ("pages_4k", 5), ("pages_2m", 6)]);
         for len in 0..whole.len() {
-            let error = leaves(&whole[..len]).unwrap_err();
+            let error = leaves(&whole[..len], &X86).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Malformed, "{len}: {error}");
         }
     }
@@ -177,7 +208,7 @@ mod tests {
             let fields = header.as_slice().as_bytes();
             let len = fields.len().min(bytes.len());
             bytes[..len].copy_from_slice(&fields[..len]);
-            let _ = leaves(&bytes);
+            let _ = leaves(&bytes, &X86);
         }
     }
 }
