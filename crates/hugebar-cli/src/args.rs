@@ -1,4 +1,4 @@
-//! The command line: the one definition that help and errors come from.
+//! The command line: defines arguments, help and usage errors.
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args as Arguments, Parser, Subcommand, ValueEnum};
@@ -14,11 +14,11 @@ const STYLES: Styles = Styles::styled()
     .literal(AnsiColor::Cyan.on_default().bold())
     .placeholder(AnsiColor::Cyan.on_default());
 
-/// Map PCI BARs with the largest pages the kernel will give, and know that it did.
+/// Map PCI BARs with the largest pages the kernel can use, and verify the result.
 #[derive(Debug, Parser)]
 #[command(name = "hugebar", version, styles = STYLES, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit status: 0 done, 1 the answer is no (--require, doctor), 2 error or wrong usage."
+    after_help = "Exit status: 0 success, 1 --require not met or doctor found a blocker, 2 error or wrong usage."
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -67,25 +67,25 @@ impl ColorChoice {
 pub(crate) enum Command {
     /// Map a device's BARs, count the leaves that the kernel installs, and unmap them
     ///
-    /// Opens the device by VFIO, which resets it, so nobody else may have it open. No register in a
-    /// BAR is read or written: leaves are installed by way of the IOMMU, or of KVM.
+    /// Opens the device by VFIO, which resets it, so no other process may have it open. Reads and
+    /// writes no register in a BAR: the IOMMU or KVM has the kernel install the leaves.
     Map(MapArgs),
     /// Show the device mappings of other processes, with the leaves that they can have
     ///
-    /// Tells whether a virtual machine monitor or driver got what it could. Reads nothing that
-    /// disturbs the process; as root it sees all of them.
+    /// Shows whether a virtual machine monitor or driver has the best possible mapping. Reads nothing
+    /// that disturbs the process. Root sees all processes.
     Inspect(InspectArgs),
-    /// Check the way from firmware to mapping, and say what to do about what stands in it
+    /// Check everything between firmware and mapping, and suggest remedies
     ///
-    /// Opens no device. Without one it checks the host alone. Exits with 1 when something is found
-    /// that has to be fixed first.
+    /// Opens no device. Without DEV it checks only the host. Exits with 1 if something has to be
+    /// fixed first.
     Doctor(DoctorArgs),
 }
 
 #[derive(Arguments, Debug)]
 pub(crate) struct MapArgs {
     /// The device: 0000:01:00.0, 01:00.0, its path in /sys, its node in /dev/vfio/devices, or
-    /// vendor:device where only one has these ids
+    /// vendor:device if only one device has these IDs
     #[arg(value_name = "DEV")]
     pub(crate) device: String,
 
@@ -93,37 +93,37 @@ pub(crate) struct MapArgs {
     #[arg(long = "bar", value_name = "N", value_parser = parse_bar)]
     pub(crate) bars: Vec<u32>,
 
-    /// Leave this part of the BAR unmapped, grown to whole pages; can be given several times
+    /// Leave this part of the BAR unmapped, rounded out to whole pages; can be given several times
     #[arg(long = "exclude", value_name = "OFFSET+SIZE", value_parser = parse_area)]
     pub(crate) excluded: Vec<Area>,
 
-    /// How addresses are chosen
+    /// How to choose addresses
     #[arg(long, default_value = "congruent")]
     pub(crate) placement: Placement,
 
-    /// What to advise the kernel before anything touches the mapping
+    /// Which madvise to give before anything touches the mapping
     #[arg(long, default_value = "auto")]
     pub(crate) hint: Hint,
 
-    /// How the device is opened; auto: by the first that this host has
+    /// How to open the device
     #[arg(long, default_value = "auto")]
     pub(crate) backend: Backend,
 
-    /// Exit with 1 unless the leaves are the best there could be, or every aligned block of this
-    /// size is mapped by leaves of at least this size, and there is one
+    /// Exit with 1 unless there are as few leaves as possible, or there are aligned blocks of this
+    /// size and leaves of at least this size map them all
     #[arg(long, value_name = "optimal|SIZE", value_parser = parse_requirement)]
     pub(crate) require: Option<Requirement>,
 
-    /// Populate at most this much in pages; "none" for no limit
+    /// Populate at most this much in base pages; "none" for no limit
     #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = parse_limit)]
     pub(crate) limit: Limit,
 
-    /// Have the page tables themselves bear witness to the count (as root, on x86 kernels with
+    /// Check the count against the page tables (needs root and an x86 kernel with
     /// CONFIG_PTDUMP_DEBUGFS)
     #[arg(long)]
     pub(crate) witness: bool,
 
-    /// Keep the BARs mapped until a signal comes
+    /// Keep the BARs mapped until a signal arrives
     #[arg(long)]
     pub(crate) hold: bool,
 
@@ -134,16 +134,16 @@ pub(crate) struct MapArgs {
 
 #[derive(Arguments, Debug)]
 pub(crate) struct InspectArgs {
-    /// A process, or a device in any form that map takes [default: all processes]
+    /// A process, or a device in any form that map accepts [default: all processes]
     #[arg(value_name = "PID|DEV")]
     pub(crate) target: Option<String>,
 
-    /// Exit with 1 unless every mapping can have the best leaves, or leaves of this size for every
-    /// block of it, and there is one
+    /// Exit with 1 unless every mapping can have as few leaves as possible, or there are aligned
+    /// blocks of this size and leaves of at least this size can map them all
     #[arg(long, value_name = "optimal|SIZE", value_parser = parse_requirement)]
     pub(crate) require: Option<Requirement>,
 
-    /// Read smaps too, which shows the hints; it takes the 1 GiB leaves of the process away
+    /// Also read smaps, which shows the hints but removes the 1 GiB leaves of the process
     #[arg(long)]
     pub(crate) smaps: bool,
 
@@ -154,7 +154,7 @@ pub(crate) struct InspectArgs {
 
 #[derive(Arguments, Debug)]
 pub(crate) struct DoctorArgs {
-    /// The device, in any form that map takes [default: only the host]
+    /// The device, in any form that map accepts [default: only the host]
     #[arg(value_name = "DEV")]
     pub(crate) device: Option<String>,
 
@@ -169,7 +169,7 @@ pub(crate) enum Placement {
     Congruent,
     /// Each area at a multiple of the largest power of two in its size, up to 1 GiB: QEMU's rule
     SizeAligned,
-    /// Wherever mmap puts it: what most programs do
+    /// Wherever mmap puts it, as in most programs
     Plain,
 }
 
@@ -185,13 +185,13 @@ impl From<Placement> for plan::Placement {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Hint {
-    /// MADV_HUGEPAGE for congruent, nothing for the others
+    /// MADV_HUGEPAGE for congruent, none for the others
     Auto,
     /// MADV_HUGEPAGE
     On,
-    /// Nothing
+    /// None
     Off,
-    /// MADV_NOHUGEPAGE: base pages only, to compare with them
+    /// MADV_NOHUGEPAGE: base pages only, for comparison
     #[value(alias = "refuse")]
     NoHugepage,
 }
@@ -215,17 +215,17 @@ pub(crate) enum Backend {
     Type1,
     /// The device's own node and an iommufd: /dev/vfio/devices/vfioN, /dev/iommu
     Iommufd,
-    /// No IOMMU at all, where the administrator allows it: the device can reach all of memory
+    /// Without an IOMMU, where the administrator allows it: the device can reach all memory
     Noiommu,
 }
 
-/// How much may be populated in pages.
+/// How much may be populated in base pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limit(pub(crate) Option<u64>);
 
 /// `4096`, `0x1000`, `24K`, `2M`, `1GiB`, `4T`: bytes, in binary units.
 fn parse_size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is no size; write 4096, 0x1000, 24K, 2M or 1G");
+    let wrong = || format!("{text:?} is not a size; write 4096, 0x1000, 24K, 2M or 1G");
     if let Some(digits) = text.strip_prefix("0x") {
         let valid = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
         let number = u64::from_str_radix(digits, 16).ok().filter(|_| valid);
@@ -249,7 +249,7 @@ fn parse_size(text: &str) -> Result<u64, String> {
 
 fn parse_bar(text: &str) -> Result<u32, String> {
     let bar = text.parse().ok().filter(|bar| *bar <= 5);
-    bar.ok_or_else(|| format!("{text:?} is no BAR; they are 0 to 5"))
+    bar.ok_or_else(|| format!("{text:?} is not a BAR; BARs are 0 to 5"))
 }
 
 fn parse_area(text: &str) -> Result<Area, String> {

@@ -2,19 +2,19 @@
 
 use std::process::ExitCode;
 
-/// What a command that ran to its end has to say.
+/// The result of a command that ran to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// Done, or yes.
     Yes,
-    /// The answer is no: what was required is not so.
+    /// The answer is no: a requirement is not met, or there is a blocker.
     No,
-    /// A part of it went wrong, which has been told.
+    /// A part failed, which has been reported.
     Failed,
 }
 
 impl Answer {
-    /// Yes if it is so.
+    /// `Yes` or `No`.
     pub(crate) fn of(yes: bool) -> Self {
         if yes { Self::Yes } else { Self::No }
     }

@@ -10,11 +10,11 @@ use hugebar::ErrorKind;
 pub(crate) enum Failure {
     /// The arguments do not fit the device or one another.
     Usage(String),
-    /// The library said no.
+    /// An error of the library.
     Library(hugebar::Error),
-    /// This host, or one of its processes, could not be looked at.
+    /// This host, or one of its processes, could not be read.
     Host(hugebar_host::Error),
-    /// The page tables disagree with what was counted.
+    /// The page tables disagree with the count.
     Witness(String),
     /// The page tables cannot be read.
     Unwitnessed(String),
@@ -25,7 +25,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// One of measuring a BAR.
+    /// A failure of measuring a BAR.
     pub(crate) fn of_measuring(error: hugebar_host::Error) -> Self {
         match error {
             hugebar_host::Error::Function(error) => Self::Library(error),
@@ -35,7 +35,7 @@ impl Failure {
         }
     }
 
-    /// Whether nothing is to be tried after it: somebody wants the command to end, or it would be the same again.
+    /// Whether to try no further BARs: a signal stopped the command, or the next BAR would fail in the same way.
     pub(crate) fn ends_all(&self) -> bool {
         match self {
             Self::Library(error) => error.kind() == ErrorKind::Stopped,

@@ -36,17 +36,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// Tells of a failure on stderr, and as JSON on stdout where that was asked for.
+/// Reports a failure on stderr, and with `--json` also as JSON on stdout.
 fn report(failure: &Failure, json: bool) -> ExitCode {
     render::tell_failure(failure);
     if json {
-        // If stdout is gone there is no way left to tell.
+        // If stdout is gone, there is nowhere left to report it.
         let _ = render::print_json(&FailureReport::new(failure));
     }
     ExitCode::from(exit::FAILED)
 }
 
-/// Prints what clap has to say: help and version go to stdout and are no error, what is wrong is one line.
+/// Prints clap's output: help and version go to stdout and are not errors, a usage error is one line.
 fn wrong_usage(usage: &clap::Error) -> ExitCode {
     let shown = [
         UsageKind::DisplayHelp,
@@ -62,7 +62,7 @@ fn wrong_usage(usage: &clap::Error) -> ExitCode {
             _ => ExitCode::SUCCESS,
         };
     }
-    // What is wrong and what might have been meant, without the help behind that.
+    // Keep the error and clap's suggestions, drop the usage help behind them.
     let text = usage.to_string();
     let lines = text.lines().map(str::trim);
     let help = |line: &&str| line.starts_with("Usage:") || line.starts_with("For more information");

@@ -1,4 +1,4 @@
-//! Signals that ask the command to end: what it does is undone first.
+//! Signals that ask the command to end: it unmaps and closes everything first.
 
 use std::io;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 pub(crate) struct StopSignal(Arc<AtomicBool>);
 
 impl StopSignal {
-    /// From here on these signals no longer end the process at once; a second one does. One that whoever
-    /// started it has it ignore (`nohup`) stays ignored.
+    /// Catches these signals (`sigaction`): the first no longer ends the process at once, a second one does. Signals
+    /// that the parent has set to be ignored (`nohup`) stay ignored.
     pub(crate) fn catch() -> io::Result<Self> {
         let came = Arc::new(AtomicBool::new(false));
         let ignored = ignored();
@@ -32,7 +32,7 @@ impl StopSignal {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Sleeps until it comes.
+    /// Sleeps until a signal arrives.
     pub(crate) fn wait(&self) {
         while !self.came() {
             thread::sleep(Duration::from_millis(50));

@@ -239,7 +239,7 @@ fn holders(kernel: &str, backend: &str, sizes: &LeafSizes) {
     }
 
     assert!(
-        smaps.stderr().contains("takes away the 1 GiB leaves"),
+        smaps.stderr().contains("removes the 1 GiB leaves"),
         "{smaps:?}"
     );
     let advised = Report::mappings(smaps);

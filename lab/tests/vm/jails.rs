@@ -49,7 +49,7 @@ fn what_is_not_seen_is_not_taken_for_absent() {
             without("/sys/bus/pci", "hugebar doctor"),
         ])
         .unwrap();
-    let hidden = "processes outside of this PID namespace are not seen";
+    let hidden = "processes outside of this PID namespace are hidden";
     let warned = format!("warning: --require: {hidden}");
     for (index, code, words) in [
         (1, 0, hidden),
@@ -66,7 +66,7 @@ fn what_is_not_seen_is_not_taken_for_absent() {
     ] {
         assert_says(&report.commands[index], code, words);
     }
-    assert!(!report.commands[10].stdout().contains("not seen"));
+    assert!(!report.commands[10].stdout().contains("hidden"));
 }
 
 #[test]

@@ -191,7 +191,7 @@ fn huge_leaves(kernel: &str) {
     script.add(map("0000:00:12.0 --require 1G"), |output| {
         assert_eq!(output.code(), 1, "{output:?}");
         assert!(
-            output.stderr().contains("no BAR has a block of 1 GiB"),
+            output.stderr().contains("no BAR has room for 1 GiB"),
             "{output:?}"
         );
     });

@@ -1,4 +1,4 @@
-//! `hugebar doctor`: the way from firmware to mapping, step by step.
+//! `hugebar doctor`: checks everything between firmware and mapping, step by step.
 
 use hugebar::facts::Facts;
 use hugebar::pci;

@@ -1,4 +1,4 @@
-//! `hugebar inspect`: what the device mappings of other processes can have, and what they could.
+//! `hugebar inspect`: the leaves that device mappings of other processes can have, and the best possible.
 
 use hugebar::ErrorKind;
 use hugebar::facts::Facts;
@@ -23,7 +23,7 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Answer, Failure> {
     if args.smaps {
         inspector = inspector.reading_smaps(|pid, name| {
             render::warn(format_args!(
-                "reading smaps takes away the 1 GiB leaves of process {pid} ({})",
+                "reading smaps removes the 1 GiB leaves of process {pid} ({})",
                 Escaped(name)
             ));
         });
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Answer, Failure> {
     let inspection = match args.target.as_deref() {
         Some(target) if !target.is_empty() && target.bytes().all(|b| b.is_ascii_digit()) => {
             let pid = target.parse();
-            let pid = pid.map_err(|_| Failure::Usage(format!("{target} is no process id")))?;
+            let pid = pid.map_err(|_| Failure::Usage(format!("{target} is not a process ID")))?;
             inspector.only(pid)?
         }
         Some(target) => inspector.of_device(device(target)?).all()?,
@@ -48,13 +48,13 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Answer, Failure> {
 
 fn device(target: &str) -> Result<Address, Failure> {
     let function = pci::locate(target).map_err(|error| match error.kind() {
-        ErrorKind::InvalidInput => Failure::Usage(format!("{error}, or a process by its number")),
+        ErrorKind::InvalidInput => Failure::Usage(format!("{error}, or a process ID")),
         _ => error.into(),
     })?;
     Ok(function.address())
 }
 
-/// Warns of what an answer to `--require` does not take in.
+/// Warns about what the answer to `--require` leaves out.
 fn warn_of_unknown(inspection: &Inspection) {
     let refused = inspection.refused();
     if refused > 0 {
@@ -68,9 +68,9 @@ fn warn_of_unknown(inspection: &Inspection) {
         render::warn(format_args!("--require: {count} processes do not answer"));
     }
     if let Some(which) = inspection.hidden {
-        render::warn(format_args!("--require: processes {which} are not seen"));
+        render::warn(format_args!("--require: processes {which} are hidden"));
     }
-    // Where it is known to close the gate, the mapping falls short anyway.
+    // Where the policy is known to forbid large leaves, the mapping falls short anyway.
     let may_be_closed = |mapping: &&Mapping| {
         let mut reasons = mapping.reasons.iter();
         let policy = reasons.any(|reason| reason.code == Code::ThpPolicy);
@@ -78,13 +78,13 @@ fn warn_of_unknown(inspection: &Inspection) {
     };
     for mapping in inspection.mappings().filter(may_be_closed) {
         render::warn(format_args!(
-            "--require: the THP policy may keep {:#x} to pages, which is not known for certain",
+            "--require: the THP policy may limit the mapping at {:#x} to base pages (unknown for this kernel)",
             mapping.address
         ));
     }
 }
 
-/// Whether all mappings that a requirement concerns meet it, and there is one.
+/// Whether the requirement concerns at least one mapping, and all that it concerns meet it.
 fn meets(inspection: &Inspection, required: Requirement) -> bool {
     let concerned = |own: &&Mapping| required.concerns(&own.best);
     let mut mappings = inspection.mappings().filter(concerned).peekable();

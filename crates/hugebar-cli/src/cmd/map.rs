@@ -49,7 +49,7 @@ pub(crate) fn run(args: &MapArgs) -> Result<Answer, Failure> {
             Err(failure) => Some(failure),
         };
         match failure {
-            // There are no others to report.
+            // There are no other BARs to report.
             Some(failure) if bars.len() == 1 || failure.ends_all() => {
                 tell(&failures);
                 return Err(failure);
@@ -86,7 +86,7 @@ fn tell(failures: &[(u32, Failure)]) {
     }
 }
 
-/// What is wrong where the page tables have other leaves than were counted.
+/// The failure if the page tables disagree with the count.
 fn contradicted(number: u32, measured: &Measured) -> Option<Failure> {
     let (counted, seen) = measured.contradiction()?;
     Some(Failure::Witness(format!(
@@ -94,11 +94,11 @@ fn contradicted(number: u32, measured: &Measured) -> Option<Failure> {
     )))
 }
 
-/// The numbers of the BARs that were asked for, or of all that can be mapped.
+/// The numbers of the requested BARs, or of all that can be mapped.
 fn chosen(device: &Device, address: Address, args: &MapArgs) -> Result<Vec<u32>, Failure> {
     let mut bars = args.bars.clone();
     if bars.is_empty() {
-        // One that cannot even be asked for is an error of its own.
+        // A BAR that cannot be queried is kept, so that mapping it reports the error.
         let is_there = |index: &u32| match device.region(*index) {
             Ok(region) => region.as_ref().is_some_and(Region::is_mappable),
             Err(_) => true,
@@ -114,7 +114,7 @@ fn chosen(device: &Device, address: Address, args: &MapArgs) -> Result<Vec<u32>,
         [_, _, ..] if !args.excluded.is_empty() => {
             let bars: Vec<_> = bars.iter().map(u32::to_string).collect();
             let bars = bars.join(", ");
-            let message = format!("--exclude is for one BAR: add --bar (there are {bars})");
+            let message = format!("--exclude applies to one BAR: add --bar (one of {bars})");
             Err(Failure::Usage(message))
         }
         _ => Ok(bars),
@@ -129,22 +129,22 @@ fn open(address: Address, backend: Backend) -> Result<Device, Failure> {
         Backend::Noiommu => {
             let device = open_without_iommu(address)?;
             render::warn(format_args!(
-                "{address}: without an IOMMU this device can read and write all of memory"
+                "{address}: without an IOMMU this device can read and write all memory"
             ));
             device
         }
     })
 }
 
-/// The one thing that the command does and that nothing but its user can answer for.
+/// Opens the device without an IOMMU, for which only the user can take responsibility.
 #[allow(unsafe_code, reason = "the user has asked for it by name")]
 fn open_without_iommu(address: Address) -> Result<Device, Error> {
-    // SAFETY: the command writes to no register of the device and gives it nothing to do, and opening
-    // it has reset it.
+    // SAFETY: the command writes to no register of the device and starts no DMA, and opening
+    // the device has reset it.
     unsafe { Device::open_without_iommu(address) }
 }
 
-/// Maps a BAR as the arguments say, and has it measured.
+/// Maps a BAR as the arguments say, and measures it.
 fn map(
     device: &Device,
     number: u32,

@@ -1,4 +1,4 @@
-//! What `--require` takes, and how `map` answers it.
+//! Checks `--require`, and for `map` whether it is met.
 
 use hugebar::leaf::{Bytes, LeafSizes};
 use hugebar::verdict::Requirement;
@@ -6,7 +6,7 @@ use hugebar_host::measure::Measured;
 
 use crate::failure::Failure;
 
-/// Refuses a size that this machine has no leaves of.
+/// Refuses a size that is not a leaf size of this machine.
 pub(super) fn check(required: Option<Requirement>, sizes: &LeafSizes) -> Result<(), Failure> {
     let size = match required {
         Some(Requirement::Size(size)) if !sizes.as_slice().contains(&size) => size,
@@ -18,14 +18,14 @@ pub(super) fn check(required: Option<Requirement>, sizes: &LeafSizes) -> Result<
         .map(|&s| Bytes(s).to_string())
         .collect();
     Err(Failure::Usage(format!(
-        "--require: {} is no leaf size of this machine, which has {}",
+        "--require: {} is not a leaf size of this machine, which has {}",
         Bytes(size),
         known.join(", ")
     )))
 }
 
-/// What falls short of what is required: the BAR's number, and what came of it, of each that was mapped. `all` of them
-/// were.
+/// Messages for the BARs that do not meet the requirement. `measured` has number and result of each BAR that was mapped,
+/// `all` says whether no BAR failed.
 pub(super) fn missed(
     measured: &[(u32, Measured)],
     required: Requirement,
@@ -36,7 +36,7 @@ pub(super) fn missed(
         .filter(|(_, own)| required.concerns(&own.best))
         .collect();
     if concerned.is_empty() && all {
-        return vec![format!("--require: no BAR has a block of {required}")];
+        return vec![format!("--require: no BAR has room for {required}")];
     }
     let missing = concerned
         .into_iter()

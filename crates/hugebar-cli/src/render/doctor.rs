@@ -1,4 +1,4 @@
-//! What `hugebar doctor` reports.
+//! The report of `hugebar doctor`.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use hugebar_host::doctor::{Status, Step};
 
 use super::print::VERSION;
 
-/// The report on the way from firmware to mapping.
+/// The report of `hugebar doctor`.
 #[derive(Debug, Serialize)]
 pub(crate) struct DoctorReport {
     version: u32,
@@ -35,7 +35,7 @@ impl DoctorReport {
     }
 }
 
-/// For people: a line for each step, what is to be done below it.
+/// As text: a line for each step, the remedy below it.
 impl fmt::Display for DoctorReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let device = self.device.as_deref().unwrap_or("this host");

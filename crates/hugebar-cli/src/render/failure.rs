@@ -7,12 +7,12 @@ use hugebar_host::escape::Escaped;
 use super::print::{VERSION, tell};
 use crate::failure::Failure;
 
-/// Tells of a failure on stderr.
+/// Reports a failure on stderr.
 pub(crate) fn tell_failure(failure: &Failure) {
     tell(format_args!("hugebar: {}", Escaped(&failure.to_string())));
 }
 
-/// Tells of what went wrong with one BAR of several, and which one it was.
+/// Reports the failure of one BAR of several, and names the BAR.
 pub(crate) fn tell_failure_of(bar: u32, failure: &Failure) {
     tell(format_args!(
         "hugebar: {}",
@@ -36,7 +36,7 @@ pub(crate) struct FailureReport {
     error: Described,
 }
 
-/// What went wrong: `error` in every document.
+/// The failure: `error` in every document.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Described {
     kind: serde_json::Value,
@@ -94,7 +94,7 @@ impl Described {
     }
 }
 
-/// The message of a process has its remedy, that of a file has its subject.
+/// Adds remedy or subject: the message about a process contains the remedy, the message about a file the subject.
 fn host(error: &hugebar_host::Error, described: Described) -> Described {
     use hugebar_host::{Error, ErrorKind};
     let of_process = matches!(error, Error::Process { .. });

@@ -1,4 +1,4 @@
-//! What `hugebar inspect` reports.
+//! The report of `hugebar inspect`.
 
 use std::fmt;
 
@@ -15,26 +15,26 @@ use hugebar_host::procfs;
 
 use super::print::VERSION;
 
-/// The report on all processes that were looked at.
+/// The report on all inspected processes.
 #[derive(Debug, Serialize)]
 pub(crate) struct InspectReport<'a> {
     version: u32,
-    /// The kernel's numbers.
+    /// The kernel's version number.
     kernel: String,
     /// `uname -r`.
     release: &'a str,
     /// The THP policy; null where THP is not built in.
     thp: Option<String>,
     leaf_sizes: &'a [u64],
-    /// Those that have mapped a VFIO device.
+    /// The processes that have mapped a VFIO device.
     processes: Vec<ProcessReport<'a>>,
-    /// How many could not be read.
+    /// How many processes could not be read.
     unreadable: u64,
     /// How many of these did not answer in time.
     unanswered: u64,
-    /// Which processes may be there that are not seen at all; null where all are.
+    /// Which processes may be hidden; null if none.
     hidden: Option<&'static str>,
-    /// How many may not be read.
+    /// How many processes this user may not read.
     #[serde(skip)]
     refused: u64,
 }
@@ -44,7 +44,7 @@ pub(crate) struct InspectReport<'a> {
 struct ProcessReport<'a> {
     pid: u32,
     name: &'a str,
-    /// Whether THP is off for it (`PR_SET_THP_DISABLE`); null where the kernel does not tell.
+    /// Whether THP is off for it (`PR_SET_THP_DISABLE`); null where the kernel does not say.
     thp_disabled: Option<bool>,
     mappings: Vec<MappingReport<'a>>,
 }
@@ -54,29 +54,29 @@ struct ProcessReport<'a> {
 struct MappingReport<'a> {
     address: String,
     size: u64,
-    /// Which device; null where several could be it, or none is known.
+    /// Which device; null if it is ambiguous or unknown.
     device: Option<&'a str>,
-    /// Those that could be it, where it cannot be told.
+    /// The possible devices, if it is ambiguous.
     candidates: &'a [String],
     region: Option<u32>,
-    /// Where in the region.
+    /// Offset in the region.
     offset: Option<u64>,
     physical: Option<String>,
     /// The largest leaf size modulo which address and physical address agree.
     congruent: u64,
-    /// With the machine's leaf sizes, at the best address.
+    /// The leaves at the best address, with the machine's leaf sizes.
     best: &'a Leaves,
-    /// On this kernel, in this process, at its address.
+    /// The leaves possible on this kernel, in this process, at its address.
     possible: &'a Leaves,
     /// The largest of these.
     largest: u64,
     optimal: bool,
     smaps: Option<AdviceReport>,
-    /// Why it falls short, or what could not be told.
+    /// Why it falls short, or what is unknown.
     reasons: &'a [Reason],
 }
 
-/// What `--smaps` has found.
+/// What `--smaps` found.
 #[derive(Debug, Serialize)]
 struct AdviceReport {
     hinted: bool,
@@ -152,7 +152,7 @@ impl<'a> MappingReport<'a> {
     }
 }
 
-/// For people. What fell short is coloured.
+/// As text. Mappings that fall short are coloured.
 impl fmt::Display for InspectReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let thp = self.thp.as_deref().unwrap_or("not built in");
@@ -175,7 +175,7 @@ impl fmt::Display for InspectReport<'_> {
             writeln!(f, "processes that do not answer: {}", self.unanswered)?;
         }
         if let Some(which) = self.hidden {
-            writeln!(f, "processes {which} are not seen")?;
+            writeln!(f, "processes {which} are hidden")?;
         }
         Ok(())
     }

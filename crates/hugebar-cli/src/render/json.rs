@@ -1,12 +1,12 @@
-//! JSON that can be shown on a terminal as it is.
+//! JSON that is safe to show on a terminal.
 
 use hugebar_host::escape::is_printable;
 
-/// A JSON document with the same characters as `\u202e`: it says the same, and can be shown.
+/// Escapes unprintable characters of a JSON document (`\u202e`), without changing its meaning.
 pub(super) fn shown(document: &str) -> String {
     let mut shown = String::with_capacity(document.len());
     for c in document.chars() {
-        // Outside of strings there are none of these but line ends.
+        // Outside strings the only such character is the line end.
         if is_printable(c) || c == '\n' {
             shown.push(c);
             continue;

@@ -1,4 +1,4 @@
-//! What `hugebar map` reports.
+//! The report of `hugebar map`.
 
 use std::fmt;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub(crate) struct MapReport {
     version: u32,
     device: String,
     backend: Option<Backend>,
-    /// The kernel's numbers.
+    /// The kernel's version number.
     kernel: String,
     /// `uname -r`.
     release: String,
@@ -37,10 +37,10 @@ pub(crate) struct MapReport {
     leaf_sizes: Vec<u64>,
     /// One for each BAR that was mapped.
     regions: Vec<RegionReport>,
-    /// One for each BAR that something went wrong with.
+    /// One for each BAR that failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     failures: Vec<BarFailure>,
-    /// The first of these: whoever sees exit status 2 finds it where it always is.
+    /// The first of these, so that every document with exit status 2 has an `error`.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Described>,
 }
@@ -53,24 +53,24 @@ struct RegionReport {
     placement: Placement,
     hint: bool,
     refused: bool,
-    /// The alignment of the window that was reached.
+    /// The alignment that the window got.
     alignment: u64,
     areas: Vec<AreaReport>,
     best: Leaves,
     expected: Leaves,
     measured: Option<Leaves>,
-    /// Whether all of it was counted, and not only up to the limit.
+    /// Whether the whole region was counted, not only up to the limit.
     complete: bool,
     faults: u64,
     populated_by: Option<&'static str>,
     populate_ns: Option<u128>,
-    /// What the page tables themselves say, where they were asked.
+    /// The leaves in the page tables themselves, with `--witness`.
     witness: Option<Leaves>,
     verdict: Verdict,
     reasons: Vec<Reason>,
 }
 
-/// What went wrong with a BAR.
+/// The failure of a BAR.
 #[derive(Debug, Serialize)]
 struct BarFailure {
     bar: u32,
@@ -101,12 +101,12 @@ impl MapReport {
         }
     }
 
-    /// Takes a BAR that was mapped, and what came of that.
+    /// Adds a mapped BAR and its measurement.
     pub(crate) fn add(&mut self, bar: &Bar, measured: &Measured) {
         self.regions.push(RegionReport::new(bar, measured));
     }
 
-    /// Takes what went wrong with a BAR.
+    /// Adds the failure of a BAR.
     pub(crate) fn fail(&mut self, bar: u32, failure: &Failure) {
         let error = Described::of(failure);
         self.error.get_or_insert_with(|| error.clone());
@@ -143,7 +143,7 @@ impl RegionReport {
     }
 }
 
-/// For people. What fell short is coloured; what went wrong is told on stderr.
+/// As text. The verdict is coloured. Failures are reported on stderr instead.
 impl fmt::Display for MapReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.regions.is_empty() {
@@ -162,7 +162,7 @@ impl fmt::Display for RegionReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hint = match (self.hint, self.refused) {
             (true, _) => "hinted",
-            (_, true) => "huge pages refused",
+            (_, true) => "MADV_NOHUGEPAGE",
             _ => "not hinted",
         };
         let (bar, size, placement) = (self.bar, Bytes(self.size), self.placement);

@@ -12,8 +12,8 @@ use super::json;
 /// Version of every JSON document that the command prints.
 pub(crate) const VERSION: u32 = 1;
 
-/// Prints a report, for people or as JSON. A closed pipe is no error: whoever read it has seen enough,
-/// and the answer is the same.
+/// Prints a report, as text or as JSON. A closed pipe is no error: the reader has seen enough, and the
+/// exit status is the same.
 pub(crate) fn deliver(report: &(impl Serialize + fmt::Display), json: bool) -> io::Result<()> {
     let printed = if json {
         print_json(report)
@@ -35,12 +35,12 @@ fn print(text: &str) -> io::Result<()> {
 
 static VERBOSE: AtomicBool = AtomicBool::new(false);
 
-/// Whether [`step`] says anything.
+/// Sets whether [`step`] prints anything.
 pub(crate) fn set_verbose(verbose: bool) {
     VERBOSE.store(verbose, Ordering::Relaxed);
 }
 
-/// Prints a step to stderr, where that was asked for.
+/// Prints a step to stderr, if `--verbose` was given.
 pub(crate) fn step(message: impl fmt::Display) {
     if VERBOSE.load(Ordering::Relaxed) {
         tell(message);
@@ -53,7 +53,7 @@ pub(crate) fn warn(message: impl fmt::Display) {
     tell(format_args!("{style}warning{style:#}: {message}"));
 }
 
-/// Tells on stderr. Where nobody can be told, on a full disk for one, the command goes on all the same.
+/// Prints a line to stderr. If that fails, for example on a full disk, the command goes on.
 pub(crate) fn tell(message: impl fmt::Display) {
     let _ = writeln!(anstream::stderr(), "{message}");
 }

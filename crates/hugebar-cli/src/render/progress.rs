@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use hugebar::census::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How long work goes on before a bar is worth it.
+/// How long work runs before a bar is shown.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Shows how far a census has come.
+/// Shows the progress of a census.
 pub(crate) struct Bar {
     bar: ProgressBar,
     begin: Instant,

@@ -117,7 +117,7 @@ impl Holders {
             unknown.push(format!("{count} {words} not answer"));
         }
         if let Some(which) = self.hidden {
-            unknown.push(format!("processes {which} are not seen"));
+            unknown.push(format!("processes {which} are hidden"));
         }
         if unknown.is_empty() {
             return Step::ok(STEP, "nobody has it open");
