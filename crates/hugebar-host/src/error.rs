@@ -1,35 +1,35 @@
-//! The crate's error: what could not be looked at, and why.
+//! The crate's error: what could not be read, and why.
 
 use std::fmt;
 use std::io;
 
 use crate::procfs;
 
-/// What could not be looked at.
+/// What could not be read.
 ///
-/// Shown as one line: subject, what the kernel said, and the remedy where one is known.
+/// Displayed as one line: subject, the kernel's error, and the remedy if one is known.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// A PCI function, by the library.
+    /// An error of the library, about a PCI function.
     Function(hugebar::Error),
     /// A process, in `/proc/PID`.
     Process {
-        /// The process id.
+        /// Its PID.
         pid: u32,
-        /// What reading failed with.
+        /// The error of reading it.
         source: io::Error,
     },
-    /// A file of the kernel's, without which nothing can be told.
+    /// A kernel file that is required.
     File {
         /// Its path.
         path: &'static str,
-        /// What reading failed with.
+        /// The error of reading it.
         source: io::Error,
     },
 }
 
-/// What kind of failure it was, for programs to act on.
+/// The kind of error, for programs to act on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -37,16 +37,16 @@ pub enum ErrorKind {
     NotFound,
     /// The process did not answer in time: it waits in a system call, with its memory map locked.
     TimedOut,
-    /// This process may not look at it.
+    /// This process lacks the privilege.
     PermissionDenied,
-    /// The library says more ([`hugebar::Error::kind`]).
+    /// An error of the library; see [`hugebar::Error::kind`].
     Function,
-    /// Any other failure.
+    /// Any other error.
     Other,
 }
 
 impl Error {
-    /// What kind of failure it was.
+    /// The kind of error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Function(_) => ErrorKind::Function,
@@ -60,7 +60,7 @@ impl Error {
         }
     }
 
-    /// The function, process or file that could not be looked at; empty where the library names none.
+    /// The function, process or file that could not be read; empty if the library names none.
     pub fn subject(&self) -> String {
         match self {
             Self::Function(error) => error.subject().to_owned(),
@@ -69,7 +69,7 @@ impl Error {
         }
     }
 
-    /// The kernel's error number, where a call failed.
+    /// The kernel's error number, if a call failed.
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::Function(error) => error.errno(),
@@ -77,7 +77,7 @@ impl Error {
         }
     }
 
-    /// What to do about it, where that is known.
+    /// What to do about it, if that is known.
     pub fn remedy(&self) -> Option<&str> {
         match (self, self.kind()) {
             (Self::Function(error), _) => error.remedy(),
@@ -87,7 +87,7 @@ impl Error {
         }
     }
 
-    /// For a file of the kernel's.
+    /// Makes an error about a kernel file.
     pub(crate) fn file(path: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::File { path, source }
     }
@@ -101,7 +101,7 @@ impl fmt::Display for Error {
                 ErrorKind::NotFound => write!(f, "process {pid}: no such process")?,
                 ErrorKind::TimedOut => write!(
                     f,
-                    "process {pid} does not answer: it waits in a system call, with its memory map locked"
+                    "process {pid} does not answer: it is blocked in a system call with its memory map locked"
                 )?,
                 _ => write!(f, "process {pid}: {source}")?,
             },
@@ -117,7 +117,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            // Shown as it is, so what lies below it is next.
+            // Displayed as is, so its source comes next.
             Self::Function(error) => std::error::Error::source(error),
             Self::Process { source, .. } | Self::File { source, .. } => Some(source),
         }

@@ -1,12 +1,12 @@
-//! Text that somebody else chose, such as the name of a process, safe to show on a terminal.
+//! Escapes text that others choose, such as process names, for the terminal.
 
 use std::fmt::{self, Write};
 
-/// Letters and signs by their category, but blank.
+/// Characters whose category is letter or symbol, but that are blank.
 const BLANK: [char; 5] = ['\u{115f}', '\u{1160}', '\u{3164}', '\u{ffa0}', '\u{2800}'];
 
-/// Shows text without what a terminal would obey, and what nobody would see: control characters, marks of
-/// writing direction, characters without width and the like become `\u{202e}`.
+/// Shows text with control characters, bidirectional marks, zero-width characters and the like escaped as
+/// `\u{202e}`: a terminal would obey them, or not show them.
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<'a>(pub &'a str);
 
@@ -24,9 +24,9 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Whether a character is seen, and does nothing else.
+/// Whether a character is visible and has no other effect.
 pub fn is_printable(c: char) -> bool {
-    // What Rust would not print as it is, but for what it would quote.
+    // Rust escapes unprintable characters, and also quotes and backslashes.
     let shown = c.escape_debug().len() == 1 || matches!(c, '\'' | '"' | '\\');
     shown && !BLANK.contains(&c)
 }

@@ -1,16 +1,16 @@
-//! What a Linux host and its processes have for mapping PCI BARs with large pages.
+//! Checks whether a Linux host and its processes map PCI BARs with large pages.
 //!
-//! For whoever looks at a host from outside of the program that maps: the command `hugebar`, exporters of
-//! metrics, device plugins of container orchestrators, and hooks that run before a virtual machine starts.
+//! For programs other than the one that maps: the command `hugebar`, metrics exporters,
+//! device plugins of container orchestrators, and hooks that run before a virtual machine starts.
 //! A program that maps BARs itself needs only [`hugebar`].
 //!
-//! * [`doctor`] checks the way from firmware to mapping, step by step.
+//! * [`doctor`] checks everything between firmware and mapping, step by step.
 //! * [`inspect`] shows the device mappings of running processes, and the leaves that they can have.
 //! * [`procfs`] reads `/proc/PID` with a deadline and in bounded memory.
-//! * [`populate`] picks the way to populate BARs that this host has, and [`measure`] has their leaves counted that way.
-//! * [`page_tables`] reads the leaves of this process from the kernel's own dump.
+//! * [`populate`] picks this host's way to populate BARs, and [`measure`] counts their leaves that way.
+//! * [`page_tables`] reads the leaves of this process from the kernel's page-table dump.
 //!
-//! Everything is data: codes, numbers, and facts and remedies of one line each. Nothing here opens a device,
+//! Results are data: codes, numbers, and facts and remedies of one line each. Nothing here opens a device,
 //! which would reset it, and nothing disturbs another process unless asked to.
 //!
 //! ```no_run
@@ -29,7 +29,7 @@
 //!     println!("{}: {}", step.step, step.fact);
 //! }
 //!
-//! // Did those that run get the large pages that they could have?
+//! // Did running processes get the large pages that they could have?
 //! for process in Inspector::new(&facts)?.all()?.processes {
 //!     for mapping in process.mappings.iter().filter(|mapping| !mapping.optimal) {
 //!         println!("{} at {:#x}: {}", process.name, mapping.address, mapping.possible);
@@ -41,7 +41,7 @@
 //!
 //! # Features
 //!
-//! * `serde`: steps of the doctor serialise.
+//! * `serde`: makes the doctor's steps serialisable.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod doctor;

@@ -1,5 +1,5 @@
-//! Has the leaves of mapped BARs counted in the way that this host has, and says what came of it: also where there is
-//! no way, or the count went wrong.
+//! Counts the leaves of mapped BARs in the way that this host supports, and reports the result, also if there is
+//! no way or the count fails.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -19,7 +19,7 @@ use hugebar::vfio::Device;
 use crate::error::Error;
 use crate::{page_tables, populate};
 
-/// What the BARs of a device are measured with.
+/// Measures the BARs of a device.
 pub struct Measuring<'a> {
     device: &'a Device,
     facts: &'a Facts,
@@ -29,11 +29,11 @@ pub struct Measuring<'a> {
     witness: bool,
 }
 
-/// Told before each step; `Break` ends the count ([`CensusOptions::progress`]).
+/// Called before each step; `Break` ends the count ([`CensusOptions::progress`]).
 pub type Watch<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
 
 impl<'a> Measuring<'a> {
-    /// By the first way to populate that there is for this device ([`populate::for_device`]), which is `function`.
+    /// Uses the first way of populating that this device has ([`populate::for_device`]). `function` is the device's.
     pub fn new(device: &'a Device, function: &Function, facts: &'a Facts) -> Self {
         Self {
             device,
@@ -45,32 +45,32 @@ impl<'a> Measuring<'a> {
         }
     }
 
-    /// Populates at most so many bytes in pages; `None` for no limit ([`CensusOptions::limit`]).
+    /// Populates at most `bytes` in base pages; `None` for no limit ([`CensusOptions::limit`]).
     #[must_use]
     pub fn limit(mut self, bytes: Option<u64>) -> Self {
         self.limit = bytes;
         self
     }
 
-    /// Asks the page tables themselves too ([`page_tables::leaves`]).
+    /// Also reads the page tables themselves ([`page_tables::leaves`]).
     #[must_use]
     pub fn witness(mut self, wanted: bool) -> Self {
         self.witness = wanted;
         self
     }
 
-    /// What populates; `None` where nothing can.
+    /// The way of populating; `None` if there is none.
     pub fn populated_by(&self) -> Option<&'static str> {
         self.populate.as_ref().map(|by| by.name()).ok()
     }
 
     /// Populates a BAR and counts its leaves, before anything touches it.
     ///
-    /// That they could not be counted is no error but a [`Reason`], as long as it says nothing against the mapping.
+    /// A failed count is a [`Reason`], not an error, if the mapping itself is still good.
     ///
     /// # Errors
     ///
-    /// As [`Bar::measure_with`] otherwise, and as [`page_tables::leaves`].
+    /// Otherwise those of [`Bar::measure_with`], and those of [`page_tables::leaves`].
     pub fn measure(&mut self, bar: &Bar, progress: Watch<'_>) -> Result<Measured, Error> {
         let mut measured = match self.count(bar, progress)? {
             Ok(measured) => measured,
@@ -82,7 +82,7 @@ impl<'a> Measuring<'a> {
         Ok(measured)
     }
 
-    /// What was counted, or why nothing could be.
+    /// Counts the leaves, or returns why that is not possible.
     fn count(
         &mut self,
         bar: &Bar,
@@ -110,7 +110,7 @@ impl<'a> Measuring<'a> {
         }
     }
 
-    /// What is known of a mapping whose leaves nothing has counted.
+    /// The result for a mapping whose leaves were not counted.
     fn uncounted(&self, bar: &Bar, why: Reason) -> Measured {
         let evidence = Evidence {
             facts: self.facts,
@@ -136,7 +136,7 @@ impl<'a> Measuring<'a> {
     }
 }
 
-/// Failures that leave the mapping as good as it is: its leaves are not known, that is all.
+/// Whether an error leaves the mapping good, and only its leaves unknown.
 fn concerns_only_the_count(kind: ErrorKind) -> bool {
     matches!(
         kind,
@@ -148,34 +148,34 @@ fn limited(limit: Option<u64>, census: &Census) -> Reason {
     let limit = Bytes(limit.unwrap_or(u64::MAX));
     let counted = census.measured.bytes();
     let fact = format!(
-        "{counted} bytes were counted: the rest would have taken more than {limit} in pages"
+        "{counted} bytes were counted: the rest would have taken more than {limit} in base pages"
     );
     Reason::new(Code::Limit, fact, "raise --limit to count all of it")
 }
 
-/// What came of a mapping.
+/// The result of measuring a mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Measured {
-    /// The fewest leaves that any addresses could give.
+    /// The fewest leaves at any addresses.
     pub best: Leaves,
     /// The leaves that these addresses give on this kernel.
     pub expected: Leaves,
-    /// The leaves that were counted; `None` where nothing could be.
+    /// The leaves that were counted; `None` if counting was not possible.
     pub measured: Option<Leaves>,
     /// Whether all of it was counted, and not only up to a limit.
     pub complete: bool,
     /// Minor faults while populating.
     pub faults: u64,
-    /// What had the leaves installed.
+    /// How the leaves were installed.
     pub populated_by: Option<&'static str>,
     /// How long the kernel took for that.
     pub elapsed: Option<Duration>,
     /// How measured, expected and best compare.
     pub verdict: Verdict,
-    /// Why there are more than there could be, or why they are not known.
+    /// Why there are more leaves than necessary, or why they are unknown.
     pub reasons: Vec<Reason>,
-    /// What the page tables themselves have, where they were asked.
+    /// The leaves in the page tables themselves, if they were read.
     pub witness: Option<Leaves>,
 }
 
@@ -200,13 +200,13 @@ impl Measured {
         }
     }
 
-    /// Whether all of it was counted, and meets a requirement.
+    /// Whether all leaves were counted and meet a requirement.
     pub fn meets(&self, required: Requirement) -> bool {
         let measured = self.measured.filter(|_| self.complete);
         measured.is_some_and(|measured| required.is_met(&self.best, &measured))
     }
 
-    /// What was counted and what the page tables have, where these are not the same. A count that is not complete
+    /// The counted leaves and those in the page tables, if they differ. An incomplete count
     /// cannot be compared.
     pub fn contradiction(&self) -> Option<(Leaves, Leaves)> {
         let measured = self.measured.filter(|_| self.complete);
@@ -236,7 +236,7 @@ mod tests {
         leaves
     }
 
-    /// A BAR of 4 GiB that was counted, and found to be as it should be.
+    /// A BAR of 4 GiB with optimal leaves.
     fn counted(complete: bool) -> Measured {
         let best = leaves(GIB, 4);
         Measured {
@@ -253,7 +253,7 @@ mod tests {
         }
     }
 
-    /// Page tables that have as many leaves as were counted, but others, among them.
+    /// One case has as many leaves as were counted, but of other sizes.
     #[test]
     fn page_tables_can_contradict_a_count() {
         for seen in [leaves(GIB, 3), leaves(GIB, 0), leaves(2 * MIB, 4)] {
@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(measured.contradiction(), None);
     }
 
-    /// The page tables have all of it, the count has not: nothing to compare.
+    /// The page tables cover the whole BAR, the count does not: nothing to compare.
     #[test]
     fn a_count_that_is_not_complete_is_not_contradicted() {
         for counted_so_far in [None, Some(leaves(GIB, 1))] {

@@ -1,7 +1,7 @@
-//! The page tables themselves, as the kernel's page-table dump shows them (`CONFIG_PTDUMP_DEBUGFS`).
+//! Reads leaves from the kernel's page-table dump (`CONFIG_PTDUMP_DEBUGFS`).
 //!
-//! Reading it disturbs nothing, unlike smaps. It walks all tables of this process. Only x86 has such a dump: those of
-//! other architectures (arm64's `kernel_page_tables`) show the tables of the kernel alone.
+//! Unlike smaps, the dump changes nothing. It walks all tables of this process. Only x86 has such a dump: those of
+//! other architectures (arm64's `kernel_page_tables`) show the kernel's tables only.
 
 use std::env::consts::ARCH;
 use std::fs::File;
@@ -13,14 +13,14 @@ use hugebar::mem::{MappedArea, Mapping};
 
 use crate::error::Error;
 
-/// The tables of whoever reads it (`arch/x86/mm/debug_pagetables.c`).
+/// The tables of the reading process (`arch/x86/mm/debug_pagetables.c`).
 const DUMP: &str = "/sys/kernel/debug/page_tables/current_user";
 
-/// The leaves that the page tables have for a mapping of this process, by the sizes of this machine.
+/// Reads the leaves in the page tables for a mapping of this process, by the sizes of this machine.
 ///
 /// # Errors
 ///
-/// When `/sys/kernel/debug/page_tables/current_user` cannot be read: that takes x86, root, debugfs and a kernel with
+/// If `/sys/kernel/debug/page_tables/current_user` cannot be read: it needs x86, root, debugfs and a kernel with
 /// `CONFIG_PTDUMP_DEBUGFS`.
 pub fn leaves(mapping: &Mapping, sizes: &LeafSizes) -> Result<Leaves, Error> {
     let areas: Vec<_> = mapping.areas().iter().map(addresses).collect();
@@ -50,7 +50,7 @@ fn addresses(mapped: &MappedArea) -> Range<u64> {
     mapped.address()..mapped.address() + mapped.area.size
 }
 
-/// Neighbouring leaves of one kind.
+/// Adjacent leaves of one kind.
 #[derive(Debug, PartialEq, Eq)]
 struct Row {
     range: Range<u64>,
@@ -67,15 +67,15 @@ impl Row {
     }
 }
 
-/// A row such as `0x00007f0040000000-0x00007f0080000000  1G USR RW PCD PSE NX pud`; `None` for one that
-/// maps nothing, and for headings.
+/// Parses a row such as `0x00007f0040000000-0x00007f0080000000  1G USR RW PCD PSE NX pud`; `None` for rows that
+/// map nothing, and for headings.
 fn parse(line: &str, sizes: &LeafSizes) -> Option<Row> {
     let mut words = line.split_ascii_whitespace();
     let (start, end) = words.next()?.split_once('-')?;
     let hex = |text: &str| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok();
     let range = hex(start)?..hex(end)?;
     let _length = words.next()?;
-    // What is mapped for this process is a user's; the rest of a row without that is empty.
+    // Mappings of this process have USR; the rest of a row without it is empty.
     if words.next()? != "USR" {
         return None;
     }

@@ -1,4 +1,4 @@
-//! Which of the ways to populate a device's BARs this host has.
+//! Picks this host's way to populate a device's BARs.
 
 use hugebar::iommu::IommuKind;
 use hugebar::populate::Prefault;
@@ -6,8 +6,8 @@ use hugebar::populate::{Populate, Type1};
 use hugebar::reason::{Code, Reason};
 use hugebar::vfio::{Backend, Device};
 
-/// The first way that there is: the container of the device, if it has an IOMMU that maps BARs;
-/// otherwise KVM. Where there is none, why.
+/// Picks the first available way: the device's container, if it has an IOMMU that maps BARs;
+/// otherwise KVM. If there is none, returns the reason.
 pub fn for_device(device: &Device) -> Result<Box<dyn Populate>, Reason> {
     let container = device.container();
     let type1 = container.filter(|container| container.kind() == IommuKind::Type1);
@@ -23,9 +23,9 @@ pub fn for_device(device: &Device) -> Result<Box<dyn Populate>, Reason> {
         Ok(populate) => Ok(Box::new(populate)),
         Err(error) => {
             let fact = format!("{refused}, and KVM cannot stand in: {}", error.fact());
-            let kvm = "give this process /dev/kvm of Linux 6.11 or later on x86-64";
+            let kvm = "give this process access to /dev/kvm (Linux 6.11 or later, x86-64)";
             let remedy = match device.backend() {
-                // There is no other without an IOMMU.
+                // Without an IOMMU there is no other way.
                 Some(Backend::NoIommu) => format!("to count the leaves, {kvm}"),
                 _ => format!(
                     "to count the leaves, open the device by its group and type1 (--backend type1), or {kvm}"

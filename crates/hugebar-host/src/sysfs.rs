@@ -1,11 +1,11 @@
-//! Reads of sysfs that more than one subject needs.
+//! Reads of sysfs that several subjects need.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use hugebar::pci::Function;
 
-/// The names in a folder, sorted; none where it is missing or cannot be read.
+/// The names in a folder, sorted; none if it is missing or cannot be read.
 pub(crate) fn names(folder: impl AsRef<Path>) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries
@@ -21,7 +21,7 @@ pub(crate) fn is_on(module: &str, parameter: &str) -> bool {
     fs::read_to_string(path).is_ok_and(|text| matches!(text.trim(), "Y" | "1"))
 }
 
-/// A file of a function (`/sys/bus/pci/devices/ADDRESS/NAME`); its folder for an empty name.
+/// The path of a function's file (`/sys/bus/pci/devices/ADDRESS/NAME`), or of its folder for an empty name.
 pub(crate) fn of(function: &Function, name: &str) -> PathBuf {
     let devices = Path::new("/sys/bus/pci/devices");
     devices.join(function.address().to_string()).join(name)

@@ -140,7 +140,7 @@ fn in_use_and_free(kernel: &str, backend: &str, node: &str, with: &str) {
     // QEMU's test device cannot be reset.
     assert_steps(healthy, "blocker", &[]);
     assert_steps(healthy, "warning", &["reset"]);
-    assert_step(healthy, "open", "ok", "nobody has it open");
+    assert_step(healthy, "open", "ok", "no process has it open");
     assert_step(healthy, "interrupt-remapping", "ok", "on");
     assert_step(healthy, "memlock", "ok", "CAP_IPC_LOCK");
     assert_step(healthy, "bar-size", "ok", "no BAR can be resized");

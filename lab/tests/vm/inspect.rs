@@ -367,7 +367,7 @@ fn policies_that_the_kernel_asks() {
         assert_eq!(required.code(), i32::from(asks), "{kernel}");
         assert_eq!(seen(unknown), asked([4, 0, 0]), "{kernel}");
         assert!(perhaps.success(), "{perhaps:?}");
-        let warned = perhaps.stderr().contains("not known for certain");
+        let warned = perhaps.stderr().contains("THP policy may limit");
         assert_eq!(warned, asks, "{perhaps:?}");
         assert_eq!(seen(unhinted), asked([0, 0, 1_048_576]), "{kernel}");
         assert_eq!(refused.code(), i32::from(asks), "{refused:?}");

@@ -57,7 +57,7 @@ fn what_is_not_seen_is_not_taken_for_absent() {
         (3, 0, hidden),
         (4, 2, "/proc/self: No such file"),
         (5, 2, "/proc/self: No such file"),
-        (6, 0, "on: it has devices in groups"),
+        (6, 0, "on: devices are in IOMMU groups"),
         (7, 1, "show this process /sys/kernel/iommu_groups"),
         (8, 2, "show this process /sys"),
         (9, 2, "pass the node into this container or jail"),

@@ -67,7 +67,7 @@ fn by_what_they_are(kernel: &str, backend: &str) {
         assert_eq!(output.stdout(), "mapped\n", "{output:?}");
     }
     assert_eq!(free.code(), 0, "{free:?}");
-    assert!(free.stdout().contains("nobody has it open"), "{free:?}");
+    assert!(free.stdout().contains("no process has it open"), "{free:?}");
     for output in [nothing, own] {
         assert!(Report::of(output).processes.is_empty(), "{output:?}");
     }

@@ -55,7 +55,7 @@ fn nobody_waits(kernel: &str) {
     assert!(made.stderr().contains("stuck"), "{made:?}");
     assert_eq!(waits.status, Some(Status::TimedOut), "{waits:?}");
     assert_eq!(free.code(), 0, "{free:?}");
-    let seen = "nobody that this user can see has it open; 1 process does not answer";
+    let seen = "no process visible to this user has it open; 1 process does not answer";
     assert!(free.stdout().contains(seen), "{free:?}");
     let seen = Report::of(all);
     assert_eq!((seen.processes.len(), seen.unreadable), (1, 1), "{all:?}");

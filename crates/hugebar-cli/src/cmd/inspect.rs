@@ -78,7 +78,7 @@ fn warn_of_unknown(inspection: &Inspection) {
     };
     for mapping in inspection.mappings().filter(may_be_closed) {
         render::warn(format_args!(
-            "--require: the THP policy may limit the mapping at {:#x} to base pages (unknown for this kernel)",
+            "--require: the THP policy may limit the mapping at {:#x} to base pages",
             mapping.address
         ));
     }

@@ -1,4 +1,4 @@
-//! BARs that nobody found room for.
+//! BARs without an address.
 
 use hugebar::leaf::Bytes;
 use hugebar::pci::{Header, Resource, Unassigned};
@@ -11,7 +11,7 @@ pub(super) const STEP: &str = "bar-address";
 /// How many BARs a function has at most.
 const BARS: usize = 6;
 
-/// Which BARs have no address, and which of them cannot be told.
+/// Steps for the BARs that have no address, and for those that read 0 and may have none.
 pub(super) fn steps(
     header: Result<Header, String>,
     resources: &[Option<Resource>],
@@ -20,9 +20,9 @@ pub(super) fn steps(
     let header = match header {
         Ok(header) => header,
         Err(why) => {
-            // What the kernel has flagged is known all the same.
+            // The kernel's own flags need no header.
             let mut steps = without_address(&Header::new([0; 64]).without_address(resources));
-            let fact = format!("BARs that the kernel has not flagged are not looked at: {why}");
+            let fact = format!("BARs that the kernel has not flagged were not checked: {why}");
             steps.push(Step::ok(STEP, fact));
             return steps;
         }
@@ -34,17 +34,17 @@ pub(super) fn steps(
         return steps;
     }
     let fact = format!(
-        "{}: absent, or 32-bit and without an address, which cannot be told apart",
+        "{}: either absent, or 32-bit and without an address",
         reads_zero(&zero)
     );
     let is_mapped = |own: &Resource| own.is_memory() && own.has_address();
-    // Most devices have fewer than six, so it is said only where something is missing.
+    // Most devices have fewer than six, so report it only where something is missing.
     if !unassigned.is_empty() {
         steps.push(Step::ok(STEP, fact));
     } else if !resources.iter().take(BARS).flatten().any(is_mapped) {
         let fact = format!("no memory BAR has an address; {fact}");
         let remedy = format!(
-            "if it should have one (the kernel's log names it: dmesg), {}",
+            "if a BAR is missing (dmesg names it), {}",
             remedy::NO_ADDRESS
         );
         steps.push(Step::warning(STEP, fact, remedy));
@@ -60,7 +60,7 @@ fn reads_zero(bars: &[u8]) -> String {
     }
 }
 
-/// A step for each BAR that is memory, but has been given no address for want of room.
+/// A step for each memory BAR that got no address for lack of room.
 fn without_address(unassigned: &[Unassigned]) -> Vec<Step> {
     let step = |own: &Unassigned| {
         let bar = own.bar;
@@ -118,7 +118,7 @@ mod tests {
             .collect()
     }
 
-    /// Said beside another BAR that lacks an address, and where no memory BAR has one.
+    /// Reported if another BAR lacks an address, or no memory BAR has one.
     #[test]
     fn a_bar_that_reads_0_is_absent_or_has_no_address() {
         let memory = "0x00000000fe800000 0x00000000fe800fff 0x0000000000040200\n";
@@ -130,7 +130,7 @@ mod tests {
         bars[0] = memory;
         assert!(of([0xfe80_0000, 0, 0, 0, 0, 0], bars).is_empty());
         let steps = of([0xfe80_0000, 0, 0x0c, 0, 0, 0], bars);
-        let told = "BARs 1, 4, 5 read 0: absent, or 32-bit and without an address, which cannot be told apart";
+        let told = "BARs 1, 4, 5 read 0: either absent, or 32-bit and without an address";
         let expected = [
             (Status::Blocker, "BAR 2 has no address"),
             (Status::Ok, told),
@@ -138,8 +138,8 @@ mod tests {
         assert_eq!(facts(&steps), expected);
         bars[0] = ports;
         let steps = of([0xc001, 0, 0, 0, 0, 0], bars);
-        let told = "no memory BAR has an address; BARs 1, 2, 3, 4, 5 read 0: absent, or 32-bit and without an \
-                    address, which cannot be told apart";
+        let told = "no memory BAR has an address; BARs 1, 2, 3, 4, 5 read 0: either absent, or 32-bit and without an \
+                    address";
         assert_eq!(facts(&steps), [(Status::Warning, told)]);
         assert!(
             steps[0]
@@ -163,6 +163,6 @@ mod tests {
         };
         assert_eq!(flagged.fact, "BAR 1 of 64 KiB has no address");
         assert_eq!(unknown.status, Status::Ok);
-        assert!(unknown.fact.ends_with("not looked at: off"), "{unknown:?}");
+        assert!(unknown.fact.ends_with("not checked: off"), "{unknown:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! BAR sizes: against what the resizable-BAR capability allows, and the window of the bridge above.
+//! BAR sizes, compared with the resizable-BAR capability and the windows of the bridges above.
 
 use std::fs;
 use std::path::Path;
@@ -14,18 +14,18 @@ use crate::sysfs;
 
 const STEP: &str = "bar-size";
 
-/// Where the windows of a bridge begin among its resources: behind six BARs and the ROM.
+/// Index of the first window among a bridge's resources: after six BARs and the ROM.
 const FIRST_WINDOW: usize = 7;
 
 /// A power state from which the kernel wakes a device when its configuration space is read.
 const OFF: &str = "D3cold";
 
-/// The steps that concern BARs. `state` is the power state of the function.
+/// The steps for BARs. `state` is the power state of the function.
 pub(super) fn steps(function: &Function, state: Option<&str>) -> Vec<Step> {
     let resources = function.resources();
     let header = if state == Some(OFF) {
         // Reading it would wake the device.
-        Err("the device is off, and would have to be switched on for that".to_owned())
+        Err("the device is powered off".to_owned())
     } else {
         function.header().map_err(|error| error.fact())
     };
@@ -36,7 +36,7 @@ pub(super) fn steps(function: &Function, state: Option<&str>) -> Vec<Step> {
         Ok(resources) => addresses::steps(header, &resources, function.is_bridge()),
         Err(error) => vec![Step::ok(
             addresses::STEP,
-            format!("not known: {}", error.fact()),
+            format!("unknown: {}", error.fact()),
         )],
     };
     steps.extend(sizes(function, state));
@@ -44,17 +44,17 @@ pub(super) fn steps(function: &Function, state: Option<&str>) -> Vec<Step> {
     steps
 }
 
-/// Nothing that its configuration space says counts.
+/// The step for a device that does not answer; nothing else in its configuration space can be trusted.
 fn no_answer() -> Step {
     let fact = "the device does not answer: its configuration space reads all ones";
-    let remedy = "remove it (write 1 to its remove in sysfs) and scan for it again (/sys/bus/pci/rescan); if that does \
-                  not help, power the host off and on, and look at its slot and power supply";
+    let remedy = "remove it (write 1 to its remove file in sysfs) and rescan (/sys/bus/pci/rescan); if that does \
+                  not help, power-cycle the host, and check slot and power supply";
     Step::blocker("answer", fact, remedy)
 }
 
-/// A step for each BAR that could be larger, or one that says that there is none.
+/// A step for each BAR that could be larger, or one step if there are none.
 fn sizes(function: &Function, state: Option<&str>) -> Vec<Step> {
-    // The sizes of a virtual function's BARs are set at its physical function.
+    // The physical function sets the sizes of a virtual function's BARs.
     let physical = sysfs::of(function, "physfn");
     let virtual_function = physical.exists();
     let (config, capability) = if virtual_function {
@@ -63,7 +63,7 @@ fn sizes(function: &Function, state: Option<&str>) -> Vec<Step> {
         (sysfs::of(function, "config"), rebar::REBAR)
     };
     if state == Some(OFF) {
-        let fact = "not looked at: the device is off, and would have to be switched on for that";
+        let fact = "not checked: the device is powered off";
         return vec![Step::ok(STEP, fact)];
     }
     let folder = sysfs::of(function, "");
@@ -83,7 +83,7 @@ fn sizes(function: &Function, state: Option<&str>) -> Vec<Step> {
         })
         .collect();
     for bar in &told.unknown {
-        let fact = format!("how large BAR {bar} could be is not known, though it can be resized");
+        let fact = format!("BAR {bar} can be resized, but its possible sizes are unknown");
         steps.push(Step::ok(STEP, fact));
     }
     if steps.is_empty() {
@@ -96,8 +96,8 @@ fn sizes(function: &Function, state: Option<&str>) -> Vec<Step> {
     steps
 }
 
-/// The resizable BARs, and whether it is the kernel that tells of them, or a step that says why they are not known. The
-/// capability is read (in `config`) only where the kernel has no file for any BAR: before Linux 5.19, and for virtual
+/// The resizable BARs, and whether the kernel lists them; or a step that says why they are unknown. The
+/// capability (in `config`) is read only where the kernel has no file for any BAR: before Linux 5.19, and for virtual
 /// functions.
 fn possible(
     folder: &Path,
@@ -132,7 +132,7 @@ fn of_function(function: &Function, own: &Resizable) -> Step {
     resize(&function.address(), driver.as_deref(), own, narrow)
 }
 
-/// How a BAR gets its largest size: without a driver, to which it is given back afterwards. `narrow` is a bridge
+/// The commands that give a BAR its largest size: unbind the driver, resize, bind it again. `narrow` is a bridge
 /// whose window is too small for that, and the size of that window.
 fn resize(
     address: &Address,
@@ -164,15 +164,16 @@ fn resize(
 
 fn of_virtual_function(own: &Resizable) -> Step {
     let remedy =
-        "only the driver of the physical function can resize it, before it makes virtual ones";
+        "only the driver of the physical function can resize it, before creating virtual functions";
     Step::warning(STEP, own.could_be_larger(), remedy)
 }
 
-/// Some devices say less than they can have, or more, and nothing in sysfs resizes it.
+/// The step for a size that only the capability states. Some devices state too little or too much, and nothing in
+/// sysfs resizes the BAR.
 fn by_its_capability(own: &Resizable) -> Step {
-    let fact = format!("{} by its own capability", own.could_be_larger());
+    let fact = format!("{} according to its capability", own.could_be_larger());
     let remedy = format!(
-        "turn on Resizable BAR in the firmware; this kernel has no resource{}_resize for it, as Linux 5.19 and later do",
+        "turn on Resizable BAR in the firmware; this kernel has no resource{}_resize, which came with Linux 5.19",
         own.bar
     );
     Step::warning(STEP, fact, remedy)
@@ -205,7 +206,7 @@ struct Bridge {
 }
 
 impl Bridge {
-    /// `None` where the folder is of something else, such as a root bus.
+    /// `None` if the folder belongs to something else, such as a root bus.
     fn at(folder: &Path) -> Option<Self> {
         let class = fs::read_to_string(folder.join("class")).ok()?;
         class.starts_with("0x0604").then_some(())?;
@@ -225,7 +226,7 @@ impl Bridge {
         }
     }
 
-    /// The size of the window for memory that is prefetchable, or is not. Where there is no
+    /// The size of the prefetchable or non-prefetchable memory window. If there is no
     /// prefetchable one, the other serves both.
     fn window(&self, prefetchable: bool) -> Option<u64> {
         let of_kind = |wanted: bool| {
@@ -299,16 +300,16 @@ mod tests {
         assert!(!by_kernel);
         assert_eq!(
             by_its_capability(&told.resizable[0]).fact,
-            "BAR 0 has 256 MiB, it can have 1 GiB by its own capability"
+            "BAR 0 has 256 MiB, can have 1 GiB according to its capability"
         );
         fs::write(folder.join("resource0_resize"), "0000000000003f00\n").unwrap();
         let (told, by_kernel) = look().unwrap();
         assert!(by_kernel);
         assert_eq!(
             told.resizable[0].could_be_larger(),
-            "BAR 0 has 256 MiB, it can have 8 GiB"
+            "BAR 0 has 256 MiB, can have 8 GiB"
         );
-        // What the kernel has for another BAR alone is no reason to believe the capability.
+        // A kernel file for only one other BAR is no reason to trust the capability.
         fs::rename(
             folder.join("resource0_resize"),
             folder.join("resource2_resize"),
@@ -317,7 +318,7 @@ mod tests {
         let (told, by_kernel) = look().unwrap();
         assert!(by_kernel && told.resizable.is_empty());
         assert_eq!(told.unknown, [2]);
-        // As everybody else sees it.
+        // What users without privilege see.
         fs::remove_file(folder.join("resource2_resize")).unwrap();
         fs::remove_file(&config).unwrap();
         let step = look().unwrap_err();
@@ -336,7 +337,7 @@ mod tests {
         };
         let address = "01:00.0".parse().unwrap();
         let step = resize(&address, Some("vfio-pci"), &own, None);
-        assert_eq!(step.fact, "BAR 2 has 256 MiB, it can have 16 GiB");
+        assert_eq!(step.fact, "BAR 2 has 256 MiB, can have 16 GiB");
         assert_eq!(
             step.remedy.unwrap(),
             "echo 0000:01:00.0 > /sys/bus/pci/drivers/vfio-pci/unbind; \

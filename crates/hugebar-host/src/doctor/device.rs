@@ -1,4 +1,4 @@
-//! What stands between a device and its mapping, from sysfs and `/proc`. Opening it would reset it.
+//! Checks what a device needs to be mapped, from sysfs and `/proc`. Does not open it, because that would reset it.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::sysfs;
 
 const GROUP: &str = "group";
 
-/// The steps that concern a device.
+/// The steps for a device.
 pub(super) fn steps(function: &Function, facts: &Facts) -> Result<Vec<Step>, Error> {
     let group = function.iommu_group()?;
     let driver = function.driver()?;
@@ -23,14 +23,13 @@ pub(super) fn steps(function: &Function, facts: &Facts) -> Result<Vec<Step>, Err
     let mut steps = vec![driver::step(function, driver.as_deref())];
     steps.push(match group {
         Some(group) => viability(function, group),
-        None if iommu::noiommu_is_allowed() && !by_vfio => Step::ok(
-            "group",
-            "none, until a driver of VFIO's gives it one for no-IOMMU mode",
-        ),
+        None if iommu::noiommu_is_allowed() && !by_vfio => {
+            Step::ok("group", "none; a VFIO driver creates one for no-IOMMU mode")
+        }
         None => Step::blocker(
             "group",
             "the device has no IOMMU group",
-            "turn the IOMMU on; it must know the device",
+            "turn on the IOMMU; it has to cover this device",
         ),
     });
     steps.extend(group.and_then(reserved::step));
@@ -42,16 +41,16 @@ pub(super) fn steps(function: &Function, facts: &Facts) -> Result<Vec<Step>, Err
     let state = state.as_deref().map(str::trim);
     steps.extend(bars::steps(function, state));
     if driver.is_none() || by_vfio {
-        // What another driver has is its own.
+        // Another driver's resources are its own.
         steps.extend(held::steps(function));
     }
     steps.push(reset(&sysfs::of(function, "")));
-    // Asleep is normal for a device that nobody has open.
+    // Suspended is normal for a device that no process has open.
     steps.extend(state.map(|state| Step::ok("power", state)));
     Ok(steps)
 }
 
-/// Whether the group's other members let the device be had. Its own driver is a step of its own.
+/// Whether the group is viable as far as its other members go. The device's own driver is a separate step.
 fn viability(function: &Function, group: u32) -> Step {
     let members = match Function::in_group(group) {
         Ok(members) => members.len(),
@@ -64,7 +63,7 @@ fn viability(function: &Function, group: u32) -> Step {
     judged(group, members, function.address(), held)
 }
 
-/// `held` tells of members that drivers have, each beginning with its address.
+/// `held` describes the members that are bound to other drivers, each beginning with its address.
 fn judged(group: u32, members: usize, own: Address, mut held: Vec<String>) -> Step {
     let all = held.len();
     let name = own.to_string();
@@ -82,18 +81,18 @@ fn judged(group: u32, members: usize, own: Address, mut held: Vec<String>) -> St
     Step::ok(GROUP, fact)
 }
 
-/// `folder` is the device's in sysfs.
+/// Whether the device can be reset. `folder` is the device's folder in sysfs.
 fn reset(folder: &Path) -> Step {
     let methods = fs::read_to_string(folder.join("reset_method")).unwrap_or_default();
     match methods.trim() {
         "" if folder.join("reset").exists() => Step::ok(
             "reset",
-            "there is a way; before Linux 5.15 the kernel does not say which",
+            "supported; kernels before 5.15 do not name the method",
         ),
         "" => Step::warning(
             "reset",
-            "the kernel knows no way to reset it",
-            "expect its state to survive from one user to the next",
+            "the kernel has no reset method for the device",
+            "expect its state to persist from one user to the next",
         ),
         methods => Step::ok("reset", methods),
     }

@@ -9,10 +9,10 @@ use hugebar::vfio::{is_vfio, remedy};
 use super::step::Step;
 use crate::sysfs;
 
-/// Whether the function is bound to a driver of VFIO's, and how it is bound to one.
+/// Whether the function is bound to a VFIO driver, and the commands that bind it to one.
 pub(super) fn step(function: &Function, driver: Option<&str>) -> Step {
     if function.is_bridge() {
-        let remedy = "choose a device behind it: what the kernel itself needs is not for programs";
+        let remedy = "choose a device behind it: vfio-pci does not bind to bridges";
         return Step::blocker("driver", "the device is a bridge", remedy);
     }
     let remedy = || remedy::bind(function, driver);
@@ -22,17 +22,17 @@ pub(super) fn step(function: &Function, driver: Option<&str>) -> Step {
         Some(driver) if !mediated.is_empty() => Step::blocker(
             "driver",
             format!(
-                "bound to {driver}, which has made mediated devices of it: {}",
+                "bound to {driver}, which has created mediated devices on it: {}",
                 mediated.join(", ")
             ),
-            "remove these first, which ends whatever uses them, and only then unbind it",
+            "remove these first (their users lose them), then unbind the driver",
         ),
         Some(driver) => Step::blocker("driver", format!("bound to {driver}"), remedy()),
         None => Step::blocker("driver", "bound to no driver", remedy()),
     }
 }
 
-/// The mediated devices that a driver has made of a device, whose folder in sysfs this is.
+/// The mediated devices that a driver has created on a device, given its folder in sysfs.
 fn mediated(folder: &Path) -> Vec<String> {
     let mut names = sysfs::names(folder);
     names.retain(|name| {

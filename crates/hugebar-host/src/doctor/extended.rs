@@ -1,11 +1,11 @@
-//! Extended configuration space: its capabilities, for those who may read it.
+//! Extended configuration space: finds capabilities. Reading it needs privilege.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Where extended capabilities begin, and how many could fit behind.
+/// Where extended capabilities begin, and how many fit at most.
 pub(super) const FIRST: usize = 0x100;
 const MOST: usize = (4096 - FIRST) / 4;
 
@@ -17,21 +17,21 @@ impl Config {
         File::open(path).map(Self)
     }
 
-    /// The 4 bytes at an offset. Only what is needed: there are devices that do not bear all of it to be read.
+    /// Reads the 4 bytes at an offset. Read only what is needed: some devices fail if all of it is read.
     pub(super) fn word(&self, offset: usize) -> Option<u32> {
         let mut word = [0; 4];
         let read = self.0.read_exact_at(&mut word, offset as u64);
         read.is_ok().then(|| u32::from_le_bytes(word))
     }
 
-    /// Whether the function has extended capabilities, be they readable or not: without privilege the file ends after
+    /// Whether the function has extended capabilities, readable or not: without privilege the file ends after
     /// 64 bytes; without extended capabilities, after 256.
     pub(super) fn is_extended(&self) -> bool {
         self.0.metadata().is_ok_and(|config| config.len() > 256)
     }
 }
 
-/// Where a capability lies, if there is one; `None` where configuration space ends before extended capabilities, as it
+/// The offset of a capability, if there is one; `None` if configuration space ends before extended capabilities, as it
 /// does for readers without privilege. `word` reads 4 bytes at an offset.
 pub(super) fn find(word: impl Fn(usize) -> Option<u32>, capability: u32) -> Option<Option<usize>> {
     word(FIRST)?;

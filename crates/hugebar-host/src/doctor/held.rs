@@ -1,4 +1,4 @@
-//! BARs that another resource of the machine has: a framebuffer, memory set aside.
+//! BARs that another resource of the machine claims: a framebuffer, reserved memory.
 
 use hugebar::pci::{Address, Function, Iomem, Resource};
 
@@ -7,7 +7,7 @@ use crate::escape::Escaped;
 
 const STEP: &str = "bar-held";
 
-/// A step for each BAR that no program can map because something else has it. None where that cannot be told.
+/// A step for each BAR that no program can map because another resource claims it; no steps if that is unknown.
 pub(super) fn steps(function: &Function) -> Vec<Step> {
     let resources = function.resources().unwrap_or_default();
     let iomem = Iomem::read().unwrap_or_default();

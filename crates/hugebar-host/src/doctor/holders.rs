@@ -1,4 +1,4 @@
-//! Who has a device: open, or mapped only.
+//! The processes that have a device open, or only mapped.
 
 use std::io;
 use std::path::Path;
@@ -17,24 +17,24 @@ use crate::procfs::{self, look};
 
 const STEP: &str = "open";
 
-/// Who has a device, as far as this user can see; each by number and name.
+/// The processes that have a device, as far as this user can see, by PID and name.
 #[derive(Debug, Default)]
 struct Holders {
-    /// With a file of it, or of its group.
+    /// Have an open file of the device or its group.
     open: Vec<String>,
-    /// With nothing but a mapping, which keeps the device open as well.
+    /// Have only a mapping, which also keeps the device open.
     mapped: Vec<String>,
-    /// With such a mapping of some device that may be this one.
+    /// Have only a mapping of a device that may be this one.
     perhaps: Vec<String>,
     /// How many processes could not be read.
     unreadable: u32,
-    /// How many have not answered.
+    /// How many processes did not answer.
     silent: u32,
-    /// Which processes may be there that are not seen at all.
+    /// Which processes may be hidden.
     hidden: Option<&'static str>,
 }
 
-/// The step that says who has the device. `own` is its own node.
+/// The step for the processes that have the device. `own` is its own node.
 pub(super) fn step(
     function: &Function,
     group: u32,
@@ -88,7 +88,7 @@ impl Holders {
             .map(|(names, how)| format!("{} has it {how}", names.join(", ")))
             .collect();
         if !found.is_empty() {
-            let remedy = "end it, or have it close and unmap the device";
+            let remedy = "end the process, or have it close and unmap the device";
             return Step::blocker(STEP, found.join("; "), remedy);
         }
         if !self.perhaps.is_empty() {
@@ -96,7 +96,7 @@ impl Holders {
             return Step::warning(
                 STEP,
                 format!("{names} has a device mapped that may be this one"),
-                "if the device is busy, end it",
+                "if the device is busy, end that process",
             );
         }
         let mut unknown = Vec::new();
@@ -120,9 +120,9 @@ impl Holders {
             unknown.push(format!("processes {which} are hidden"));
         }
         if unknown.is_empty() {
-            return Step::ok(STEP, "nobody has it open");
+            return Step::ok(STEP, "no process has it open");
         }
-        let fact = "nobody that this user can see has it open";
+        let fact = "no process visible to this user has it open";
         Step::ok(STEP, format!("{fact}; {}", unknown.join("; ")))
     }
 }
@@ -148,7 +148,7 @@ struct Wanted {
 
 impl Wanted {
     fn held(&self, pid: u32) -> io::Result<Held> {
-        // What is open can be read also while the address space is locked.
+        // Open files can be read even while the address space is locked.
         let nodes = Arc::clone(&self.nodes);
         let open = look(pid, move |process| held::open(process, &nodes))?;
         if open.iter().any(|own| self.is_open(own)) {
@@ -164,14 +164,14 @@ impl Wanted {
         }
         let devices = OpenDevices::of(open);
         let held = vmas.iter().map(|vma| self.mapped(&devices, vma));
-        // The surest.
+        // The most certain answer.
         let mut held: Vec<_> = held.collect();
         held.sort_by_key(|held| *held != Held::Mapped);
         let surest = held.into_iter().find(|held| *held != Held::Not);
         Ok(surest.unwrap_or(Held::Not))
     }
 
-    /// By the node, or a device file whose group is closed already.
+    /// Whether a file is the node, or a device file whose group is already closed.
     fn is_open(&self, own: &OpenFile) -> bool {
         let path = own
             .path

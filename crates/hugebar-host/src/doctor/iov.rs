@@ -1,4 +1,4 @@
-//! The BARs of a physical function's virtual ones: the kernel makes none where it found no room for all of them.
+//! The BARs of virtual functions. The kernel creates no virtual function if it found no room for all of their BARs.
 
 use std::fs;
 use std::path::Path;
@@ -14,18 +14,18 @@ use crate::sysfs;
 
 const STEP: &str = "vf-bars";
 
-/// Where the BARs of virtual functions are among the resources of a physical one (`PCI_IOV_RESOURCES`): behind its own
+/// Index of the first BAR of virtual functions among a physical function's resources (`PCI_IOV_RESOURCES`): after its own
 /// six and the ROM. A bridge may have its windows there.
 const FIRST: usize = 7;
 const COUNT: usize = 6;
 
-/// `PCI_EXT_CAP_ID_SRIOV`, and what lies in it: `PCI_SRIOV_INITIAL_VF` with `PCI_SRIOV_TOTAL_VF` in its upper half, and
+/// `PCI_EXT_CAP_ID_SRIOV`, and offsets in it: `PCI_SRIOV_INITIAL_VF` with `PCI_SRIOV_TOTAL_VF` in its upper half, and
 /// `PCI_SRIOV_BAR`.
 const SRIOV: u32 = 0x10;
 const TOTAL: usize = 0x0c;
 const BARS: usize = 0x24;
 
-/// A step for a physical function that can have virtual ones.
+/// A step for a physical function that can have virtual functions.
 pub(super) fn step(function: &Function, is_off: bool) -> Option<Step> {
     let folder = sysfs::of(function, "");
     // A bridge has no such file.
@@ -34,7 +34,7 @@ pub(super) fn step(function: &Function, is_off: bool) -> Option<Step> {
     }
     let resources = match function.resources() {
         Ok(resources) => resources,
-        Err(error) => return Some(Step::ok(STEP, format!("not known: {}", error.fact()))),
+        Err(error) => return Some(Step::ok(STEP, format!("unknown: {}", error.fact()))),
     };
     // A driver may have lowered the number.
     let driver = function.driver().ok().flatten();
@@ -42,7 +42,7 @@ pub(super) fn step(function: &Function, is_off: bool) -> Option<Step> {
     look(&folder, &resources, is_lowered, is_off)
 }
 
-/// `folder` is the function's in sysfs. `None` where its driver allows no virtual functions.
+/// `folder` is the function's folder in sysfs. `None` if its driver allows no virtual functions.
 fn look(
     folder: &Path,
     resources: &[Option<Resource>],
@@ -54,18 +54,18 @@ fn look(
     if allowed == Some(0) {
         return None;
     }
-    // Reading it would wake the device.
+    // Reading the file would wake the device.
     let config = (!is_off).then(|| Config::open(&folder.join("config")).ok());
     let config = config.flatten();
     let capability = config.as_ref().and_then(Capability::read);
-    // Lines are for as many as the device has, whatever its driver allows.
+    // The lines cover all virtual functions of the device, whatever its driver allows.
     let total = match &capability {
         Some(capability) => Some(u64::from(capability.total)),
         None => allowed.filter(|_| !is_lowered),
     };
     let lines = resources.get(FIRST..).unwrap_or_default();
     let lines = &lines[..lines.len().min(COUNT)];
-    // Registers of the form that a header has.
+    // These registers have the form of those in a header.
     let header = capability.as_ref().map(|own| own.header);
     let unassigned = header.unwrap_or(Header::new([0; 64]));
     let unassigned = unassigned.without_address(lines);
@@ -87,25 +87,25 @@ fn look(
     let mapped: Vec<_> = mapped.collect();
     let unknown = match (&capability, is_off) {
         (Some(_), _) => None,
-        (None, true) => Some("not looked at, for the device is off"),
+        (None, true) => Some("not checked: the device is powered off"),
         (None, false) => Some("<needs root>"),
     };
     match (mapped.is_empty(), unknown) {
         (true, None) => Some(no_address(
-            "no BAR of virtual functions has an address; all read 0: absent, or 32-bit and without an address, which \
-             cannot be told apart"
+            "no BAR of virtual functions has an address; all read 0: either absent, or 32-bit and without an \
+             address"
                 .to_owned(),
         )),
         (true, Some(why)) => Some(Step::ok(
             STEP,
-            format!("no BAR of virtual functions has an address; whether one lacks it: {why}"),
+            format!("no BAR of virtual functions has an address; whether one needs it: {why}"),
         )),
         (false, unknown) => {
             let mut fact = mapped.join(", ");
             let larger = config.map(|config| rebar::resizable(|at| config.word(at), rebar::VF_REBAR));
             for own in larger.flatten().unwrap_or_default() {
                 if own.current < own.largest {
-                    fact.push_str(&format!("; of each {} by its capability", own.could_be_larger()));
+                    fact.push_str(&format!("; of each, {} according to its capability", own.could_be_larger()));
                 }
             }
             if let Some(why) = unknown {
@@ -117,7 +117,7 @@ fn look(
 }
 
 fn no_address(fact: String) -> Step {
-    let fact = format!("{fact}, so the kernel makes none (ENOMEM)");
+    let fact = format!("{fact}, so the kernel creates none (ENOMEM)");
     let remedy = format!(
         "to have virtual functions, turn on SR-IOV in the firmware; {}",
         remedy::NO_ADDRESS
@@ -125,7 +125,7 @@ fn no_address(fact: String) -> Step {
     Step::warning(STEP, fact, remedy)
 }
 
-/// A BAR of the virtual functions, `size` being that of all of them.
+/// Names a BAR of the virtual functions; `size` is the size for all of them together.
 fn named(bar: usize, size: Option<u64>, total: Option<u64>) -> String {
     let Some(size) = size else {
         return format!("BAR {bar}");
@@ -138,7 +138,7 @@ fn named(bar: usize, size: Option<u64>, total: Option<u64>) -> String {
     }
 }
 
-/// What the SR-IOV capability says.
+/// The contents of the SR-IOV capability.
 struct Capability {
     total: u16,
     /// The registers of the BARs, as if they were a function's own.
@@ -217,10 +217,10 @@ mod tests {
         assert_eq!(step.status, Status::Ok);
         assert_eq!(
             step.fact,
-            "BAR 0 of 16 KiB each for 8, BAR 3 of 16 KiB each for 8; of each BAR 0 has 1 MiB, it can have 4 MiB by its \
-             capability"
+            "BAR 0 of 16 KiB each for 8, BAR 3 of 16 KiB each for 8; of each, BAR 0 has 1 MiB, can have 4 MiB \
+             according to its capability"
         );
-        // Without privilege the number that a driver has lowered does not tell.
+        // Without privilege, a number that a driver has lowered does not give the size of each.
         let own = folder("4\n", &config(WIDE)[..64]);
         let step = look(own.path(), &lines, true, false).unwrap();
         let rest = "whether others lack an address: <needs root>";
@@ -242,7 +242,7 @@ mod tests {
             assert_eq!(step.status, Status::Warning, "{step:?}");
             assert_eq!(
                 step.fact,
-                format!("{fact}, so the kernel makes none (ENOMEM)")
+                format!("{fact}, so the kernel creates none (ENOMEM)")
             );
             let remedy = step.remedy.unwrap();
             assert!(
@@ -264,8 +264,8 @@ mod tests {
         warns(
             [ZERO; COUNT],
             &config([0; COUNT]),
-            "no BAR of virtual functions has an address; all read 0: absent, or 32-bit and without an address, which \
-             cannot be told apart",
+            "no BAR of virtual functions has an address; all read 0: either absent, or 32-bit and without an \
+             address",
         );
     }
 
@@ -275,7 +275,7 @@ mod tests {
         let off = look(own.path(), &resources([ZERO; COUNT]), false, true).unwrap();
         assert_eq!(off.status, Status::Ok);
         assert!(
-            off.fact.ends_with("not looked at, for the device is off"),
+            off.fact.ends_with("not checked: the device is powered off"),
             "{off:?}"
         );
         let own = folder("8\n", &config(WIDE)[..64]);

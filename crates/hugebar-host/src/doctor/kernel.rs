@@ -7,10 +7,10 @@ use super::step::Step;
 
 const STEP: &str = "kernel";
 
-/// What leaves this kernel has for device memory, and what came later.
+/// Which leaves this kernel has for device memory, and which features came later.
 pub(super) fn step(facts: &Facts) -> Step {
     let Some(kernel) = facts.kernel else {
-        return Step::ok(STEP, format!("{}: of no known version", facts.release));
+        return Step::ok(STEP, format!("{}: unknown version", facts.release));
     };
     let features = facts.features();
     let largest = Bytes(facts.leaf_sizes.largest());
@@ -18,12 +18,12 @@ pub(super) fn step(facts: &Facts) -> Step {
     let mut fact = match features.huge_device_leaves() {
         Some(true) => format!("{kernel} has leaves up to {largest}"),
         Some(false) => {
-            let fact = format!("{kernel} maps device memory in pages only");
+            let fact = format!("{kernel} maps device memory in base pages only");
             return Step::warning(STEP, fact, "use Linux 6.12 or later");
         }
         None => format!(
-            "{release} may have leaves up to {largest} or pages only: they came with 6.12, and what is \
-             backported to it is not known"
+            "{release} may have leaves up to {largest} or base pages only: large leaves came with 6.12 and may \
+             have been backported"
         ),
     };
     for (has, minor, what) in [
@@ -33,11 +33,11 @@ pub(super) fn step(facts: &Facts) -> Step {
         match has {
             Some(true) => (),
             Some(false) => fact.push_str(&format!("; {what} came with 6.{minor}")),
-            None => fact.push_str(&format!("; whether it has {what} (6.{minor}) is not known")),
+            None => fact.push_str(&format!("; {what} (6.{minor}) may have been backported")),
         }
     }
     match features.huge_device_leaves() {
-        None => Step::warning(STEP, fact, "count them: hugebar map shows what it has"),
+        None => Step::warning(STEP, fact, "count the leaves with hugebar map"),
         _ => Step::ok(STEP, fact),
     }
 }
@@ -64,7 +64,7 @@ mod tests {
             (
                 "6.1.0-56-cloud-amd64",
                 Status::Warning,
-                "6.1.0 maps device memory in pages only",
+                "6.1.0 maps device memory in base pages only",
             ),
             (
                 "6.12.107+deb13-cloud-amd64",
@@ -76,17 +76,17 @@ mod tests {
             (
                 "6.14.0-24-generic",
                 Status::Ok,
-                "6.14.0 has leaves up to 1 GiB; whether it has DMA maps by leaf (6.15) is not known; whether \
-                 it has BARs as dma-bufs (6.19) is not known",
+                "6.14.0 has leaves up to 1 GiB; DMA maps by leaf (6.15) may have been backported; \
+                 BARs as dma-bufs (6.19) may have been backported",
             ),
             (
                 "5.14.0-611.el9_7.x86_64",
                 Status::Warning,
-                "5.14.0-611.el9_7.x86_64 may have leaves up to 1 GiB or pages only: they came with 6.12, and \
-                 what is backported to it is not known; whether it has DMA maps by leaf (6.15) is not known; \
-                 whether it has BARs as dma-bufs (6.19) is not known",
+                "5.14.0-611.el9_7.x86_64 may have leaves up to 1 GiB or base pages only: large leaves came with 6.12 \
+                 and may have been backported; DMA maps by leaf (6.15) may have been backported; \
+                 BARs as dma-bufs (6.19) may have been backported",
             ),
-            ("mystery", Status::Ok, "mystery: of no known version"),
+            ("mystery", Status::Ok, "mystery: unknown version"),
         ] {
             assert_eq!(said(release), (status, fact.to_owned()));
         }

@@ -1,4 +1,4 @@
-//! The limit for locked memory, which DMA is charged to.
+//! The limit for locked memory, to which memory mapped for DMA is charged.
 
 use std::fs;
 use std::io;
@@ -8,7 +8,7 @@ use hugebar::leaf::{Bytes, GIB};
 
 use super::step::Step;
 
-/// `MLOCK_LIMIT` of `include/uapi/linux/resource.h`: what nobody has raised for DMA (64 KiB before 5.16).
+/// `MLOCK_LIMIT` of `include/uapi/linux/resource.h`: the kernel's default (64 KiB before 5.16).
 const UNRAISED_MEMLOCK: u64 = 8 << 20;
 
 /// `CAP_IPC_LOCK`: no limit for locked memory.
@@ -17,7 +17,7 @@ const CAP_IPC_LOCK: u32 = 14;
 /// How much memory this process may pin for DMA.
 pub(super) fn step() -> Option<Step> {
     let capabilities = Status::own().ok()?.effective_capabilities?;
-    // The kernel asks for the capability in the first user namespace.
+    // The kernel checks the capability in the initial user namespace.
     let first = is_first(fs::read_to_string("/proc/self/uid_map"));
     if capabilities >> CAP_IPC_LOCK & 1 == 1 && first {
         return Some(Step::ok("memlock", "no limit (CAP_IPC_LOCK)"));
@@ -26,22 +26,22 @@ pub(super) fn step() -> Option<Step> {
     Some(memlock_step(limit))
 }
 
-/// Whether a user namespace with these users is the first one.
+/// Whether a user namespace with these users is the initial one.
 fn is_first(users: io::Result<String>) -> bool {
     match users {
         Ok(users) => maps_every_user(&users),
-        // Some kernels have no other namespace, and no such file. What cannot be read may be of another one.
+        // Kernels without user namespaces have no such file. An unreadable file may belong to another namespace.
         Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
 }
 
-/// Whether a user namespace, by the text of its `uid_map`, is the first one or as good as that.
+/// Whether a user namespace, by the text of its `uid_map`, is the initial one or equivalent.
 fn maps_every_user(uid_map: &str) -> bool {
     let words: Vec<_> = uid_map.split_ascii_whitespace().collect();
     words == ["0", "0", "4294967295"]
 }
 
-/// BARs are never charged, but who maps one maps memory for the device as well.
+/// The step for a limit. BARs are never charged, but programs that map them also map memory for the device.
 fn memlock_step(limit: Option<u64>) -> Step {
     const STEP: &str = "memlock";
     let Some(limit) = limit else {
@@ -51,7 +51,7 @@ fn memlock_step(limit: Option<u64>) -> Step {
     let remedy = "raise RLIMIT_MEMLOCK above the memory of the guest or driver: ulimit -l, \
                   LimitMEMLOCK= of systemd, --ulimit memlock= of containers";
     if limit <= UNRAISED_MEMLOCK {
-        let fact = format!("only {fact}, no more than the kernel gives everybody");
+        let fact = format!("only {fact}, the kernel's default");
         return Step::blocker(STEP, fact, remedy);
     }
     if limit < GIB {

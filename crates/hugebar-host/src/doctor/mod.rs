@@ -1,7 +1,7 @@
-//! Checks the way from firmware to mapping, one step after the other, from sysfs and `/proc`.
+//! Checks everything between firmware and mapping, step by step, from sysfs and `/proc`.
 //!
-//! Each subject has a file, and each step a documented name, a status, a fact and, where something is to be
-//! done, a remedy. No device is opened, which would reset it.
+//! Each subject has a file. Each step has a documented name, a status, a fact and, unless it is ok, a
+//! remedy. No device is opened, because that would reset it.
 
 mod addresses;
 mod bars;
@@ -29,13 +29,13 @@ use crate::procfs;
 
 pub use step::{Status, Step};
 
-/// The steps that concern no single device: IOMMU, interrupt remapping, VFIO, kernel, THP, locked memory.
+/// The steps for the host: IOMMU, interrupt remapping, VFIO, kernel, THP, locked memory.
 ///
-/// What cannot be read is left out, or said to be unknown.
+/// What cannot be read is left out or reported as unknown.
 ///
 /// # Errors
 ///
-/// When this process sees no `/proc` of its own.
+/// If this process has no `/proc` of its own.
 pub fn host(facts: &Facts) -> Result<Vec<Step>, Error> {
     procfs::check().map_err(Error::file("/proc/self"))?;
     let mut steps = vec![iommu::step()];
@@ -45,12 +45,12 @@ pub fn host(facts: &Facts) -> Result<Vec<Step>, Error> {
     Ok(steps)
 }
 
-/// The steps that concern a device: its driver, IOMMU group and nodes, who has it, the sizes of its BARs, reset
+/// The steps for a device: its driver, IOMMU group and nodes, the processes that have it, the sizes of its BARs, reset
 /// and power state.
 ///
 /// # Errors
 ///
-/// When sysfs or `/proc` cannot be read.
+/// If sysfs or `/proc` cannot be read.
 pub fn device(function: &Function, facts: &Facts) -> Result<Vec<Step>, Error> {
     device::steps(function, facts)
 }

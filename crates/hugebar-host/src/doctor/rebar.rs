@@ -1,4 +1,4 @@
-//! Resizable BARs: the capability in extended configuration space of a function and of its virtual ones.
+//! Resizable BARs: the capability in extended configuration space, for a function and for its virtual functions.
 
 use std::fs;
 use std::io;
@@ -10,10 +10,10 @@ use super::extended::find;
 
 /// `PCI_EXT_CAP_ID_REBAR`: the BARs of a function.
 pub(super) const REBAR: u32 = 0x15;
-/// `PCI_EXT_CAP_ID_VF_REBAR`: those of the virtual functions of a physical one; of the same form.
+/// `PCI_EXT_CAP_ID_VF_REBAR`: the BARs of a physical function's virtual functions; the same format.
 pub(super) const VF_REBAR: u32 = 0x24;
 
-/// A BAR that can have other sizes. Sizes are powers of two above 1 MiB: 0 is 1 MiB, 10 is 1 GiB.
+/// A BAR that can be resized. Sizes are encoded as in the capability: 0 is 1 MiB, 10 is 1 GiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Resizable {
     pub(super) bar: u32,
@@ -22,11 +22,11 @@ pub(super) struct Resizable {
 }
 
 impl Resizable {
-    /// Its size, and the one that it can have.
+    /// Its present and its largest size.
     pub(super) fn could_be_larger(&self) -> String {
         let size = |power| bytes(power).map_or_else(|| "?".into(), |size| Bytes(size).to_string());
         format!(
-            "BAR {} has {}, it can have {}",
+            "BAR {} has {}, can have {}",
             self.bar,
             size(self.current),
             size(self.largest)
@@ -34,21 +34,21 @@ impl Resizable {
     }
 }
 
-/// The size that the capability writes as a power of two above 1 MiB.
+/// The size in bytes of an encoded size.
 pub(super) fn bytes(power: u32) -> Option<u64> {
     1_u64.checked_shl(power.checked_add(20)?)
 }
 
-/// What the kernel itself tells of resizable BARs.
+/// What the kernel reports about resizable BARs.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Told {
     pub(super) resizable: Vec<Resizable>,
-    /// BARs that can be resized, though their present or possible sizes are not known.
+    /// BARs that can be resized, but whose present or possible sizes are unknown.
     pub(super) unknown: Vec<u32>,
 }
 
-/// The resizable BARs that the kernel itself tells of (`resourceN_resize` in the device's folder, since Linux 5.19),
-/// which has corrected what some devices say; `None` where there is no such file. `size` is the size of a BAR.
+/// The resizable BARs that the kernel lists (`resourceN_resize` in the device's folder, since Linux 5.19),
+/// which corrects what some devices say; `None` if there is no such file. `size` is the size of a BAR.
 pub(super) fn by_kernel(folder: &Path, size: impl Fn(u32) -> Option<u64>) -> Option<Told> {
     let mut told = Told::default();
     for bar in 0..6 {
@@ -58,7 +58,7 @@ pub(super) fn by_kernel(folder: &Path, size: impl Fn(u32) -> Option<u64>) -> Opt
             Err(_) => String::new(),
         };
         let own = || {
-            // A bit for each size.
+            // One bit for each size.
             let sizes = u64::from_str_radix(text.trim(), 16).ok()?;
             Some(Resizable {
                 bar,
@@ -74,7 +74,7 @@ pub(super) fn by_kernel(folder: &Path, size: impl Fn(u32) -> Option<u64>) -> Opt
     (told != Told::default()).then_some(told)
 }
 
-/// The resizable BARs that a capability in configuration space tells of; `None` where it ends before extended
+/// The resizable BARs that a capability lists; `None` if configuration space ends before extended
 /// capabilities, as it does for readers without privilege. `word` reads 4 bytes at an offset.
 pub(super) fn resizable(
     word: impl Fn(usize) -> Option<u32>,
@@ -116,7 +116,7 @@ mod tests {
         config[offset..offset + 4].copy_from_slice(&word.to_le_bytes());
     }
 
-    /// 1002:731f says 1 GiB at most in its capability, and can have 8 GiB.
+    /// The capability of 1002:731f says 1 GiB at most, but it can have 8 GiB.
     #[test]
     fn the_kernel_knows_better() {
         let folder = tempfile::tempdir().unwrap();
@@ -134,7 +134,7 @@ mod tests {
             (&told.resizable[..], &told.unknown[..]),
             (&[own][..], &[][..])
         );
-        // A BAR without an address, and so without a size; and a file that tells nothing.
+        // A BAR without an address, and so without a size; and an empty file.
         fs::write(file(2), "0000000000003f00\n").unwrap();
         fs::write(file(4), "").unwrap();
         let told = by_kernel(folder.path(), size).unwrap();

@@ -7,11 +7,11 @@ use super::step::Step;
 
 const STEP: &str = "reserved-regions";
 
-/// A step where firmware demands mappings that keep the kernel from giving the group away, or where it is not known.
+/// A step if firmware demands mappings for which the kernel refuses the group to programs, or if that is unknown.
 pub(super) fn step(group: u32) -> Option<Step> {
     match DirectRegion::of_group(group) {
         Ok(direct) => blocked(group, &direct),
-        Err(error) => Some(Step::ok(STEP, format!("not known: {error}"))),
+        Err(error) => Some(Step::ok(STEP, format!("unknown: {error}"))),
     }
 }
 
@@ -21,7 +21,7 @@ fn blocked(group: u32, direct: &[DirectRegion]) -> Option<Step> {
     }
     let ranges: Vec<_> = direct.iter().map(DirectRegion::to_string).collect();
     let fact = format!(
-        "firmware demands that group {group} reaches {} (RMRR), so the kernel gives it to no program",
+        "firmware demands access to {} for group {group} (RMRR), so the kernel gives the group to no program",
         ranges.join(", ")
     );
     Some(Step::blocker(STEP, fact, RESERVED_BY_FIRMWARE))
@@ -38,8 +38,8 @@ mod tests {
         let step = blocked(7, &[DirectRegion { first, last }]).unwrap();
         assert_eq!(
             step.fact,
-            "firmware demands that group 7 reaches 0x3ffdf000-0x3ffdffff (RMRR), so the kernel gives it to no \
-             program"
+            "firmware demands access to 0x3ffdf000-0x3ffdffff for group 7 (RMRR), so the kernel gives the group to \
+             no program"
         );
     }
 }

@@ -1,21 +1,21 @@
-//! A step of the way from firmware to mapping.
+//! One step of the doctor.
 
-/// One step of the way.
+/// One step of the doctor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Step {
     /// Which step, by its documented name: `iommu`, `driver` ...
     pub step: &'static str,
-    /// How it is.
+    /// Its status.
     pub status: Status,
-    /// What was seen.
+    /// The finding, in one line.
     pub fact: String,
-    /// What to do about it; `None` where nothing is to be done.
+    /// What to do about it; `None` if there is nothing to do.
     pub remedy: Option<String>,
 }
 
-/// How a step is.
+/// The status of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
@@ -25,7 +25,7 @@ pub enum Status {
     Ok,
     /// Works, but not as well as it could.
     Warning,
-    /// To be fixed before programs can map the device, map it with large leaves, or have it reach memory.
+    /// Has to be fixed before programs can map the device, map it with large leaves, or let it reach memory.
     Blocker,
 }
 

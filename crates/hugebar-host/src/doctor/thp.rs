@@ -6,11 +6,11 @@ use super::step::Step;
 
 const STEP: &str = "thp";
 
-/// Whether the THP policy, or this process's own setting, keeps device memory to base pages.
+/// Whether the THP policy or this process's own setting limits device memory to base pages.
 pub(super) fn step(facts: &Facts) -> Step {
     let Some(policy) = facts.thp else {
         let remedy = "use a kernel with CONFIG_TRANSPARENT_HUGEPAGE";
-        return Step::warning(STEP, "not built in: pages only", remedy);
+        return Step::warning(STEP, "not built in: base pages only", remedy);
     };
     if facts.device_leaf_sizes() != facts.leaf_sizes {
         let fact = format!("policy {policy} (ignored by this kernel)");
@@ -19,7 +19,8 @@ pub(super) fn step(facts: &Facts) -> Step {
     let inherited = "which they inherit from the service manager or container runtime";
     match facts.thp_disabled {
         ThpDisabled::Yes => {
-            let fact = "off for this process (PR_SET_THP_DISABLE): pages only, on every kernel";
+            let fact =
+                "off for this process (PR_SET_THP_DISABLE): base pages only, on every kernel";
             let remedy = format!(
                 "start programs without that setting, {inherited}; a program can call \
                  prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0) itself"
@@ -37,11 +38,11 @@ pub(super) fn step(facts: &Facts) -> Step {
     }
     let remedy = "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled";
     let release = &facts.release;
-    // Programs can hint, so what counts is whether that helps.
+    // Programs can hint, so check whether that helps.
     match (facts.thp_gate(Some(true)), policy) {
         (ThpGate::Closed, _) => Step::blocker(
             STEP,
-            format!("policy {policy}, which Linux {release} asks: pages only"),
+            format!("policy {policy}, which Linux {release} asks: base pages only"),
             remedy,
         ),
         (ThpGate::Unknown, ThpPolicy::Unknown) => Step::warning(
@@ -51,7 +52,7 @@ pub(super) fn step(facts: &Facts) -> Step {
         ),
         (ThpGate::Unknown, _) => Step::warning(
             STEP,
-            format!("policy {policy}, and whether Linux {release} asks it is not known"),
+            format!("policy {policy}; Linux {release} may ask it"),
             remedy,
         ),
         (ThpGate::Open, ThpPolicy::Always) => Step::ok(STEP, "policy always"),
@@ -60,23 +61,27 @@ pub(super) fn step(facts: &Facts) -> Step {
     }
 }
 
-/// What the policy `madvise` does to mappings that are not hinted.
+/// What the policy `madvise` does to unhinted mappings.
 fn unhinted(facts: &Facts) -> String {
     let release = &facts.release;
     match facts.thp_gate(Some(false)) {
         ThpGate::Open => not_asked(facts, ThpPolicy::Madvise),
         ThpGate::Closed => {
-            format!("policy madvise, which Linux {release} asks: pages only for what is not hinted")
+            format!(
+                "policy madvise, which Linux {release} asks: base pages only for unhinted mappings"
+            )
         }
         ThpGate::Unknown => {
-            format!("policy madvise; if Linux {release} asks it, pages only for what is not hinted")
+            format!(
+                "policy madvise; if Linux {release} asks it, base pages only for unhinted mappings"
+            )
         }
     }
 }
 
 fn not_asked(facts: &Facts, policy: ThpPolicy) -> String {
     format!(
-        "policy {policy}, which Linux {} does not ask for device memory",
+        "policy {policy} (ignored by Linux {} for device memory)",
         facts.release
     )
 }
@@ -102,12 +107,12 @@ mod tests {
             ("mystery", Some(Never), Status::Warning),
             ("mystery", Some(Madvise), Status::Ok),
             ("mystery", Some(Always), Status::Ok),
-            // A distribution's own count, which does not tell what was backported.
+            // A distribution's own numbering, which does not say what was backported.
             ("6.12.0-55.el10", Some(Never), Status::Warning),
             ("5.14.0-611.el9_7.x86_64", Some(Never), Status::Warning),
             ("6.17.4-1-pve", Some(Never), Status::Warning),
             ("6.17.0-8-generic", Some(Madvise), Status::Ok),
-            // Pages only, whatever it is.
+            // Base pages only, whatever the policy.
             ("6.1.0-56-amd64", Some(Never), Status::Ok),
         ] {
             assert_eq!(status(release, thp), expected, "{release} {thp:?}");

@@ -1,4 +1,4 @@
-//! VFIO: its drivers, modules and nodes.
+//! VFIO's drivers, modules and nodes.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::sysfs::names;
 /// Where the kernel lists drivers of PCI devices.
 const DRIVERS: &str = "/sys/bus/pci/drivers";
 
-/// Whether VFIO is there, loaded, and shown to this process.
+/// Whether VFIO is loaded, and its nodes are visible to this process.
 pub(super) fn step() -> Step {
     let nodes = ["/dev/vfio/vfio", "/dev/iommu"];
     let there: Vec<_> = nodes
@@ -23,12 +23,12 @@ pub(super) fn step() -> Step {
     let iommus = ["vfio_iommu_type1", "iommufd"];
     let loaded = |module: &str| Path::new("/sys/module").join(module).exists();
     if drivers.is_empty() && Path::new(DRIVERS).exists() {
-        // The node alone can be there without a module, for the kernel to load one when it is opened.
+        // A node can exist without its module: opening it loads the module.
         let fact = "no VFIO driver for PCI devices is loaded";
         return Step::blocker("vfio", fact, "modprobe vfio-pci");
     }
     if there.is_empty() {
-        let fact = "neither /dev/vfio/vfio nor /dev/iommu is there";
+        let fact = "neither /dev/vfio/vfio nor /dev/iommu exists";
         return Step::blocker("vfio", fact, "in a container or jail, pass the nodes in");
     }
     let fact = [drivers.join(", "), there.join(", ")];

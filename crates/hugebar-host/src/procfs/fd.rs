@@ -1,6 +1,6 @@
-//! What a process has open, by what the files are and not by what they are called.
+//! The open files of a process, identified by what they are, not by their names.
 //!
-//! Names are worth nothing: in a mount namespace of one's own any file can lie at any path.
+//! Names prove nothing: in its own mount namespace a process can put any file at any path.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -11,7 +11,7 @@ use rustix::fs::{
 
 use super::process::Process;
 
-/// Which file of which file system: device number of that, and inode. `maps` shows both as well.
+/// Identifies a file: device number of its file system, and inode. `maps` shows both as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FileId {
     pub(crate) device: (u32, u32),
@@ -22,7 +22,7 @@ pub(crate) struct FileId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) id: FileId,
-    /// Of a character device, which one: major and minor number.
+    /// For a character device, its major and minor number.
     pub(crate) char_device: Option<(u32, u32)>,
 }
 
@@ -31,12 +31,12 @@ pub(crate) struct Identity {
 pub(crate) struct Descriptor {
     pub(crate) number: u32,
     pub(crate) file: Identity,
-    /// Whether its link reads exactly as it was asked for.
+    /// Whether its link has exactly the requested name.
     pub(crate) is_named: bool,
 }
 
 impl Identity {
-    /// `statx`, by what the kernel knows without asking: a file system can leave whoever asks waiting.
+    /// Calls `statx` for what the kernel has cached: a file system can block a caller that asks for more.
     pub(crate) fn of(dir: impl AsFd, path: &str) -> io::Result<Self> {
         let mask = StatxFlags::TYPE | StatxFlags::INO;
         let stat = statx(dir, path, AtFlags::STATX_DONT_SYNC, mask)?;
@@ -53,8 +53,8 @@ impl Identity {
 }
 
 impl Process {
-    /// Hands on each file that is open. `name` is what the kernel calls a file that has no path, such as
-    /// `anon_inode:[vfio-device]`: no link to a path can read like that, for paths begin with a slash.
+    /// Passes each open file to `each`. `name` is the kernel's name of a file without a path, such as
+    /// `anon_inode:[vfio-device]`: no path reads like that, because paths begin with a slash.
     pub(crate) fn descriptors(
         &self,
         name: &str,
@@ -71,7 +71,7 @@ impl Process {
                 continue;
             };
             let Ok(own) = number.parse() else { continue };
-            // Closed while we look, or of a file system that does not answer to us.
+            // It was closed meanwhile, or its file system does not answer us.
             let Ok(file) = Identity::of(&folder, number) else {
                 continue;
             };
@@ -111,7 +111,7 @@ mod tests {
     fn files_are_what_they_are() {
         let null = File::open("/dev/null").unwrap();
         let folder = tempfile::tempdir().unwrap();
-        // As near as a path can come.
+        // The closest that a path can come.
         let path = folder.path().join("anon_inode:[eventpoll]");
         let plain = File::create(&path).unwrap();
         let of = |file: &File| {

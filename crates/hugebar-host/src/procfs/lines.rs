@@ -1,12 +1,12 @@
-//! Text line by line, as bytes, in bounded memory.
+//! Reads text line by line, as bytes, in bounded memory.
 
 use std::io::{self, BufRead};
 
-/// How much of a line is kept: more than any number or name of the kernel's own takes. Only paths, which
+/// How much of a line is kept: more than any number or name of the kernel needs. Only paths, which
 /// others choose, are longer.
 const LONGEST: usize = 1 << 10;
 
-/// Hands on each line without its end. Of one that is too long, only the beginning.
+/// Passes on each line without its end, truncated if it is too long.
 pub(super) fn each(
     mut input: impl BufRead,
     mut line: impl FnMut(&[u8]) -> io::Result<()>,
@@ -33,7 +33,7 @@ pub(super) fn each(
     }
 }
 
-/// The value of a `name: value` line, as `status`, `fdinfo` and `smaps` have them.
+/// The value of a `name: value` line, as in `status`, `fdinfo` and `smaps`.
 pub(crate) fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| {
         let value = line.strip_prefix(name)?.strip_prefix(':')?;

@@ -1,8 +1,8 @@
 //! Looks at a process with a deadline.
 //!
 //! A read of `/proc/PID/maps` waits for the lock of the address space, which the process can hold for as long
-//! as it likes, and nothing can call such a read back. So each look has a thread of its own, which is
-//! abandoned when it takes too long; while it is there, its process is not looked at again.
+//! as it likes, and such a read cannot be interrupted. So each look runs in its own thread, which is
+//! abandoned if it takes too long. While that thread exists, its process is not looked at again.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -14,20 +14,20 @@ use std::time::{Duration, Instant};
 use super::process::Process;
 use super::progress::Progress;
 
-/// How long a look may go on without getting on.
+/// How long a look may make no progress.
 const STALL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The same, once many processes have not answered: whoever makes thousands of them is to gain little.
+/// The same after many processes did not answer, so that an attacker gains little by creating thousands of them.
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(20);
 
-/// How long a look may take that gets on.
+/// How long a look that makes progress may take.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A look reads text into small buffers.
+/// Stack size of the thread: a look reads text into small buffers.
 const STACK: usize = 256 << 10;
 
-/// The processes at which an abandoned look is still waiting. It waits for what the process does, so it is gone
-/// before another process can have the number.
+/// The processes for which an abandoned look is still waiting. It ends with the process at the latest, so before
+/// another process can have the PID.
 static ABANDONED: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
 fn abandoned() -> MutexGuard<'static, BTreeSet<u32>> {
@@ -38,7 +38,7 @@ fn abandoned() -> MutexGuard<'static, BTreeSet<u32>> {
 ///
 /// # Errors
 ///
-/// What the look fails with; [`io::ErrorKind::TimedOut`] if it takes too long, or an earlier one still does.
+/// The error of the look; [`io::ErrorKind::TimedOut`] if it takes too long, or an earlier one is still waiting.
 pub(crate) fn look<T: Send + 'static>(
     pid: u32,
     look: impl FnOnce(&Process) -> io::Result<T> + Send + 'static,
@@ -48,7 +48,7 @@ pub(crate) fn look<T: Send + 'static>(
     })
 }
 
-/// Runs a look. `stall` is shortened by each one that was abandoned.
+/// Runs a look. Each abandoned look shortens `stall`.
 fn within<T: Send + 'static>(
     stall: Duration,
     most: Duration,
@@ -68,9 +68,9 @@ fn within<T: Send + 'static>(
     let own = Arc::clone(&progress);
     let thread = thread::Builder::new().stack_size(STACK);
     thread.spawn(move || {
-        // Also when the look panics.
+        // Runs even if the look panics.
         let _remove = RemoveOnDrop(pid);
-        // Nobody listens any more when it was abandoned.
+        // Fails if the look was abandoned.
         let _ = answer.send(look(own));
     })?;
     let until = Instant::now() + most;
@@ -86,7 +86,7 @@ fn within<T: Send + 'static>(
         }
         let now = progress.steps();
         if now == steps || left.is_zero() {
-            // The thread takes its process off the list after its answer: none is lost, and none stays.
+            // The thread removes its process from the list after its answer: none is lost, and none stays.
             let mut abandoned = abandoned();
             if let Ok(answer) = answers.try_recv() {
                 return answer;
@@ -114,7 +114,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(50);
     const LONG: Duration = Duration::from_secs(600);
 
-    /// Numbers that no process has.
+    /// PIDs that no process has.
     const SILENT: u32 = u32::MAX - 1;
     const SLOW: u32 = u32::MAX - 2;
 
@@ -154,7 +154,7 @@ mod tests {
         let began = Instant::now();
         assert!(silent(within(stall, most, SLOW, slow).unwrap_err()));
         assert!(began.elapsed() >= most);
-        // It notices that nobody waits.
+        // It notices that it was abandoned.
         while abandoned().contains(&SLOW) {
             thread::yield_now();
         }

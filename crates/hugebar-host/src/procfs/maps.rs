@@ -1,4 +1,4 @@
-//! The mappings of a process (`maps`), and what was advised for them (`smaps`), line by line.
+//! Reads the mappings of a process (`maps`) and the advice given for them (`smaps`), line by line.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,25 +7,25 @@ use super::fd::{FileId, Identity};
 use super::lines::field;
 use super::process::Process;
 
-/// A mapping, as a line of `maps` shows it.
+/// A mapping: a line of `maps`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mapped<'a> {
     /// Its first address.
     pub(crate) start: u64,
-    /// The first address behind it.
+    /// The first address after it.
     pub(crate) end: u64,
     /// Whether writes reach the file (`MAP_SHARED`).
     pub(crate) is_shared: bool,
     /// The offset that the kernel shows.
     pub(crate) offset: u64,
-    /// Which file it is of; inode 0 where it is of none.
+    /// The mapped file; inode 0 if there is none.
     pub(crate) file: FileId,
-    /// The path, or what the kernel calls it. Others choose paths: they are worth nothing.
+    /// The path, or the kernel's name. Others choose paths, so they prove nothing.
     pub(crate) name: &'a [u8],
 }
 
 impl<'a> Mapped<'a> {
-    /// `7f2140000000-7f2140006000 rw-s 20000000000 00:0e 34    anon_inode:[vfio-device]`.
+    /// Parses a line: `7f2140000000-7f2140006000 rw-s 20000000000 00:0e 34    anon_inode:[vfio-device]`.
     fn parse(line: &'a [u8]) -> Option<Self> {
         let mut rest = line;
         let mut word = || {
@@ -58,7 +58,7 @@ impl<'a> Mapped<'a> {
 }
 
 impl Process {
-    /// Hands on each mapping, in the order of addresses.
+    /// Passes on each mapping, in the order of addresses.
     pub(crate) fn mappings(
         &self,
         mut each: impl FnMut(Mapped<'_>) -> io::Result<()>,
@@ -66,15 +66,15 @@ impl Process {
         self.lines("maps", |line| Mapped::parse(line).map_or(Ok(()), &mut each))
     }
 
-    /// What the file is that is mapped there (`map_files`), also when no descriptor of it is left. Only root
-    /// (`CAP_CHECKPOINT_RESTORE`, `CAP_SYS_ADMIN`) may ask.
+    /// Identifies the mapped file (`map_files`), even if no descriptor of it is left. Only root
+    /// (`CAP_CHECKPOINT_RESTORE`, `CAP_SYS_ADMIN`) may do so.
     pub(crate) fn mapped_file(&self, mapped: &Mapped<'_>) -> io::Result<Identity> {
         self.step()?;
         let name = format!("map_files/{:x}-{:x}", mapped.start, mapped.end);
         Identity::of(self.dir(), &name)
     }
 
-    /// The advice for each mapping that is wanted, by its first address. Takes away all 1 GiB leaves.
+    /// The advice for each wanted mapping, by its first address. Reads `smaps`, which removes all 1 GiB leaves.
     pub(crate) fn advice(&self, wanted: impl Fn(u64) -> bool) -> io::Result<BTreeMap<u64, Advice>> {
         let mut all = advice(wanted);
         self.lines("smaps", |line| {
@@ -85,7 +85,7 @@ impl Process {
     }
 }
 
-/// What has been advised for a mapping, as only smaps shows it.
+/// The `madvise` advice for a mapping, which only smaps shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Advice {
@@ -93,14 +93,14 @@ pub struct Advice {
     pub hinted: bool,
     /// `MADV_NOHUGEPAGE` (flag `nh`).
     pub refused: bool,
-    /// `THPeligible`, where the kernel has it. Also 0 for mappings that are short or incongruent.
+    /// `THPeligible`, if the kernel has it. Also 0 for mappings that are short or incongruent.
     pub eligible: Option<bool>,
 }
 
 /// Finds the advice for mappings in the text of `smaps`.
 struct Finder<W> {
     wanted: W,
-    /// The mapping that the text is at, if it is wanted.
+    /// The current mapping, if it is wanted.
     current: Option<u64>,
     found: BTreeMap<u64, Advice>,
 }

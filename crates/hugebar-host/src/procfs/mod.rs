@@ -1,11 +1,11 @@
-//! Other processes, by what `/proc` tells of them without disturbing them, in bounded time and memory.
+//! Reads `/proc/PID` of other processes without disturbing them, in bounded time and memory.
 //!
-//! A process can keep whoever looks at it waiting for as long as it likes, and make any of its files as long
-//! as it likes. So a process is looked at through `look` alone, which has a deadline, and its files are read
+//! A process can block its readers for as long as it likes, and make any of its files as long
+//! as it likes. So all reads go through `look`, which has a deadline, and read files
 //! piece by piece.
 //!
 //! `maps`, `status`, `fd` and `fdinfo` are harmless to read; smaps, smaps_rollup and numa_maps are not:
-//! they take away the 1 GiB leaves of the process.
+//! reading them removes the 1 GiB leaves of the process.
 
 mod fd;
 mod lines;
@@ -25,15 +25,15 @@ pub use view::{hidden_processes, missing_privilege, pids};
 
 use std::io;
 
-/// `ESRCH`: what files of a process say once it has ended.
+/// `ESRCH`: the error of reading a process's files once it has ended.
 const NO_SUCH_PROCESS: i32 = 3;
 
-/// Whether a failure says that the process has ended.
+/// Whether an error means that the process has ended.
 pub(crate) fn has_ended(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(NO_SUCH_PROCESS)
 }
 
-/// Whether a failure says that the process did not answer in time.
+/// Whether an error means that the process did not answer in time.
 pub(crate) fn has_timed_out(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::TimedOut
 }

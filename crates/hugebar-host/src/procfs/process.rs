@@ -11,13 +11,13 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use super::lines;
 use super::progress::Progress;
 
-/// The most that is read of a file that has no reason to be longer.
+/// The most that is read of a file that should be short.
 const MOST_TEXT: u64 = 64 << 10;
 
 /// How much is read at a time.
 const PIECE: usize = 16 << 10;
 
-/// A process. It stays the same one even if its number is given to another.
+/// A process. It stays the same one even if its PID is reused.
 pub(crate) struct Process {
     dir: OwnedFd,
     progress: Arc<Progress>,
@@ -34,7 +34,7 @@ impl Process {
         self.dir.as_fd()
     }
 
-    /// Says that the look has got on; an error if nobody waits for it any more.
+    /// Records progress of the look; an error if it was abandoned.
     pub(super) fn step(&self) -> io::Result<()> {
         self.progress.step()
     }
@@ -48,7 +48,7 @@ impl Process {
         })
     }
 
-    /// A short text file, such as `fdinfo`. Names in it can be any bytes.
+    /// Reads a short text file, such as `fdinfo`. Names in it can be any bytes.
     pub(crate) fn text(&self, name: &str) -> io::Result<String> {
         let bytes = self.bytes(name)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -60,7 +60,7 @@ impl Process {
         Ok(bytes)
     }
 
-    /// Hands on the lines of a file that can be of any length.
+    /// Passes on the lines of a file of any length.
     pub(super) fn lines(
         &self,
         name: &str,
@@ -69,12 +69,12 @@ impl Process {
         lines::each(BufReader::with_capacity(PIECE, self.file(name)?), line)
     }
 
-    /// What `status` says of it.
+    /// Reads its `status`.
     pub(crate) fn status(&self) -> io::Result<Status> {
         self.bytes("status").map(|text| Status::parse(&text))
     }
 
-    /// Its name (`comm`), which it chooses itself; empty where it is not to be had.
+    /// Its name (`comm`), which the process chooses itself; empty if it cannot be read.
     pub(crate) fn name(&self) -> String {
         let mut name = self.text("comm").unwrap_or_default();
         if name.ends_with('\n') {

@@ -1,9 +1,9 @@
-//! Whether a look at a process gets on, told by the thread that looks to the one that waits.
+//! Progress of a look at a process, which the looking thread reports to the waiting one.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// How a look gets on.
+/// The progress of a look.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     steps: AtomicU64,
@@ -11,21 +11,21 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// How many steps there were.
+    /// The number of steps so far.
     pub(super) fn steps(&self) -> u64 {
         self.steps.load(Ordering::Relaxed)
     }
 
-    /// Nobody waits for the look any more.
+    /// Abandons the look: its next step fails.
     pub(super) fn abandon(&self) {
         self.abandoned.store(true, Ordering::Relaxed);
     }
 
-    /// Says that the look has got on.
+    /// Records progress of the look.
     ///
     /// # Errors
     ///
-    /// If nobody waits for it any more.
+    /// If the look was abandoned.
     pub(super) fn step(&self) -> io::Result<()> {
         self.steps.fetch_add(1, Ordering::Relaxed);
         if self.abandoned.load(Ordering::Relaxed) {

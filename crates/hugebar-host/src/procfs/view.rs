@@ -1,15 +1,15 @@
-//! Which processes this one sees, and why there may be others.
+//! Which processes this one sees, and whether others are hidden.
 
 use std::fs;
 use std::io;
 
 use rustix::process::geteuid;
 
-/// The ids of all processes that this one can see, sorted (`/proc`).
+/// Lists the PIDs of all processes that this one can see (`/proc`), sorted.
 ///
 /// # Errors
 ///
-/// When this process sees no `/proc`.
+/// If this process has no `/proc`.
 pub fn pids() -> io::Result<Vec<u32>> {
     let mut pids = Vec::new();
     for entry in fs::read_dir("/proc")? {
@@ -20,12 +20,12 @@ pub fn pids() -> io::Result<Vec<u32>> {
     Ok(pids)
 }
 
-/// That this process sees a `/proc` of its own, without which nothing could be told of any process.
+/// Checks that this process has a `/proc` of its own PID namespace; without it no process can be read.
 pub(crate) fn check() -> io::Result<()> {
     fs::read_link("/proc/self").map(drop)
 }
 
-/// What this process would need to look at any other.
+/// The privilege that this process would need to read other processes.
 pub fn missing_privilege() -> &'static str {
     if geteuid().is_root() {
         "needs CAP_SYS_PTRACE"
@@ -34,7 +34,7 @@ pub fn missing_privilege() -> &'static str {
     }
 }
 
-/// Which processes there may be that this one does not see at all; `None` where it sees every one.
+/// Which processes may be hidden from this one; `None` if it sees all.
 pub fn hidden_processes() -> Option<&'static str> {
     // `PROC_PID_INIT_INO` of include/uapi/linux/nsfs.h. Kernels without namespaces have no such file.
     const FIRST: &str = "pid:[4026531836]";
@@ -49,10 +49,10 @@ pub fn hidden_processes() -> Option<&'static str> {
     }
 }
 
-/// Whether `/proc` hides the processes of other users, by the text of `mountinfo`.
+/// Whether `/proc` hides the processes of other users, according to the text of `mountinfo`.
 fn is_hiding(mountinfo: &str) -> bool {
     let on_proc = |line: &&str| line.split(' ').nth(4) == Some("/proc");
-    // What was mounted last lies on top.
+    // The last mount lies on top.
     let options = mountinfo.lines().rfind(on_proc);
     let options = options.and_then(|line| line.rsplit(' ').next());
     let mut options = options.unwrap_or_default().split(',');
