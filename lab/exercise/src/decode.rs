@@ -70,7 +70,7 @@ fn installed_anew(bar: &mut Bar, mapping: &Mapping, leaves: u64) -> Result<()> {
     Ok(())
 }
 
-fn switch(device: &Device, on: bool) -> Result<()> {
+pub(crate) fn switch(device: &Device, on: bool) -> Result<()> {
     let mut command = [0];
     device.region_read(CONFIG, COMMAND, &mut command)?;
     device.region_write(CONFIG, COMMAND, &[with(command[0], on)])?;

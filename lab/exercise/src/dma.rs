@@ -1,81 +1,27 @@
 //! QEMU's teaching device (`edu`) moves data into and out of mapped memory; and each system call on the way fails once.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use hugebar::ErrorKind;
-use hugebar::bar::Bar;
 use hugebar::dma::DmaBuffer;
 use hugebar::iommu::{AddressSpace, DmaAccess};
 use hugebar::leaf::{GIB, KIB, MIB};
-use hugebar::mem::{HugePage, Memory, dma_rmb, dma_wmb};
+use hugebar::mem::{HugePage, Memory};
 use hugebar::pci::Address;
 use hugebar::seam::{Fault, fail, record};
-use hugebar::vfio::{Backend, Device};
+use hugebar::vfio::Backend;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::ForkResult;
 
 use crate::bar;
+use crate::edu::{Edu, PIECE, REACH};
 use crate::state::State;
-
-/// `hw/misc/edu.c`: registers, and where the device's own memory starts.
-const SOURCE: u64 = 0x80;
-const DESTINATION: u64 = 0x88;
-const COUNT: u64 = 0x90;
-const COMMAND: u64 = 0x98;
-const INSIDE: u64 = 0x40000;
-
-/// Bits of the command.
-const RUN: u64 = 1;
-const FROM_DEVICE: u64 = 2;
-
-/// The device reaches 28 bits.
-const REACH: u64 = 1 << 28;
-
-/// What is moved at a time: QEMU 7.2 ends when it is all of the page that the device has inside.
-const PIECE: usize = 4096 - 8;
 
 const PAGE: usize = 4096;
 
 /// A size that nothing else in this process has, to find it in `/proc/self/maps`.
 const SIZE: u64 = 17 * 4 * KIB;
-
-struct Edu {
-    device: Device,
-    bar: Bar,
-}
-
-impl Edu {
-    fn open(address: Address, backend: Backend) -> Result<Self> {
-        let device = bar::open(address, backend)?;
-        device.set_bus_master(true)?;
-        let bar = device.map_bar(0)?;
-        Ok(Self { device, bar })
-    }
-
-    /// Moves a piece, and waits for it.
-    fn transfer(&self, source: u64, destination: u64, direction: u64) -> Result<()> {
-        self.bar.write(SOURCE, source)?;
-        self.bar.write(DESTINATION, destination)?;
-        self.bar.write(COUNT, PIECE as u64)?;
-        dma_wmb();
-        self.bar.write(COMMAND, RUN | direction)?;
-        let begin = Instant::now();
-        while self.bar.read::<u64>(COMMAND)? & RUN != 0 {
-            ensure!(begin.elapsed() < Duration::from_secs(20), "it never ends");
-            std::thread::yield_now();
-        }
-        dma_rmb();
-        Ok(())
-    }
-
-    /// Has the device read a piece at an I/O address, and write it to another.
-    fn copy(&self, from: u64, to: u64) -> Result<()> {
-        self.transfer(from, INSIDE, 0)?;
-        self.transfer(INSIDE, to, FROM_DEVICE)
-    }
-}
 
 pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
     let edu = Edu::open(address, backend)?;

@@ -165,6 +165,11 @@ fn served_by_iommufd(address: Address) -> Result<()> {
     check(&device)?;
     let error = Type1::new(&container).err().context("it cannot populate")?;
     ensure!(error.kind() == ErrorKind::NotMappableForDma, "{error}");
+    // But by a dma-buf, in its own address space.
+    let bar = device.map_bar(2)?;
+    let mut peer = device.address_space()?.map_bar(&device, &bar)?;
+    peer.renew()?;
+    peer.unmap()?;
     ensure!(Container::open()?.kind() == IommuKind::Type1);
     Ok(())
 }

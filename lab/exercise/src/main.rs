@@ -6,12 +6,14 @@ mod carve;
 mod data;
 mod decode;
 mod dma;
+mod edu;
 mod failures;
 mod handover;
 mod iommufd;
 mod kvm;
 mod limit;
 mod mapped;
+mod peer;
 mod pinned;
 mod posing;
 mod sandbox;
@@ -113,6 +115,14 @@ enum Scenario {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         command: Vec<String>,
     },
+    /// Map BARs for peer-to-peer DMA, and have one device write into another
+    Peer {
+        device: Address,
+        edu: Address,
+        memory: Address,
+        #[arg(value_parser = backend, default_value = "type1")]
+        backend: Backend,
+    },
     /// Leave a mapping where it is that the IOMMU cannot be made to forget
     Pinned { device: Address },
     /// Do each step with nothing but the system calls and files that are listed for it
@@ -155,7 +165,14 @@ fn backend(name: &str) -> Result<Backend> {
 fn main() -> Result<()> {
     let scenario = Scenario::parse();
     let before = state::State::observe()?;
-    let leaves_something = matches!(scenario, Scenario::Pinned { .. });
+    let leaves_something = matches!(
+        scenario,
+        Scenario::Pinned { .. }
+            | Scenario::Peer {
+                backend: Backend::Type1,
+                ..
+            }
+    );
     match scenario {
         Scenario::Carve { device, backend } => carve::run(device, backend),
         Scenario::Decode { device, backend } => decode::run(device, backend),
@@ -189,6 +206,12 @@ fn main() -> Result<()> {
         Scenario::Kvm { device } => kvm::run(device),
         Scenario::Limit { device } => limit::run(device),
         Scenario::Iommufd { device, second } => iommufd::run(device, second),
+        Scenario::Peer {
+            device,
+            edu,
+            memory,
+            backend,
+        } => peer::run(device, edu, memory, backend),
         Scenario::Pinned { device } => pinned::run(device),
         Scenario::Sandbox { device, backend } => sandbox::run(device, backend),
         Scenario::SandboxPart {

@@ -11,6 +11,7 @@ mod jails;
 mod leaves;
 mod matrix;
 mod names;
+mod peer;
 mod qemu;
 mod report;
 mod stuck;

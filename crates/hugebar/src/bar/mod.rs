@@ -5,6 +5,7 @@
 //! [`crate::census`].
 
 mod measure;
+mod peer;
 
 pub use measure::{MeasureOptions, Measurement};
 
@@ -212,6 +213,7 @@ impl UnmappedBar<'_> {
         Ok(Bar {
             mapping: Arc::new(mapping.map_err(refused).map_err(subject)?),
             region: self.region,
+            function: self.function,
         })
     }
 }
@@ -226,6 +228,8 @@ const BUSY: i32 = rustix::io::Errno::BUSY.raw_os_error();
 pub struct Bar {
     mapping: Arc<Mapping>,
     region: Region,
+    /// The PCI function, where it is known.
+    function: Option<Address>,
 }
 
 impl Bar {

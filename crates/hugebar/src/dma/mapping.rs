@@ -5,7 +5,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::iommu::{AddressSpace, DmaAccess, Target};
+use crate::iommu::{AddressSpace, DmaAccess, Room, Source};
 use crate::mem::Memory;
 use crate::sys::fork::{Process, this_process};
 use crate::sys::process;
@@ -45,24 +45,39 @@ struct Place {
 }
 
 impl Place {
+    /// Maps memory below an I/O address.
+    ///
     /// # Safety
     ///
-    /// As for [`AddressSpace::map`], until [`Place::unmap`] has succeeded.
-    unsafe fn map(space: &AddressSpace, target: &Target) -> Result<Self> {
+    /// As for [`AddressSpace::map_at`], until [`Place::unmap`] has succeeded.
+    unsafe fn map(
+        space: &AddressSpace,
+        memory: NonNull<u8>,
+        bytes: u64,
+        access: DmaAccess,
+        limit: u64,
+    ) -> Result<Self> {
         let page = process::page_size();
-        let start = target.memory.addr().get() as u64;
-        if target.len == 0 || target.len % page != 0 || start % page != 0 {
-            let operation = format!(
-                "{:#x} bytes at {start:#x} are no whole pages of {page} bytes",
-                target.len
-            );
+        let start = memory.addr().get() as u64;
+        if bytes == 0 || bytes % page != 0 || start % page != 0 {
+            let operation =
+                format!("{bytes:#x} bytes at {start:#x} are no whole pages of {page} bytes");
             return Err(Error::new(ErrorKind::InvalidInput, operation));
         }
-        Ok(Self {
+        let room = Room {
+            len: bytes,
+            congruent_with: start,
+            last: limit.saturating_sub(1),
+        };
+        let source = Source::Memory(memory);
+        let iova = space.place(&room, |iova| {
             // SAFETY: the caller's contract.
-            iova: unsafe { space.map(target) }?,
+            unsafe { space.map_at(source, bytes, access, iova) }
+        })?;
+        Ok(Self {
+            iova,
             space: space.clone(),
-            bytes: target.len,
+            bytes,
             process: this_process(),
         })
     }
@@ -128,14 +143,9 @@ impl AddressSpace {
         access: DmaAccess,
         limit: u64,
     ) -> Result<DmaMapping<M>> {
-        let target = Target {
-            memory: memory.as_ptr(),
-            len: memory.bytes(),
-            access,
-            last: limit.saturating_sub(1),
-        };
+        let (start, bytes) = (memory.as_ptr(), memory.bytes());
         // SAFETY: the memory's own contract. The guard keeps it until it is unmapped, and for good if that fails.
-        let place = unsafe { Place::map(self, &target) }?;
+        let place = unsafe { Place::map(self, start, bytes, access, limit) }?;
         Ok(DmaMapping {
             place,
             memory: ManuallyDrop::new(memory),
@@ -159,14 +169,9 @@ impl AddressSpace {
         access: DmaAccess,
         limit: u64,
     ) -> Result<RawDmaMapping> {
-        let target = Target {
-            memory: start,
-            len: bytes,
-            access,
-            last: limit.saturating_sub(1),
-        };
         // SAFETY: the caller's contract.
-        Ok(RawDmaMapping(unsafe { Place::map(self, &target) }?))
+        let place = unsafe { Place::map(self, start, bytes, access, limit) }?;
+        Ok(RawDmaMapping(place))
     }
 }
 

@@ -3,6 +3,8 @@
 //! [`DmaBuffer`] is memory and mapping in one. [`AddressSpace::map_owned`] maps memory of any other kind, whose owner
 //! then lives in the guard; [`AddressSpace::map_raw`] maps what the caller answers for.
 //!
+//! [`AddressSpace::map_bar`] maps a BAR, for peer-to-peer DMA.
+//!
 //! A guard unmaps before its memory is freed. Should the kernel refuse to unmap, the memory is leaked rather than freed
 //! under a device, and nothing is ever mapped at its I/O addresses again.
 //!
@@ -13,9 +15,11 @@
 
 mod buffer;
 mod mapping;
+mod peer;
 
 pub use buffer::DmaBuffer;
 pub use mapping::{DmaMapping, RawDmaMapping, StableMemory};
+pub use peer::PeerMapping;
 
 #[cfg(doc)]
 use crate::iommu::AddressSpace;

@@ -102,6 +102,29 @@ impl Iovas {
         Some(lowest)
     }
 
+    /// Takes addresses that turned out to be somebody else's, as far as they are free here.
+    pub(crate) fn withhold(&mut self, start: u64, len: u64) {
+        let Some(more) = len.checked_sub(1) else {
+            return;
+        };
+        let end = start.saturating_add(more);
+        let before = self.free.range(..=start).next_back();
+        let from = before.map_or(start, |(first, _)| *first);
+        let touched: Vec<(u64, u64)> = self.free.range(from..=end).map(|(a, b)| (*a, *b)).collect();
+        for (first, last) in touched {
+            if last < start {
+                continue;
+            }
+            self.free.remove(&first);
+            if first < start {
+                self.free.insert(first, start - 1);
+            }
+            if last > end {
+                self.free.insert(end + 1, last);
+            }
+        }
+    }
+
     /// Gives addresses back that were taken.
     pub(crate) fn give_back(&mut self, start: u64, len: u64) {
         let Some(end) = len.checked_sub(1).and_then(|more| start.checked_add(more)) else {
@@ -194,6 +217,22 @@ mod tests {
             ..PAGE
         };
         assert_eq!(Iovas::default().take(&RANGES, &too_long), None);
+    }
+
+    #[test]
+    fn what_somebody_else_has_is_left_to_them() {
+        let mut iovas = Iovas::default();
+        let first = iovas.take(&RANGES, &PAGE).unwrap();
+        iovas.withhold(first + 4 * KIB, GIB);
+        assert_eq!(iovas.take(&RANGES, &PAGE), Some(first + 4 * KIB + GIB));
+        // Over gaps and what is taken, and at both ends of all addresses.
+        iovas.give_back(first, 4 * KIB);
+        iovas.withhold(0, 8 * GIB);
+        assert_eq!(iovas.take(&RANGES, &PAGE), Some(8 * GIB));
+        iovas.withhold(u64::MAX - 1, u64::MAX);
+        iovas.withhold(0, 0);
+        let free: Vec<_> = iovas.free.into_iter().collect();
+        assert_eq!(free, [(8 * GIB + 4 * KIB, u64::MAX - 2)]);
     }
 
     proptest! {

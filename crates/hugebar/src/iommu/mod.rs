@@ -9,5 +9,5 @@ pub(crate) use container::Group;
 pub use container::{Container, IommuKind};
 pub use ioas::Ioas;
 pub use iova::IovaRange;
-pub(crate) use space::Target;
 pub use space::{AddressSpace, DmaAccess};
+pub(crate) use space::{DeviceMemory, Refused, Room, Source};

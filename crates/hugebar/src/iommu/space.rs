@@ -2,9 +2,9 @@
 
 #![allow(unsafe_code, reason = "hands addresses to the kernel")]
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
@@ -73,15 +73,35 @@ impl AddressSpace {
     }
 }
 
-/// Memory that is to be mapped for DMA.
+/// I/O addresses that a mapping needs.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Target {
-    pub(crate) memory: NonNull<u8>,
+pub(crate) struct Room {
     /// Bytes, whole pages.
     pub(crate) len: u64,
-    pub(crate) access: DmaAccess,
+    /// For the largest pages of the IOMMU they are congruent with this address: that of the memory in this process, or
+    /// the physical one.
+    pub(crate) congruent_with: u64,
     /// The last I/O address that the device can reach.
     pub(crate) last: u64,
+}
+
+/// What devices are to reach.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source<'a> {
+    /// Memory of this process from an address on.
+    Memory(NonNull<u8>),
+    /// A dma-buf from its start on.
+    DmaBuf(BorrowedFd<'a>),
+}
+
+/// How device memory gets into an address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DeviceMemory {
+    /// As any memory, by its address in this process (`VFIO_IOMMU_MAP_DMA`).
+    ByAddress,
+    /// By a dma-buf of it (`IOMMU_IOAS_MAP_FILE`), which the kernel takes away when the device's memory decode is
+    /// turned off.
+    ByDmaBuf,
 }
 
 impl AddressSpace {
@@ -102,79 +122,122 @@ impl AddressSpace {
         })
     }
 
-    fn iovas(&self) -> &Mutex<Iovas> {
+    /// How device memory is mapped here.
+    pub(crate) fn device_memory(&self) -> DeviceMemory {
         match &self.0 {
-            Kind::Container { container, .. } => container.iovas(),
-            Kind::Ioas(ioas) => ioas.iovas(),
+            Kind::Container { container, .. } if container.kind() == IommuKind::Type1 => {
+                DeviceMemory::ByAddress
+            }
+            _ => DeviceMemory::ByDmaBuf,
         }
     }
 
-    /// Maps memory at an I/O address that is free and congruent with its own (`VFIO_IOMMU_MAP_DMA`,
-    /// `IOMMU_IOAS_MAP`), and tells that address.
-    ///
-    /// # Safety
-    ///
-    /// Until it is unmapped, a device can read and write that memory at any time:
-    /// * nothing there may be a Rust object, or be borrowed;
-    /// * it must stay mapped, and belong to the caller.
-    pub(crate) unsafe fn map(&self, target: &Target) -> Result<u64> {
+    /// Takes I/O addresses that are free and congruent, and has them mapped by `map`; tells the first of them. What
+    /// turns out to be mapped by somebody else, without us, is left alone for good.
+    pub(crate) fn place(
+        &self,
+        room: &Room,
+        mut map: impl FnMut(u64) -> Result<(), Refused>,
+    ) -> Result<u64> {
         let ranges = self.iova_ranges()?;
-        let address = target.memory.addr().get() as u64;
         let pages = pages(facts::leaf_sizes());
-        let mut modulus = largest_page(target.len, &pages);
+        let mut modulus = largest_page(room.len, &pages);
+        let mut theirs = room.len;
         loop {
             let wish = Wish {
-                len: target.len,
-                congruent_with: address,
+                len: room.len,
+                congruent_with: room.congruent_with,
                 modulus,
-                last: target.last,
+                last: room.last,
             };
-            let mut iovas = self.iovas().lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(iova) = iovas.take(&ranges, &wish) else {
+            let Some(iova) = self.lock_iovas().take(&ranges, &wish) else {
                 // Smaller pages of the IOMMU are better than none.
                 modulus =
-                    smaller_page(modulus, &pages).ok_or_else(|| no_addresses(&ranges, target))?;
+                    smaller_page(modulus, &pages).ok_or_else(|| no_addresses(&ranges, room))?;
                 continue;
             };
-            drop(iovas);
-            // SAFETY: the caller's contract.
-            match unsafe { self.map_at(target, iova) } {
+            match map(iova) {
                 Ok(()) => return Ok(iova),
-                // Somebody has mapped something there without us: these addresses stay taken.
-                Err(Errno::EXIST | Errno::ADDRINUSE) => (),
-                Err(errno) => {
-                    self.give_back(iova, target.len);
-                    return Err(self.refused(errno, target));
+                Err(Refused::Taken) => {
+                    // Nobody tells how much is mapped there, so ever more is passed over.
+                    self.lock_iovas().withhold(iova, theirs);
+                    theirs = theirs.saturating_mul(2);
+                }
+                Err(Refused::Stuck(error)) => return Err(error),
+                Err(Refused::Otherwise(error)) => {
+                    self.give_back(iova, room.len);
+                    return Err(error);
                 }
             }
         }
     }
 
+    /// Maps at I/O addresses that were taken (`VFIO_IOMMU_MAP_DMA`, `IOMMU_IOAS_MAP`, `IOMMU_IOAS_MAP_FILE`).
+    ///
     /// # Safety
     ///
-    /// As for [`AddressSpace::map`].
-    unsafe fn map_at(&self, target: &Target, iova: u64) -> rustix::io::Result<()> {
-        let (memory, len) = (target.memory, target.len);
-        let writes = target.access == DmaAccess::ReadWrite;
-        match &self.0 {
-            Kind::Container { container, .. } => {
+    /// Until it is unmapped, a device can read and write what is mapped at any time:
+    /// * nothing there may be a Rust object, or be borrowed;
+    /// * memory of this process must stay mapped, and belong to the caller.
+    pub(crate) unsafe fn map_at(
+        &self,
+        source: Source<'_>,
+        len: u64,
+        access: DmaAccess,
+        iova: u64,
+    ) -> Result<(), Refused> {
+        let writes = access == DmaAccess::ReadWrite;
+        let (name, mapped) = match (&self.0, source) {
+            (Kind::Container { container, .. }, Source::Memory(memory)) => {
                 let write = if writes { abi::DMA_WRITE } else { 0 };
                 let flags = abi::DMA_READ | write;
+                let container = container.as_fd();
                 // SAFETY: the caller's contract.
-                unsafe { vfio::iommu_map_dma(container.as_fd(), flags, memory, iova, len) }
+                let mapped = unsafe { vfio::iommu_map_dma(container, flags, memory, iova, len) };
+                (vfio::IOMMU_MAP_DMA.name, mapped)
             }
-            Kind::Ioas(ioas) => {
-                let write = if writes { abi::IOAS_MAP_WRITEABLE } else { 0 };
-                let flags = abi::IOAS_MAP_READABLE | write;
+            (Kind::Ioas(ioas), Source::Memory(memory)) => {
+                let (fd, id, flags) = (ioas.as_fd(), ioas.id(), ioas_flags(writes));
                 // SAFETY: the caller's contract.
-                unsafe { iommufd::ioas_map(ioas.as_fd(), ioas.id(), flags, memory, iova, len) }
+                let mapped = unsafe { iommufd::ioas_map(fd, id, flags, memory, iova, len) };
+                (iommufd::IOAS_MAP.name, mapped)
             }
+            (_, Source::DmaBuf(file)) => {
+                let mapped = self.iommufd().and_then(|(fd, id)| {
+                    let flags = ioas_flags(writes);
+                    // SAFETY: the caller's contract.
+                    unsafe { iommufd::ioas_map_file(fd, id, flags, file, iova, len) }
+                });
+                (iommufd::IOAS_MAP_FILE.name, mapped)
+            }
+        };
+        mapped.map_err(|errno| match errno {
+            Errno::EXIST | Errno::ADDRINUSE => Refused::Taken,
+            _ => Refused::Otherwise(self.refused(Error::call(name, errno), errno, source, len)),
+        })
+    }
+
+    /// The iommufd behind it and the number of the address space there.
+    fn iommufd(&self) -> rustix::io::Result<(BorrowedFd<'_>, u32)> {
+        match &self.0 {
+            Kind::Container { container, .. } => {
+                let fd = container.as_fd();
+                Ok((fd, iommufd::vfio_ioas(fd)?))
+            }
+            Kind::Ioas(ioas) => Ok((ioas.as_fd(), ioas.id())),
         }
     }
 
-    /// Unmaps what [`AddressSpace::map`] has mapped (`VFIO_IOMMU_UNMAP_DMA`, `IOMMU_IOAS_UNMAP`). After an error a
-    /// device may reach the memory still, and nothing else is ever mapped at these addresses.
+    /// Unmaps what was mapped, and gives its I/O addresses back (`VFIO_IOMMU_UNMAP_DMA`, `IOMMU_IOAS_UNMAP`). After an
+    /// error a device may reach the memory still, and nothing else is ever mapped at these addresses.
     pub(crate) fn unmap(&self, iova: u64, len: u64) -> Result<()> {
+        self.unmap_at(iova, len)?;
+        self.give_back(iova, len);
+        Ok(())
+    }
+
+    /// As [`AddressSpace::unmap`], but the I/O addresses stay taken.
+    pub(crate) fn unmap_at(&self, iova: u64, len: u64) -> Result<()> {
         let (name, unmapped) = match &self.0 {
             Kind::Container { container, .. } => (
                 vfio::IOMMU_UNMAP_DMA.name,
@@ -186,10 +249,7 @@ impl AddressSpace {
             ),
         };
         let error = match unmapped {
-            Ok(unmapped) if unmapped == len => {
-                self.give_back(iova, len);
-                return Ok(());
-            }
+            Ok(unmapped) if unmapped == len => return Ok(()),
             Ok(unmapped) => {
                 let operation = format!("{name}: unmapped {unmapped:#x} bytes of {len:#x}");
                 Error::new(ErrorKind::Malformed, operation)
@@ -199,18 +259,39 @@ impl AddressSpace {
         Err(error.on(format!("IOVA {iova:#x}")))
     }
 
-    fn give_back(&self, iova: u64, len: u64) {
-        let mut iovas = self.iovas().lock().unwrap_or_else(PoisonError::into_inner);
-        iovas.give_back(iova, len);
+    fn lock_iovas(&self) -> MutexGuard<'_, Iovas> {
+        let iovas = match &self.0 {
+            Kind::Container { container, .. } => container.iovas(),
+            Kind::Ioas(ioas) => ioas.iovas(),
+        };
+        iovas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn refused(&self, errno: Errno, target: &Target) -> Error {
-        let name = match &self.0 {
-            Kind::Container { .. } => vfio::IOMMU_MAP_DMA.name,
-            Kind::Ioas(_) => iommufd::IOAS_MAP.name,
+    /// Gives I/O addresses back at which nothing is mapped any more.
+    pub(crate) fn give_back(&self, iova: u64, len: u64) {
+        self.lock_iovas().give_back(iova, len);
+    }
+
+    /// What the kernel's refusal means, for so many bytes.
+    fn refused(&self, error: Error, errno: Errno, source: Source<'_>, len: u64) -> Error {
+        let by_file = matches!(source, Source::DmaBuf(_));
+        let error = match by_file {
+            true => error,
+            false => error.on(format!("{} for DMA", Bytes(len))),
         };
-        let error = Error::call(name, errno).on(format!("{} for DMA", Bytes(target.len)));
         match errno {
+            // `vfio_pci_dma_buf_iommufd_map` says ENODEV of what is revoked.
+            Errno::NODEV if by_file => error
+                .of_kind(ErrorKind::NotMappableForDma)
+                .with_remedy("turn memory decode of the BAR's device on"),
+            Errno::NOTTY | Errno::INVAL | Errno::OPNOTSUPP | Errno::BADFD if by_file => error
+                .of_kind(ErrorKind::Unsupported)
+                .with_remedy(
+                    "this kernel's iommufd maps no BARs (Linux 6.19 does): use a type1 container",
+                ),
+            Errno::FAULT => error
+                .of_kind(ErrorKind::NotMappableForDma)
+                .with_remedy("for device memory: turn memory decode of its device on"),
             Errno::NOMEM => {
                 let limit = process::locked_memory_limit();
                 let limit = limit.map_or("unlimited".into(), |limit| Bytes(limit).to_string());
@@ -229,6 +310,35 @@ impl AddressSpace {
             _ => error,
         }
     }
+}
+
+/// Why something was not mapped at an I/O address.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// Something else is mapped there.
+    Taken,
+    /// A part was mapped, and cannot be unmapped again.
+    Stuck(Error),
+    Otherwise(Error),
+}
+
+impl Refused {
+    /// As an error, where no other addresses are an answer.
+    pub(crate) fn into_error(self, iova: u64) -> Error {
+        match self {
+            Self::Taken => Error::new(
+                ErrorKind::Busy,
+                "something else is mapped at these I/O addresses",
+            )
+            .on(format!("IOVA {iova:#x}")),
+            Self::Stuck(error) | Self::Otherwise(error) => error,
+        }
+    }
+}
+
+fn ioas_flags(writes: bool) -> u32 {
+    let write = if writes { abi::IOAS_MAP_WRITEABLE } else { 0 };
+    abi::IOAS_MAP_READABLE | write
 }
 
 /// The pages of an IOMMU on a machine whose own leaves have these sizes: those of page tables. With 4 KiB pages they go
@@ -251,19 +361,19 @@ fn smaller_page(size: u64, pages: &LeafSizes) -> Option<u64> {
 }
 
 /// There is no room: says how far the IOMMU reaches, or the device.
-fn no_addresses(ranges: &[IovaRange], target: &Target) -> Error {
+fn no_addresses(ranges: &[IovaRange], room: &Room) -> Error {
     let reach = ranges.iter().map(|range| range.last).max().unwrap_or(0);
     let width = |last: u64| u64::BITS - last.leading_zeros();
-    let operation = if target.last < reach {
+    let operation = if room.last < reach {
         format!(
             "no I/O addresses are left for {} below {} bits, which the device can reach",
-            Bytes(target.len),
-            width(target.last)
+            Bytes(room.len),
+            width(room.last)
         )
     } else {
         format!(
             "no I/O addresses are left for {}: the IOMMU has addresses of {} bits",
-            Bytes(target.len),
+            Bytes(room.len),
             width(reach)
         )
     };

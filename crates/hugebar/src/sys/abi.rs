@@ -230,6 +230,38 @@ pub(crate) struct IoasUnmap {
     pub(crate) length: u64,
 }
 
+/// `struct iommu_ioas_map_file`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct IoasMapFile {
+    pub(crate) size: u32,
+    pub(crate) flags: u32,
+    pub(crate) ioas_id: u32,
+    pub(crate) fd: i32,
+    pub(crate) start: u64,
+    pub(crate) length: u64,
+    pub(crate) iova: u64,
+}
+
+/// `VFIO_DEVICE_FEATURE_GET`.
+pub(crate) const FEATURE_GET: u32 = 1 << 16;
+/// `VFIO_DEVICE_FEATURE_DMA_BUF`.
+pub(crate) const FEATURE_DMA_BUF: u32 = 11;
+
+/// `struct vfio_device_feature` with a `struct vfio_device_feature_dma_buf` of one range.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct FeatureDmaBuf {
+    pub(crate) argsz: u32,
+    pub(crate) feature: u32,
+    pub(crate) region_index: u32,
+    pub(crate) open_flags: u32,
+    pub(crate) flags: u32,
+    pub(crate) nr_ranges: u32,
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+}
+
 /// The size of a kernel struct as its `argsz` field has it.
 pub(crate) const fn argsz<T>() -> u32 {
     let size = size_of::<T>();
@@ -256,6 +288,8 @@ const _: () = {
     assert!(size_of::<IoasIovaRanges>() == 32);
     assert!(size_of::<IoasMap>() == 40);
     assert!(size_of::<IoasUnmap>() == 24);
+    assert!(size_of::<IoasMapFile>() == 40);
+    assert!(size_of::<FeatureDmaBuf>() == 40);
 };
 
 #[cfg(test)]

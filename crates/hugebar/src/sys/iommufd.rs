@@ -3,13 +3,14 @@
 #![allow(unsafe_code, reason = "one of the modules that may: system calls")]
 
 use core::ptr::NonNull;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::io::{Errno, Result};
 use rustix::ioctl::{Opcode, opcode};
 
 use super::abi::{
-    self, IoasAlloc, IoasIovaRanges, IoasMap, IoasUnmap, IommuDestroy, Pair, VfioIoas, argsz,
+    self, IoasAlloc, IoasIovaRanges, IoasMap, IoasMapFile, IoasUnmap, IommuDestroy, Pair, VfioIoas,
+    argsz,
 };
 use super::ioctl::{Request, requests, update};
 
@@ -25,6 +26,7 @@ requests! {
     IOAS_IOVA_RANGES: IoasIovaRanges = "IOMMU_IOAS_IOVA_RANGES", iommu(0x84);
     IOAS_MAP: IoasMap = "IOMMU_IOAS_MAP", iommu(0x85);
     IOAS_UNMAP: IoasUnmap = "IOMMU_IOAS_UNMAP", iommu(0x86);
+    IOAS_MAP_FILE: IoasMapFile = "IOMMU_IOAS_MAP_FILE", iommu(0x8f);
     VFIO_IOAS: VfioIoas = "IOMMU_VFIO_IOAS", iommu(0x88);
 }
 
@@ -103,6 +105,32 @@ pub(crate) unsafe fn ioas_map(
         iova,
     };
     update(iommufd, IOAS_MAP, &mut map)
+}
+
+/// `IOMMU_IOAS_MAP_FILE` at `iova`: lets devices of the address space reach `length` bytes of a file from its start.
+/// `flags` as for [`ioas_map`].
+///
+/// # Safety
+///
+/// As for [`super::vfio::iommu_map_dma`], for what is in the file: a dma-buf of device memory holds no Rust object.
+pub(crate) unsafe fn ioas_map_file(
+    iommufd: BorrowedFd<'_>,
+    id: u32,
+    flags: u32,
+    file: BorrowedFd<'_>,
+    iova: u64,
+    length: u64,
+) -> Result<()> {
+    let mut map = IoasMapFile {
+        size: argsz::<IoasMapFile>(),
+        flags: flags | abi::IOAS_MAP_FIXED_IOVA,
+        ioas_id: id,
+        fd: file.as_raw_fd(),
+        start: 0,
+        length,
+        iova,
+    };
+    update(iommufd, IOAS_MAP_FILE, &mut map)
 }
 
 /// `IOMMU_IOAS_UNMAP`: how many bytes of `[iova, iova + length)` were unmapped.

@@ -6,12 +6,13 @@ use core::ffi::{CStr, c_int};
 use core::ptr::NonNull;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use rustix::fs::OFlags;
 use rustix::io::Result;
 use rustix::ioctl::{Opcode, opcode};
 
 use super::abi::{
-    self, AttachPt, BindIommufd, DetachPt, DeviceInfo, DmaMap, DmaUnmap, GroupStatus, IommuInfo,
-    RegionInfo, argsz,
+    self, AttachPt, BindIommufd, DetachPt, DeviceInfo, DmaMap, DmaUnmap, FeatureDmaBuf,
+    GroupStatus, IommuInfo, RegionInfo, argsz,
 };
 use super::ioctl::{Number, Request, ioctl, number, requests, update, with_capabilities};
 
@@ -33,6 +34,7 @@ requests! {
     IOMMU_GET_INFO: IommuInfo = "VFIO_IOMMU_GET_INFO", vfio(12);
     IOMMU_MAP_DMA: DmaMap = "VFIO_IOMMU_MAP_DMA", vfio(13);
     IOMMU_UNMAP_DMA: DmaUnmap = "VFIO_IOMMU_UNMAP_DMA", vfio(14);
+    DEVICE_FEATURE_DMA_BUF: FeatureDmaBuf = "VFIO_DEVICE_FEATURE_DMA_BUF", vfio(17);
     DEVICE_BIND_IOMMUFD: BindIommufd = "VFIO_DEVICE_BIND_IOMMUFD", vfio(18);
     DEVICE_ATTACH_IOMMUFD_PT: AttachPt = "VFIO_DEVICE_ATTACH_IOMMUFD_PT", vfio(19);
     DEVICE_DETACH_IOMMUFD_PT: DetachPt = "VFIO_DEVICE_DETACH_IOMMUFD_PT", vfio(20);
@@ -148,6 +150,31 @@ pub(crate) fn iommu_unmap_dma(container: BorrowedFd<'_>, iova: u64, size: u64) -
     };
     update(container, IOMMU_UNMAP_DMA, &mut unmap)?;
     Ok(unmap.size)
+}
+
+/// `VFIO_DEVICE_FEATURE` with `VFIO_DEVICE_FEATURE_DMA_BUF`: a part of a BAR as a dma-buf, close-on-exec (Linux 6.19,
+/// `drivers/vfio/pci/vfio_pci_dmabuf.c`).
+pub(crate) fn device_feature_dma_buf(
+    device: BorrowedFd<'_>,
+    region: u32,
+    offset: u64,
+    length: u64,
+) -> Result<OwnedFd> {
+    let mut export = FeatureDmaBuf {
+        argsz: argsz::<FeatureDmaBuf>(),
+        feature: abi::FEATURE_GET | abi::FEATURE_DMA_BUF,
+        region_index: region,
+        open_flags: (OFlags::RDWR | OFlags::CLOEXEC).bits(),
+        flags: 0,
+        nr_ranges: 1,
+        offset,
+        length,
+    };
+    let address = core::ptr::from_mut(&mut export).expose_provenance();
+    // SAFETY: the request takes a struct that says its size, which is borrowed exclusively; any bytes are one.
+    let fd: RawFd = unsafe { ioctl(device, DEVICE_FEATURE_DMA_BUF, address) }?;
+    // SAFETY: the kernel has just made this descriptor for us, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// `VFIO_DEVICE_BIND_IOMMUFD`: gives a device opened by its own node to an iommufd, which is what

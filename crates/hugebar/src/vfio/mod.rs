@@ -2,6 +2,7 @@
 //! reading and writing by `pread` and `pwrite`.
 
 mod device;
+mod dma_buf;
 mod firmware;
 mod group;
 mod open;

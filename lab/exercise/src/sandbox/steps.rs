@@ -34,7 +34,7 @@ const fn step(title: &'static str, prepare: fn(Address) -> Result<Work>) -> Step
 }
 
 /// In the order of the document.
-pub(super) const STEPS: [Step; 16] = [
+pub(super) const STEPS: [Step; 20] = [
     step("Opening a device by type1", |device| {
         work(move || Ok(Device::open_by(device, Backend::Type1)?))
     }),
@@ -119,6 +119,22 @@ pub(super) const STEPS: [Step; 16] = [
         backend: Backend::Iommufd,
         prepare: |device| without_buffer(device, Backend::Iommufd),
     },
+    step("Mapping a BAR for peer-to-peer DMA by type1", |device| {
+        peer(device, Backend::Type1)
+    }),
+    Step {
+        title: "Mapping a BAR for peer-to-peer DMA by iommufd",
+        backend: Backend::Iommufd,
+        prepare: |device| peer(device, Backend::Iommufd),
+    },
+    step("Unmapping a BAR for peer-to-peer DMA by type1", |device| {
+        without_peer(device, Backend::Type1)
+    }),
+    Step {
+        title: "Unmapping a BAR for peer-to-peer DMA by iommufd",
+        backend: Backend::Iommufd,
+        prepare: |device| without_peer(device, Backend::Iommufd),
+    },
     step("Unmapping", |device| {
         let (device, bar) = mapped(device)?;
         work(move || {
@@ -150,6 +166,30 @@ fn without_buffer(device: Address, backend: Backend) -> Result<Work> {
     work(move || {
         drop(buffer);
         Ok((space, device))
+    })
+}
+
+/// Maps a BAR for the device itself, and once more.
+fn peer(device: Address, backend: Backend) -> Result<Work> {
+    let device = Device::open_by(device, backend)?;
+    let bar = device.map_bar(2)?;
+    let space = device.address_space()?;
+    work(move || {
+        let mut peer = space.map_bar(&device, &bar)?;
+        peer.renew()?;
+        Ok((peer, bar, space, device))
+    })
+}
+
+/// Unmaps it.
+fn without_peer(device: Address, backend: Backend) -> Result<Work> {
+    let device = Device::open_by(device, backend)?;
+    let bar = device.map_bar(2)?;
+    let space = device.address_space()?;
+    let peer = space.map_bar(&device, &bar)?;
+    work(move || {
+        drop(peer);
+        Ok((bar, space, device))
     })
 }
 

@@ -1,0 +1,41 @@
+//! Parts of BARs as dma-bufs, for others to map.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::Area;
+use crate::sys::vfio;
+
+use super::Device;
+
+impl<F: AsFd> Device<F> {
+    /// Makes a dma-buf of a part of a BAR (`VFIO_DEVICE_FEATURE` with `VFIO_DEVICE_FEATURE_DMA_BUF`, Linux 6.19 with
+    /// `CONFIG_VFIO_PCI_DMABUF`): an iommufd, an RDMA or a GPU driver maps it for peer-to-peer DMA. It is close-on-exec.
+    ///
+    /// What was mapped is taken away when the device's memory decode is turned off, when it is reset, and when it is
+    /// closed. `mmap` of it is refused.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] where the kernel, the driver or the platform offers none, and for parts that are no
+    /// whole pages.
+    pub fn dma_buf(&self, index: u32, area: Area) -> Result<OwnedFd> {
+        let Area { offset, size } = area;
+        let exported = vfio::device_feature_dma_buf(self.as_fd(), index, offset, size);
+        exported.map_err(|errno| {
+            let error = Error::call(vfio::DEVICE_FEATURE_DMA_BUF.name, errno);
+            let error = match errno {
+                Errno::NOTTY | Errno::INVAL | Errno::OPNOTSUPP => {
+                    error.of_kind(ErrorKind::Unsupported).with_remedy(
+                        "BARs as dma-bufs need Linux 6.19 with CONFIG_VFIO_PCI_DMABUF; a type1 container maps BARs \
+                         without",
+                    )
+                }
+                _ => error,
+            };
+            error.on(self.subject(index))
+        })
+    }
+}

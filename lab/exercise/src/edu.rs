@@ -1,0 +1,64 @@
+//! QEMU's teaching device (`edu`), which moves data between memory and a page inside.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use hugebar::bar::Bar;
+use hugebar::mem::{dma_rmb, dma_wmb};
+use hugebar::pci::Address;
+use hugebar::vfio::{Backend, Device};
+
+use crate::bar;
+
+/// `hw/misc/edu.c`: registers, and where the device's own memory starts.
+const SOURCE: u64 = 0x80;
+const DESTINATION: u64 = 0x88;
+const COUNT: u64 = 0x90;
+const COMMAND: u64 = 0x98;
+const INSIDE: u64 = 0x40000;
+
+/// Bits of the command.
+const RUN: u64 = 1;
+const FROM_DEVICE: u64 = 2;
+
+/// The device reaches 28 bits.
+pub(crate) const REACH: u64 = 1 << 28;
+
+/// What is moved at a time: QEMU 7.2 ends when it is all of the page that the device has inside.
+pub(crate) const PIECE: usize = 4096 - 8;
+
+pub(crate) struct Edu {
+    pub(crate) device: Device,
+    bar: Bar,
+}
+
+impl Edu {
+    pub(crate) fn open(address: Address, backend: Backend) -> Result<Self> {
+        let device = bar::open(address, backend)?;
+        device.set_bus_master(true)?;
+        let bar = device.map_bar(0)?;
+        Ok(Self { device, bar })
+    }
+
+    /// Moves a piece, and waits for it.
+    fn transfer(&self, source: u64, destination: u64, direction: u64) -> Result<()> {
+        self.bar.write(SOURCE, source)?;
+        self.bar.write(DESTINATION, destination)?;
+        self.bar.write(COUNT, PIECE as u64)?;
+        dma_wmb();
+        self.bar.write(COMMAND, RUN | direction)?;
+        let begin = Instant::now();
+        while self.bar.read::<u64>(COMMAND)? & RUN != 0 {
+            ensure!(begin.elapsed() < Duration::from_secs(20), "it never ends");
+            std::thread::yield_now();
+        }
+        dma_rmb();
+        Ok(())
+    }
+
+    /// Has the device read a piece at an I/O address, and write it to another.
+    pub(crate) fn copy(&self, from: u64, to: u64) -> Result<()> {
+        self.transfer(from, INSIDE, 0)?;
+        self.transfer(INSIDE, to, FROM_DEVICE)
+    }
+}

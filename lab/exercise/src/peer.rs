@@ -1,0 +1,277 @@
+//! Peer-to-peer DMA: a BAR in an I/O address space, with the IOMMU's own tables as witness, and data that one device
+//! writes into another.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use hugebar::ErrorKind;
+use hugebar::bar::Bar;
+use hugebar::dma::{DmaBuffer, PeerMapping};
+use hugebar::layout::Area;
+use hugebar::leaf::{GIB, KIB, LeafSizes, Leaves, MIB};
+use hugebar::pci::Address;
+use hugebar::phys::Phys;
+use hugebar::seam::{Fault, fail, record};
+use hugebar::vfio::{Backend, Device};
+
+use crate::bar;
+use crate::decode::switch;
+use crate::edu::{Edu, PIECE, REACH};
+use crate::state::State;
+
+/// The hole, as an emulated page makes it.
+const HOLE: Area = Area::new(0x6000, 0x1000);
+
+/// The pages of an IOMMU on x86-64.
+const SIZES: LeafSizes = LeafSizes::X86_64;
+
+pub(crate) fn run(large: Address, edu: Address, memory: Address, backend: Backend) -> Result<()> {
+    let large_device = bar::open(large, backend)?;
+    whole_and_with_a_hole(&large_device, large)?;
+    drop(large_device);
+    data(edu, memory, backend)?;
+    failures(large, backend)
+}
+
+/// The pages that the IOMMU has for a device, or `None` where the kernel does not show them.
+fn iommu_pages(device: Address, from: u64, bytes: u64) -> Result<Option<Leaves>> {
+    let file = format!("/sys/kernel/debug/iommu/intel/{device}/domain_translation_struct");
+    let Ok(dump) = fs::read_to_string(&file) else {
+        return Ok(None);
+    };
+    let mut pages = Leaves::none(&SIZES);
+    for row in dump.lines() {
+        let Some((frame, entries)) = row.split_once('|') else {
+            continue;
+        };
+        let frame = frame.trim().trim_start_matches("0x");
+        let iova = u64::from_str_radix(frame, 16)? * 4 * KIB;
+        // PML5E, PML4E and so on, down to the entry that maps it.
+        let size = match entries.split_ascii_whitespace().count() {
+            3 => GIB,
+            4 => 2 * MIB,
+            _ => 4 * KIB,
+        };
+        if iova >= from && iova - from < bytes {
+            pages.add(size, 1);
+        }
+    }
+    Ok(Some(pages))
+}
+
+/// Maps a BAR of 4 GiB for the device itself: with the fewest pages that there can be.
+fn whole_and_with_a_hole(device: &Device, address: Address) -> Result<()> {
+    let space = device.address_space()?;
+    for holes in [&[][..], &[HOLE]] {
+        let unmapped = device.bar(2)?;
+        let unmapped = holes.iter().fold(unmapped, |bar, &hole| bar.exclude(hole));
+        let best = unmapped.plan()?.best();
+        let bar = unmapped.map()?;
+        let mut peer = space.map_bar(device, &bar)?;
+        let Phys::At(start) = bar.plan().phys() else {
+            anyhow::bail!("the BAR's physical address is not known");
+        };
+        ensure!(peer.iova() % GIB == start % GIB, "{peer:?} of {start:#x}");
+        let check = |peer: &PeerMapping, expected: Leaves| {
+            let pages = iommu_pages(address, peer.iova(), bar.region().size())?;
+            if let Some(pages) = pages {
+                ensure!(pages == expected, "{pages} instead of {expected}");
+            }
+            anyhow::Ok(pages)
+        };
+        let seen = check(&peer, best)?;
+        println!(
+            "{best}, seen: {}",
+            seen.map_or("-".into(), |seen| seen.to_string())
+        );
+        for &hole in holes {
+            ensure!(peer.iova_of(hole).is_none() && peer.iova_of(Area::new(0, GIB)).is_none());
+        }
+        let (iova, last) = (peer.iova(), Area::new(bar.region().size() - 8, 8));
+        ensure!(peer.iova_of(last) == Some(iova + last.offset), "{peer:?}");
+        without_decode(device, &mut peer, &best, &check)?;
+        peer.unmap()?;
+        // Its I/O addresses are used again.
+        ensure!(space.map_bar(device, &bar)?.iova() == iova);
+    }
+    Ok(())
+}
+
+/// An iommufd loses the BAR when memory decode goes off, a type1 container keeps it; either way it is there again in
+/// the end, at the same place.
+fn without_decode(
+    device: &Device,
+    peer: &mut PeerMapping,
+    best: &Leaves,
+    check: &dyn Fn(&PeerMapping, Leaves) -> Result<Option<Leaves>>,
+) -> Result<()> {
+    let by_address = device.container().is_some();
+    let first = Area::new(0, 8);
+    switch(device, false)?;
+    match peer.renew() {
+        Ok(()) => ensure!(by_address, "mapped without memory decode"),
+        Err(error) => {
+            ensure!(
+                !by_address && error.kind() == ErrorKind::NotMappableForDma,
+                "{error}"
+            );
+            ensure!(peer.iova_of(first).is_none());
+            check(peer, Leaves::none(&SIZES))?;
+            println!("{error}");
+        }
+    }
+    switch(device, true)?;
+    // Not by itself.
+    check(
+        peer,
+        if by_address {
+            *best
+        } else {
+            Leaves::none(&SIZES)
+        },
+    )?;
+    let iova = peer.iova();
+    peer.renew()?;
+    ensure!(peer.iova_of(first) == Some(iova));
+    check(peer, *best)?;
+    // Off and on while it is mapped.
+    switch(device, false)?;
+    switch(device, true)?;
+    check(
+        peer,
+        if by_address {
+            *best
+        } else {
+            Leaves::none(&SIZES)
+        },
+    )?;
+    peer.renew()?;
+    check(peer, *best)?;
+    Ok(())
+}
+
+/// A device writes into the memory of another one, and reads it.
+fn data(edu: Address, memory: Address, backend: Backend) -> Result<()> {
+    let edu = Edu::open(edu, backend)?;
+    let device = match (edu.device.container(), edu.device.ioas()) {
+        (Some(container), _) => Device::open_in(memory, container)?,
+        (_, Some(ioas)) => Device::open_on(memory, ioas)?,
+        _ => anyhow::bail!("no address space"),
+    };
+    let space = edu.device.address_space()?;
+    let bar = device.map_bar(2)?;
+    let mut peer = space.map_bar_below(&device, &bar, REACH)?;
+    let buffer = DmaBuffer::below(&space, 4 * 4 * KIB, REACH)?;
+    passes_through(&edu, &buffer, &bar, &peer, 3)?;
+    switch(&device, false)?;
+    switch(&device, true)?;
+    peer.renew()?;
+    passes_through(&edu, &buffer, &bar, &peer, 5)?;
+    // The BAR's own mapping, and the device, are kept for as long as it is needed.
+    drop((bar, device));
+    peer.unmap()?;
+    Ok(())
+}
+
+fn passes_through(
+    edu: &Edu,
+    buffer: &DmaBuffer,
+    bar: &Bar,
+    peer: &PeerMapping,
+    seed: u8,
+) -> Result<()> {
+    let pattern: Vec<u8> = (0..=250_u8)
+        .map(|byte| byte ^ seed)
+        .cycle()
+        .take(PIECE)
+        .collect();
+    buffer.copy_from(0, &pattern)?;
+    let place = Area::new(0x3000, PIECE as u64);
+    let iova = peer.iova_of(place).context("mapped")?;
+    edu.copy(buffer.iova(), iova)?;
+    let mut words = vec![0_u64; PIECE / 8];
+    bar.read_words(place.offset, &mut words)?;
+    let written: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    ensure!(
+        written == pattern,
+        "what was written to the other device differs"
+    );
+    bar.write::<u64>(place.offset + 8, 0x0123_4567_89ab_cdef)?;
+    edu.copy(iova, buffer.iova() + 2 * 4 * KIB)?;
+    ensure!(buffer.read::<u64>(2 * 4 * KIB + 8)? == 0x0123_4567_89ab_cdef);
+    ensure!(buffer.read::<u64>(2 * 4 * KIB)? == words[0]);
+    Ok(())
+}
+
+fn journey(address: Address, backend: Backend) -> Result<()> {
+    let device = bar::open(address, backend)?;
+    let bar = device.bar(2)?.exclude(HOLE).map()?;
+    let mut peer = device.address_space()?.map_bar(&device, &bar)?;
+    peer.renew()?;
+    Ok(peer.unmap()?)
+}
+
+/// Whatever fails, nothing stays mapped or open; a kernel that maps no BARs is told apart.
+fn failures(address: Address, backend: Backend) -> Result<()> {
+    let before = State::observe()?;
+    let (result, calls) = record(|| journey(address, backend));
+    result?;
+    let mut failed = 0;
+    for (index, name) in calls.iter().enumerate() {
+        // What a container cannot be made to forget stays mapped here, and keeps the device open: last of all.
+        if *name == "munmap" || (backend == Backend::Type1 && name.contains("UNMAP")) {
+            continue;
+        }
+        for errno in [libc::EINVAL, libc::ENOTTY] {
+            let result = failing(index, name, errno, || journey(address, backend))?;
+            if let Err(error) = &result {
+                let kind = error.downcast_ref::<hugebar::Error>();
+                let kind = kind.map(hugebar::Error::kind);
+                let by_file = name.contains("DMA_BUF") || name.contains("MAP_FILE");
+                ensure!(
+                    !by_file || kind == Some(ErrorKind::Unsupported),
+                    "{name}: {error}"
+                );
+                failed += 1;
+            }
+            drop(result);
+            let unchanged = before.unchanged();
+            unchanged.with_context(|| format!("call {index}, {name}"))?;
+        }
+    }
+    ensure!(failed > calls.len(), "{failed} of {calls:?}");
+    println!("{} calls: {failed} failures reported", calls.len());
+    cannot_be_unmapped(address, backend)
+}
+
+/// Has a system call fail once.
+fn failing<T>(index: usize, name: &str, errno: i32, body: impl FnOnce() -> T) -> Result<T> {
+    let fault = Fault {
+        after: index,
+        errno,
+        harm: true,
+        meanwhile: None,
+    };
+    let (result, seen) = fail(fault, body);
+    ensure!(seen.get(index) == Some(&name), "call {index} was {name}");
+    Ok(result)
+}
+
+/// What cannot be unmapped keeps its I/O addresses, and of a container also those of this process.
+fn cannot_be_unmapped(address: Address, backend: Backend) -> Result<()> {
+    let device = bar::open(address, backend)?;
+    let bar = device.map_bar(2)?;
+    let space = device.address_space()?;
+    let peer = space.map_bar(&device, &bar)?;
+    let iova = peer.iova();
+    let (unmapped, calls) = record(|| peer.unmap());
+    unmapped?;
+    ensure!(calls.len() == 1, "{calls:?}");
+    let peer = space.map_bar(&device, &bar)?;
+    ensure!(peer.iova() == iova);
+    let error = failing(0, calls[0], libc::EINVAL, || peer.unmap())?;
+    let error = error.err().context("was not told")?;
+    ensure!(error.to_string().contains("UNMAP"), "{error}");
+    ensure!(bar.is_pinned() == (backend == Backend::Type1));
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! Peer-to-peer DMA, on both backends, with the IOMMU's own tables as witness where the kernel shows them.
+
+use hugebar_lab::Command;
+
+use crate::device::with_exercise;
+
+/// A BAR of 4 GiB, QEMU's teaching device, and a device with memory that it writes into.
+fn peers(kernel: &str, backend: &str) -> String {
+    let command = format!("exercise peer 0000:00:10.0 0000:00:11.0 0000:00:12.0 {backend}");
+    let report = with_exercise(kernel)
+        .qemu("-object memory-backend-memfd,id=memory,share=on,size=4M")
+        .device("pci-testdev,membar=4G")
+        .device("edu")
+        .device("ivshmem-plain,memdev=memory")
+        .run(&[Command::new(command.split(' '))])
+        .unwrap();
+    assert!(report.commands[0].success(), "{report:?}");
+    report.commands[0].stdout().into()
+}
+
+/// The IOMMU has the fewest pages that there can be.
+const SEEN: [&str; 2] = [
+    "4 × 1 GiB, seen: 4 × 1 GiB\n",
+    "3 × 1 GiB + 511 × 2 MiB + 511 × 4 KiB, seen: 3 × 1 GiB + 511 × 2 MiB + 511 × 4 KiB\n",
+];
+
+#[test]
+fn by_type1() {
+    let shown = peers("lab", "type1");
+    assert!(SEEN.iter().all(|line| shown.contains(line)), "{shown}");
+}
+
+#[test]
+fn by_iommufd() {
+    let shown = peers("lab", "iommufd");
+    assert!(SEEN.iter().all(|line| shown.contains(line)), "{shown}");
+    let lost =
+        "0000:00:10.0 BAR 2: IOMMU_IOAS_MAP_FILE: No such device (os error 19); turn memory decode";
+    assert!(shown.contains(lost), "{shown}");
+}
+
+/// Kernels that have no huge leaves of their own for the BAR, or an older type1.
+#[test]
+fn on_lts_kernels() {
+    for kernel in ["6.1", "6.12"] {
+        let shown = peers(kernel, "type1");
+        assert!(shown.contains("4 × 1 GiB, seen: -\n"), "{shown}");
+    }
+}
