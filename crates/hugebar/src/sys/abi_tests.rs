@@ -166,6 +166,17 @@ fn structs_are_laid_out_as_in_vfio_bindings() {
         length = length,
     );
     same_layout!(
+        IoasMapFile,
+        iommufd_bindings::iommu_ioas_map_file,
+        size = size,
+        flags = flags,
+        ioas_id = ioas_id,
+        fd = fd,
+        start = start,
+        length = length,
+        iova = iova,
+    );
+    same_layout!(
         VfioIoas,
         iommufd_bindings::iommu_vfio_ioas,
         size = size,
@@ -222,6 +233,7 @@ fn constants_are_those_of_vfio_bindings() {
             CAP_IOVA_RANGE.into(),
             theirs::VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE,
         ),
+        (FEATURE_GET, theirs::VFIO_DEVICE_FEATURE_GET),
         (DMA_READ, theirs::VFIO_DMA_MAP_FLAG_READ),
         (DMA_WRITE, theirs::VFIO_DMA_MAP_FLAG_WRITE),
         (
@@ -278,7 +290,10 @@ fn ioctl_numbers_and_sizes_are_those_of_the_c_headers() {
         named(iommufd::IOAS_IOVA_RANGES),
         named(iommufd::IOAS_MAP),
         named(iommufd::IOAS_UNMAP),
+        named(iommufd::IOAS_MAP_FILE),
         named(iommufd::VFIO_IOAS),
+        // One request for all features.
+        ("VFIO_DEVICE_FEATURE", vfio::DEVICE_FEATURE_DMA_BUF.number),
     ];
     // A struct of these can only grow at its end, which `argsz` tells the kernel.
     let structs = [
@@ -313,5 +328,11 @@ fn ioctl_numbers_and_sizes_are_those_of_the_c_headers() {
     }
     assert("PCI_CAP_ID_MSIX == 0x11 && PCI_STATUS == 6 && PCI_CAPABILITY_LIST == 0x34".into());
     assert("PCI_STATUS_CAP_LIST == 0x10 && PCI_MSIX_FLAGS_QSIZE == 0x7ff".into());
+    source.push_str(&format!(
+        "#ifdef VFIO_DEVICE_FEATURE_DMA_BUF\n\
+         _Static_assert(VFIO_DEVICE_FEATURE_DMA_BUF == {FEATURE_DMA_BUF}, \"feature\");\n\
+         _Static_assert(sizeof(struct vfio_device_feature_dma_buf) + 8 + 16 == {}, \"its struct\");\n#endif\n",
+        size_of::<FeatureDmaBuf>()
+    ));
     headers::assert_compiles(&source);
 }
