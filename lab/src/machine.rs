@@ -167,10 +167,10 @@ pub(crate) struct Machine<'a> {
 impl Machine<'_> {
     /// QEMU's arguments. The second serial port is QEMU's own standard output.
     pub(crate) fn arguments(&self) -> Result<Vec<String>> {
-        // Memory above the hole for BARs is moved above 1 TiB, out of the reach of the IOMMU's queue.
+        // q35 moves memory above its hole for BARs (2816 MiB) to above 1 TiB, out of the reach of the IOMMU's queue.
         ensure!(
-            (128..2048).contains(&self.memory_mib),
-            "the machine works with 128 to 2047 MiB of memory, not with {}",
+            (128..2816).contains(&self.memory_mib),
+            "the machine works with 128 to 2815 MiB of memory, not with {}",
             self.memory_mib
         );
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
@@ -193,7 +193,7 @@ impl Machine<'_> {
         arguments.extend(words("-serial stdio"));
         // Without interrupt remapping VFIO refuses the device.
         arguments.extend(words(
-            "-device intel-iommu,caching-mode=on,intremap=on,aw-bits=48",
+            "-device intel-iommu,id=iommu,caching-mode=on,intremap=on,aw-bits=48",
         ));
         // Before the devices: they may be on a bus, or have a memory, that is made here.
         arguments.extend(self.extra.iter().cloned());
@@ -284,7 +284,7 @@ mod tests {
         ] {
             assert!(line.contains(part), "{part:?} in {line}");
         }
-        machine.memory_mib = 2048;
+        machine.memory_mib = 2816;
         assert!(machine.arguments().is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! QEMU's teaching device (`edu`) moves data into and out of mapped memory; and each system call on the way fails once.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result, ensure};
 use hugebar::ErrorKind;
@@ -29,6 +30,7 @@ pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
     moved(&edu, &space)?;
     addresses(&space)?;
     huge_pages(&space)?;
+    shared(&edu, &space)?;
     raw(&space)?;
     kept_from_children(&edu, &space)?;
     drop((edu, space));
@@ -105,6 +107,41 @@ fn huge_pages(space: &AddressSpace) -> Result<()> {
     Ok(fs::write(pages, "0")?)
 }
 
+/// Memory that other processes can map as well: what the device writes is in the file.
+fn shared(edu: &Edu, space: &AddressSpace) -> Result<()> {
+    let memory = Memory::shared(3 * PAGE as u64 + 1, None)?;
+    ensure!(memory.bytes() == 4 * PAGE as u64);
+    let file = memory.file().context("it is one of a file")?;
+    let file = File::from(file.try_clone_to_owned()?);
+    let pattern: Vec<u8> = (0..=252).cycle().take(PIECE).collect();
+    file.write_all_at(&pattern, 0)?;
+    let buffer = DmaBuffer::of(space.map_owned_below(memory, DmaAccess::ReadWrite, REACH)?);
+    let page = PAGE as u64;
+    edu.copy(buffer.iova(), buffer.iova() + 2 * page)?;
+    let mut seen = [0; PIECE];
+    file.read_exact_at(&mut seen, 2 * page)?;
+    ensure!(seen[..] == pattern, "the file has something else");
+    // It keeps its size under the device.
+    ensure!(file.set_len(page).is_err() && file.set_len(8 * page).is_err());
+    drop(buffer);
+    ensure!(Memory::anonymous(1)?.file().is_none());
+    // And of huge pages.
+    let pages = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+    fs::write(pages, "2")?;
+    let memory = Memory::shared(3 * MIB, Some(HugePage::Mib2))?;
+    let mapping = space.map_owned(memory, DmaAccess::ReadWrite)?;
+    ensure!(mapping.bytes() == 4 * MIB && mapping.iova() % (2 * MIB) == 0);
+    let few = Memory::shared(3 * MIB, Some(HugePage::Mib2)).err();
+    let few = few.context("both pages are taken")?;
+    ensure!(few.kind() == ErrorKind::OutOfMemory, "{few}");
+    ensure!(
+        few.remedy().is_some_and(|remedy| remedy.contains(pages)),
+        "{few}"
+    );
+    drop(mapping);
+    Ok(fs::write(pages, "0")?)
+}
+
 /// Memory that its owner keeps, and gets no second mapping by accident: its address is used again.
 #[allow(unsafe_code, reason = "maps memory that it keeps")]
 fn raw(space: &AddressSpace) -> Result<()> {
@@ -175,8 +212,11 @@ fn buffers() -> Result<usize> {
 fn journey(address: Address, backend: Backend) -> Result<()> {
     let device = bar::open(address, backend)?;
     device.set_bus_master(true)?;
-    let buffer = DmaBuffer::below(&device.address_space()?, SIZE, REACH)?;
+    let space = device.address_space()?;
+    let buffer = DmaBuffer::below(&space, SIZE, REACH)?;
     buffer.write(8, 1_u64)?;
+    let memory = Memory::shared(SIZE, None)?;
+    space.map_owned(memory, DmaAccess::Read)?;
     Ok(())
 }
 

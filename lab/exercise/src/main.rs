@@ -2,6 +2,7 @@
 //! that ends with 0 only if everything was as it should be.
 
 mod bar;
+mod bounds;
 mod carve;
 mod data;
 mod decode;
@@ -58,6 +59,15 @@ enum Scenario {
         device: Address,
         #[arg(value_parser = backend, default_value = "type1")]
         backend: Backend,
+    },
+    /// Reach the limits of memory for DMA
+    DmaBounds {
+        device: Address,
+        #[arg(value_parser = backend, default_value = "type1")]
+        backend: Backend,
+        /// Those of an IOMMU of 39 bits
+        #[arg(long)]
+        narrow: bool,
     },
     /// Print what this process has open whose name has a word in it
     Descriptors { word: String },
@@ -176,6 +186,14 @@ fn main() -> Result<()> {
     match scenario {
         Scenario::Carve { device, backend } => carve::run(device, backend),
         Scenario::Decode { device, backend } => decode::run(device, backend),
+        Scenario::DmaBounds {
+            device,
+            backend,
+            narrow: true,
+        } => bounds::narrow(device, backend),
+        Scenario::DmaBounds {
+            device, backend, ..
+        } => bounds::run(device, backend),
         Scenario::Dma { device, backend } => dma::run(device, backend),
         Scenario::Descriptors { word } => state::print(&word),
         Scenario::DecodeOff { device } => decode::switch_off(device),

@@ -2,6 +2,7 @@
 
 mod backends;
 mod device;
+mod dma;
 mod doctor;
 mod errors;
 mod firmware;
@@ -11,7 +12,6 @@ mod jails;
 mod leaves;
 mod matrix;
 mod names;
-mod peer;
 mod qemu;
 mod report;
 mod stuck;

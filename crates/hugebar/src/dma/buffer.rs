@@ -47,6 +47,15 @@ impl DmaBuffer {
         })
     }
 
+    /// Memory of another kind that is mapped already: of huge pages, say, or shared with other processes.
+    pub fn of(mapping: DmaMapping<Memory>) -> Self {
+        Self {
+            len: mapping.bytes(),
+            mapping,
+            of_one_thread: PhantomData,
+        }
+    }
+
     /// The I/O address that devices reach it at.
     pub fn iova(&self) -> u64 {
         self.mapping.iova()

@@ -15,7 +15,8 @@ use crate::sys::process;
 /// # Safety
 ///
 /// For as long as the owner is not dropped, wherever it is moved, and for good if it never is:
-/// * `[as_ptr(), as_ptr() + bytes())` stays mapped at the same addresses, readable and writable, and is nobody else's;
+/// * `[as_ptr(), as_ptr() + bytes())` stays mapped at the same addresses, readable and writable, and nobody else unmaps
+///   it, maps anything over it or shrinks its file;
 /// * it starts at a page and has whole pages;
 /// * nothing in it is a Rust object, and safe code gets no reference into it, for devices change it at any time.
 pub unsafe trait StableMemory: 'static {
@@ -122,8 +123,9 @@ impl AddressSpace {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::OutOfMemory`] where there are no I/O addresses left, or the memory that may be locked is used up
-    /// (`RLIMIT_MEMLOCK`). The memory is freed.
+    /// [`ErrorKind::OutOfMemory`] where there are no I/O addresses left, the container has no mappings left
+    /// ([`AddressSpace::mappings_left`]), or the memory that may be locked is used up (`RLIMIT_MEMLOCK`): on type1 that
+    /// is found before anything is locked ([`AddressSpace::lockable`]). The memory is freed.
     pub fn map_owned<M: StableMemory>(
         &self,
         memory: M,
@@ -144,6 +146,7 @@ impl AddressSpace {
         limit: u64,
     ) -> Result<DmaMapping<M>> {
         let (start, bytes) = (memory.as_ptr(), memory.bytes());
+        self.check_lockable(bytes)?;
         // SAFETY: the memory's own contract. The guard keeps it until it is unmapped, and for good if that fails.
         let place = unsafe { Place::map(self, start, bytes, access, limit) }?;
         Ok(DmaMapping {

@@ -13,6 +13,9 @@ pub struct Status {
     /// Memory of all its page tables in bytes (`VmPTE`): PTE, PMD and PUD tables (`mm_pgtables_bytes`), but not the
     /// levels above them. A kernel thread has none.
     pub vm_pte: Option<u64>,
+    /// Memory in bytes that it has locked (`VmLck`); what a type1 container maps for it counts
+    /// (`drivers/vfio/vfio_iommu_type1.c`, `vfio_lock_acct`).
+    pub vm_locked: Option<u64>,
     /// How many threads it has (`Threads`).
     pub threads: Option<u64>,
     /// The signals that it ignores, signal N as bit N - 1 (`SigIgn`).
@@ -54,6 +57,7 @@ impl Status {
             let value = value.trim();
             match name {
                 "VmPTE" => status.vm_pte = kib(value),
+                "VmLck" => status.vm_locked = kib(value),
                 "Threads" => status.threads = value.parse().ok(),
                 "SigIgn" => status.ignored_signals = mask(value),
                 "CapEff" => status.effective_capabilities = mask(value),
@@ -86,10 +90,11 @@ mod tests {
     fn lines_of_status() {
         // As Linux 6.12 has them; the name is that of a process that chose these bytes.
         let text = b"Name:\tx\\nThreads: 9 \xff\nUmask:\t0022\nThreads:\t3\nVmSize:\t   12345 kB\n\
-            VmPTE:\t    8812 kB\nSigIgn:\t0000000000001001\nCapEff:\t000001ffffffffff\nTHP_enabled:\t0\n\
+            VmLck:\t    4096 kB\nVmPTE:\t    8812 kB\nSigIgn:\t0000000000001001\nCapEff:\t000001ffffffffff\nTHP_enabled:\t0\n\
             untag_mask:\t0xffffffffffffffff\n";
         let expected = Status {
             vm_pte: Some(8812 << 10),
+            vm_locked: Some(4 << 20),
             threads: Some(3),
             ignored_signals: Some(0x1001),
             effective_capabilities: Some(0x1ff_ffff_ffff),

@@ -214,22 +214,43 @@ impl Container {
     /// The I/O addresses that can be mapped (`VFIO_IOMMU_GET_INFO`); none where the kernel does not
     /// tell (before Linux 5.4).
     pub fn iova_ranges(&self) -> Result<Vec<IovaRange>> {
+        let list = |body: &[u8]| {
+            let pairs = caps::pairs(body)?;
+            let range = |pair: &abi::Pair| IovaRange {
+                first: pair.first,
+                last: pair.second,
+            };
+            Ok(pairs.iter().map(range).collect())
+        };
+        let ranges = self.capability(abi::CAP_IOVA_RANGE, list)?;
+        Ok(ranges.unwrap_or_default())
+    }
+
+    /// How many more mappings the container takes (`VFIO_IOMMU_GET_INFO`): `dma_entry_limit` of the module
+    /// `vfio_iommu_type1`, 65,535 unless set, less what is mapped. `None` where the kernel does not tell (before Linux
+    /// 5.10, and iommufd, which has no such limit).
+    pub fn mappings_left(&self) -> Result<Option<u32>> {
+        self.capability(abi::CAP_DMA_AVAIL, |body| {
+            let number = body.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
+            number.ok_or_else(|| Error::new(ErrorKind::Malformed, "a capability is too short"))
+        })
+    }
+
+    /// What one capability of the container says, which `read` makes of its body.
+    fn capability<T>(&self, id: u16, read: impl FnOnce(&[u8]) -> Result<T>) -> Result<Option<T>> {
         let refused = |errno| Error::call(vfio::IOMMU_GET_INFO.name, errno).on(NODE);
         let (info, answer) = vfio::iommu_get_info(self.fd.as_fd()).map_err(refused)?;
         if info.flags & abi::IOMMU_CAPS == 0 {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let chain = caps::chain(&answer, size_of::<IommuInfo>(), info.cap_offset);
-        let list = chain.and_then(|chain| caps::only(&chain, abi::CAP_IOVA_RANGE, 1));
-        let Some(list) = list.map_err(|error| error.on(NODE))? else {
-            return Ok(Vec::new());
-        };
-        let pairs = caps::pairs(list.body).map_err(|error| error.on(NODE))?;
-        let range = |pair: &abi::Pair| IovaRange {
-            first: pair.first,
-            last: pair.second,
-        };
-        Ok(pairs.iter().map(range).collect())
+        let found = chain.and_then(|chain| {
+            let capability = caps::only(&chain, id, 1)?;
+            capability
+                .map(|capability| read(capability.body))
+                .transpose()
+        });
+        found.map_err(|error| error.on(NODE))
     }
 }
 

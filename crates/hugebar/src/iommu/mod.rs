@@ -3,6 +3,7 @@
 mod container;
 mod ioas;
 mod iova;
+mod locked;
 mod space;
 
 pub(crate) use container::Group;

@@ -16,6 +16,7 @@ use crate::sys::{abi, iommufd, process, vfio};
 use super::container::{Container, Group, IommuKind};
 use super::ioas::Ioas;
 use super::iova::{IovaRange, Iovas, Wish};
+use super::locked;
 
 /// Before Linux 5.4 the kernel does not tell; every IOMMU has these.
 const UNTOLD: IovaRange = IovaRange {
@@ -120,6 +121,41 @@ impl AddressSpace {
             true => vec![UNTOLD],
             false => ranges,
         })
+    }
+
+    /// How many more bytes of memory this process may have mapped before `RLIMIT_MEMLOCK` is reached (`getrlimit`,
+    /// `/proc/self/status`); `None` without a limit, with `CAP_IPC_LOCK`, and on an iommufd, which charges all processes
+    /// of a user together. [`AddressSpace::map_owned`] looks before it has the kernel lock anything.
+    pub fn lockable(&self) -> Option<u64> {
+        if self.charges_process() {
+            locked::left()
+        } else {
+            None
+        }
+    }
+
+    fn charges_process(&self) -> bool {
+        matches!(&self.0, Kind::Container { container, .. } if container.kind() == IommuKind::Type1)
+    }
+
+    /// Whether so much more memory may be locked, as far as that can be told before the kernel tries.
+    pub(crate) fn check_lockable(&self, bytes: u64) -> Result<()> {
+        match self.charges_process() {
+            true => locked::check(bytes),
+            false => Ok(()),
+        }
+    }
+
+    /// How many more mappings it takes ([`Container::mappings_left`]); `None` where there is no limit, or none is told.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the ioctl says.
+    pub fn mappings_left(&self) -> Result<Option<u32>> {
+        match &self.0 {
+            Kind::Container { container, .. } => container.mappings_left(),
+            Kind::Ioas(_) => Ok(None),
+        }
     }
 
     /// How device memory is mapped here.
@@ -296,8 +332,8 @@ impl AddressSpace {
                 let limit = process::locked_memory_limit();
                 let limit = limit.map_or("unlimited".into(), |limit| Bytes(limit).to_string());
                 error.with_remedy(format!(
-                    "memory for DMA is locked, and charged to RLIMIT_MEMLOCK, which is {limit}: raise it (ulimit -l, \
-                     LimitMEMLOCK= of systemd)"
+                    "memory for DMA is locked, and charged to RLIMIT_MEMLOCK, which is {limit}: {}",
+                    locked::REMEDY
                 ))
             }
             Errno::NOSPC => error.of_kind(ErrorKind::OutOfMemory).with_remedy(

@@ -2,6 +2,8 @@
 
 use std::ptr::NonNull;
 
+use rustix::fs::MemfdFlags;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::Layout;
 use crate::leaf::LeafSizes;
@@ -66,7 +68,8 @@ pub(crate) struct Scratch(Mapping);
 impl Scratch {
     pub(crate) fn new(page: u64) -> Result<Self> {
         let refused = |errno| Error::call("memfd_create", errno);
-        let file = file::memory_file("hugebar-scratch", page).map_err(refused)?;
+        let file =
+            file::memory_file("hugebar-scratch", page, MemfdFlags::empty()).map_err(refused)?;
         let layout = Layout::whole(page, page)?;
         let sizes = LeafSizes::new(&[page]);
         let sizes = sizes.ok_or(Error::new(ErrorKind::InvalidInput, "page size"))?;

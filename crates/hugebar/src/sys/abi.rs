@@ -25,6 +25,8 @@ pub(crate) const CAP_TYPE: u16 = 2;
 pub(crate) const CAP_MSIX_MAPPABLE: u16 = 3;
 /// `VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE`.
 pub(crate) const CAP_IOVA_RANGE: u16 = 1;
+/// `VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL`.
+pub(crate) const CAP_DMA_AVAIL: u16 = 3;
 /// `VFIO_DMA_MAP_FLAG_READ`.
 pub(crate) const DMA_READ: u32 = 1 << 0;
 /// `VFIO_DMA_MAP_FLAG_WRITE`.

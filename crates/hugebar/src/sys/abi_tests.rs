@@ -203,6 +203,10 @@ fn structs_are_laid_out_as_in_vfio_bindings() {
         offset_of!(theirs::vfio_iommu_type1_info_cap_iova_range, iova_ranges),
         list
     );
+    assert_eq!(
+        offset_of!(theirs::vfio_iommu_type1_info_dma_avail, avail),
+        header
+    );
     assert_eq!(offset_of!(theirs::vfio_region_info_cap_type, type_), header);
     assert_eq!(
         offset_of!(theirs::vfio_region_info_cap_type, subtype),
@@ -232,6 +236,10 @@ fn constants_are_those_of_vfio_bindings() {
         (
             CAP_IOVA_RANGE.into(),
             theirs::VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE,
+        ),
+        (
+            CAP_DMA_AVAIL.into(),
+            theirs::VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL,
         ),
         (FEATURE_GET, theirs::VFIO_DEVICE_FEATURE_GET),
         (DMA_READ, theirs::VFIO_DMA_MAP_FLAG_READ),

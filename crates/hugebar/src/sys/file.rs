@@ -3,7 +3,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Result;
 
 use super::seam;
@@ -81,11 +81,18 @@ pub(crate) fn write_at(fd: BorrowedFd<'_>, bytes: &[u8], offset: u64) -> Result<
     })
 }
 
-/// `memfd_create(name, MFD_CLOEXEC)` and `ftruncate`: a file of zeros in memory.
-pub(crate) fn memory_file(name: &str, size: u64) -> Result<OwnedFd> {
+/// `memfd_create(name, MFD_CLOEXEC)` and `ftruncate`: a file of zeros in memory. `more` is `MFD_HUGETLB` with a page
+/// size, sealing, or nothing.
+pub(crate) fn memory_file(name: &str, size: u64, more: MemfdFlags) -> Result<OwnedFd> {
     let fd = seam::call("memfd_create", || {
-        rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC)
+        rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | more)
     })?;
     seam::call("ftruncate", || rustix::fs::ftruncate(&fd, size))?;
     Ok(fd)
+}
+
+/// `fcntl(fd, F_ADD_SEALS)`: the file keeps its size for good.
+pub(crate) fn seal_size(fd: BorrowedFd<'_>) -> Result<()> {
+    let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    seam::call("fcntl", || rustix::fs::fcntl_add_seals(fd, seals))
 }

@@ -75,6 +75,7 @@ fn number(name: &str) -> Result<i64> {
         "newfstatat" => libc::SYS_newfstatat,
         "openat" => libc::SYS_openat,
         "prctl" => libc::SYS_prctl,
+        "prlimit64" => libc::SYS_prlimit64,
         "pread64" => libc::SYS_pread64,
         "read" => libc::SYS_read,
         "readlink" => libc::SYS_readlink,

@@ -1,4 +1,4 @@
-//! Peer-to-peer DMA, on both backends, with the IOMMU's own tables as witness where the kernel shows them.
+//! Limits of memory for DMA; and peer-to-peer DMA, on both backends, with the IOMMU's own tables as witness where the kernel shows them.
 
 use hugebar_lab::Command;
 
@@ -46,4 +46,26 @@ fn on_lts_kernels() {
         let shown = peers(kernel, "type1");
         assert!(shown.contains("4 × 1 GiB, seen: -\n"), "{shown}");
     }
+}
+
+/// Locked memory, mappings of a container, pages of 1 GiB, and I/O addresses of 39 bits.
+#[test]
+fn bounds() {
+    for (kernel, backend) in [("6.12", "type1"), ("lab", "iommufd")] {
+        let command = format!("exercise dma-bounds 0000:00:10.0 {backend}");
+        let report = with_exercise(kernel)
+            .device("pci-testdev")
+            .memory(2800)
+            .run(&[Command::new(command.split(' '))])
+            .unwrap();
+        assert!(report.commands[0].success(), "{report:?}");
+    }
+    let report = with_exercise("lab")
+        .device("pci-testdev,membar=256G")
+        .qemu("-set device.iommu.aw-bits=39")
+        .run(&[Command::new(
+            "exercise dma-bounds --narrow 0000:00:10.0 iommufd".split(' '),
+        )])
+        .unwrap();
+    assert!(report.commands[0].success(), "{report:?}");
 }
