@@ -1,8 +1,8 @@
-//! Reasons: why a mapping has more leaves than the best there could be, by what was seen in this run.
+//! Reasons: why a mapping has more leaves than the best possible, from the facts of this run.
 //!
-//! A reason is given only where the facts of the run bear it out. What was counted beats what a version
-//! number suggests, for the gate of THP differs between stable releases of the same kernel. Leaves that
-//! no reason explains are said to be unexplained.
+//! A reason is given only if the facts of the run support it. The count outweighs the version
+//! number, because the THP gate differs between stable releases of the same kernel. Leaves that
+//! no reason explains are reported as unexplained.
 
 use std::fmt;
 
@@ -13,37 +13,37 @@ use crate::mem::Mapping;
 use crate::phys::Phys;
 use crate::plan::Placement;
 
-/// What kind of reason it is: stable, documented names.
+/// The kind of reason: stable, documented names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum Code {
-    /// The kernel is older than huge leaves for device memory (Linux 6.12), or may lack them.
+    /// The kernel predates huge leaves for device memory (Linux 6.12), or may lack them.
     Kernel,
-    /// THP is not built into the kernel, and huge leaves for device memory with it.
+    /// THP, which huge leaves for device memory need, is not built into the kernel.
     ThpNotBuiltIn,
-    /// The THP policy keeps unhinted mappings, or all of them, to pages.
+    /// The THP policy limits unhinted mappings, or all mappings, to base pages.
     ThpPolicy,
     /// THP is disabled for this process (`PR_SET_THP_DISABLE`).
     ThpDisabled,
-    /// The mapping is advised with `MADV_NOHUGEPAGE`.
+    /// The mapping has `MADV_NOHUGEPAGE`.
     NoHugepage,
     /// The addresses are not congruent with the physical ones.
     Placement,
-    /// There were too few addresses for the alignment that the plan asked for.
+    /// There was too little free address space for the plan's alignment.
     AddressSpace,
     /// The region is smaller than the largest leaf.
     RegionSize,
-    /// This machine has no leaf as large as the region has room for.
+    /// This machine lacks a leaf size that would fit in the region.
     Architecture,
-    /// Holes cut blocks that could have a leaf.
+    /// Holes cut through blocks that could be one leaf.
     Holes,
     /// The physical address is not aligned to the largest leaf.
     PhysUnaligned,
-    /// The physical address is not known.
+    /// The physical address is unknown.
     PhysUnknown,
-    /// It cannot be told which device a mapping is of.
+    /// It is unknown which device a mapping belongs to.
     Device,
     /// A driver other than `vfio-pci` handles the faults.
     Driver,
@@ -53,7 +53,7 @@ pub enum Code {
     NoPopulate,
     /// The leaves could not be counted.
     Unmeasured,
-    /// Counting all of it would have populated more in pages than was allowed.
+    /// Counting all of it would have populated more base pages than allowed.
     Limit,
     /// None of the above.
     Unexplained,
@@ -85,20 +85,20 @@ impl fmt::Display for Code {
     }
 }
 
-/// Why something fell short: what was seen, and what to do about it.
+/// Why something fell short, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Reason {
-    /// Which reason.
+    /// The kind of reason.
     pub code: Code,
-    /// What was seen.
+    /// The finding, in one line.
     pub fact: String,
-    /// What to do about it.
+    /// What to do about it; empty if there is nothing to do.
     pub remedy: String,
 }
 
 impl Reason {
-    /// A reason.
+    /// Makes a reason.
     pub fn new(code: Code, fact: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
             code,
@@ -108,31 +108,35 @@ impl Reason {
     }
 }
 
-/// `thp-policy: what was seen; what to do`.
+/// `thp-policy: fact; remedy`.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.code, self.fact, self.remedy)
+        write!(f, "{}: {}", self.code, self.fact)?;
+        match self.remedy.as_str() {
+            "" => Ok(()),
+            remedy => write!(f, "; {remedy}"),
+        }
     }
 }
 
-/// What a run has seen of a mapping.
+/// The facts of a run about a mapping.
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {
     /// Machine, kernel and process.
     pub facts: &'a Facts,
     /// The mapping.
     pub mapping: &'a Mapping,
-    /// The leaves that were counted, if some were.
+    /// The leaves that were counted, if any.
     pub measured: Option<&'a Leaves>,
     /// Whether some leaf turned out to be smaller than its addresses allow
     /// ([`crate::census::Census::broken`]).
     pub broken: bool,
-    /// The driver that the device is bound to, where it is known.
+    /// The device's driver, if known.
     pub driver: Option<&'a str>,
 }
 
-/// The reasons why there are more leaves than the least that this machine could have for a region of
-/// this size; none where there is nothing to explain.
+/// Explains why there are more leaves than this machine needs at least for a region of
+/// this size; empty if there is nothing to explain.
 pub fn explain(evidence: &Evidence<'_>) -> Vec<Reason> {
     let mut reasons = Vec::new();
     if evidence.is_degraded() {
@@ -143,8 +147,8 @@ pub fn explain(evidence: &Evidence<'_>) -> Vec<Reason> {
     reasons
 }
 
-/// Why the leaves of a mapping could not be counted: what the census said, and whether memory decode of
-/// the device was on then ([`crate::vfio::Device::memory_decode`]), where that is known.
+/// Explains why the leaves of a mapping could not be counted, from the error of the census, and whether memory decode
+/// of the device was on then ([`crate::vfio::Device::memory_decode`]), if known.
 pub fn uncounted(error: &Error, decode: Option<bool>) -> Reason {
     if error.kind() == ErrorKind::NotMappableForDma && decode == Some(false) {
         return Reason::new(
@@ -153,7 +157,7 @@ pub fn uncounted(error: &Error, decode: Option<bool>) -> Reason {
             "set bit 1 of the command register in configuration space",
         );
     }
-    let remedy = error.remedy().unwrap_or("map it anew and count again");
+    let remedy = error.remedy().unwrap_or("map it again and count again");
     Reason::new(Code::Unmeasured, error.fact(), remedy)
 }
 
@@ -167,7 +171,7 @@ impl Evidence<'_> {
         self.broken || self.measured.is_some_and(more)
     }
 
-    /// Whether leaves larger than a page are among those counted where smaller ones were not due: the
+    /// Whether leaves larger than a page were counted where no smaller ones were expected: the
     /// gate lets all sizes through or none, so it was open.
     fn gate_was_open(&self) -> bool {
         let page = self.facts.leaf_sizes.base();
@@ -181,7 +185,7 @@ fn degraded(evidence: &Evidence<'_>) -> Reason {
     let closed = !evidence.gate_was_open();
     let process = closed.then(|| process(evidence)).flatten();
     let policy = || closed.then(|| policy(evidence)).flatten();
-    // The policy is likelier than the rest only where this kernel may ask it.
+    // The policy is more likely than the rest only if this kernel may ask it.
     let rest = if evidence.facts.asks_thp_policy() == Some(false) {
         process.or_else(|| device(evidence)).or_else(policy)
     } else {
@@ -198,12 +202,12 @@ fn unexplained(evidence: &Evidence<'_>) -> Reason {
         .thp
         .map_or("not built in".into(), |thp| thp.to_string());
     let fact = format!(
-        "neither kernel ({}), THP policy ({policy}), prctl nor driver tells why leaves are smaller than \
+        "neither kernel ({}), THP policy ({policy}), prctl nor driver explains why leaves are smaller than \
          their addresses allow; the mapping is {}",
         facts.release,
         hint(evidence)
     );
-    let remedy = "none is known; please report this with the output of this command and of dmesg";
+    let remedy = "please report this with the output of this command and of dmesg";
     Reason::new(Code::Unexplained, fact, remedy)
 }
 
@@ -215,20 +219,20 @@ fn hint(evidence: &Evidence<'_>) -> &'static str {
     }
 }
 
-/// What closes the gate on every kernel that has one.
+/// A reason that closes the gate on every kernel that has one.
 fn process(evidence: &Evidence<'_>) -> Option<Reason> {
     let facts = evidence.facts;
     if facts.thp.is_none() {
         return Some(Reason::new(
             Code::ThpNotBuiltIn,
-            "this kernel has no transparent huge pages, and no huge leaves without them",
+            "this kernel has no transparent huge pages, which huge leaves need",
             "use a kernel with CONFIG_TRANSPARENT_HUGEPAGE",
         ));
     }
     if evidence.mapping.no_hugepage() {
         return Some(Reason::new(
             Code::NoHugepage,
-            "the mapping is advised with MADV_NOHUGEPAGE, which every kernel heeds",
+            "the mapping has MADV_NOHUGEPAGE, which every kernel honours",
             "map it without that advice",
         ));
     }
@@ -241,13 +245,13 @@ fn process(evidence: &Evidence<'_>) -> Option<Reason> {
     };
     Some(Reason::new(
         Code::ThpDisabled,
-        format!("PR_SET_THP_DISABLE has switched huge pages off {what}"),
-        "it is inherited from the service manager or container runtime; the process can switch it \
-         back by prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0), without privilege",
+        format!("PR_SET_THP_DISABLE has switched off huge pages {what}"),
+        "it is inherited from the service manager or container runtime; the process can reset it \
+         with prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0), without privilege",
     ))
 }
 
-/// A THP policy that would give pages where the kernel asks it.
+/// A THP policy that would give base pages if the kernel asks it.
 fn policy(evidence: &Evidence<'_>) -> Option<Reason> {
     let facts = evidence.facts;
     let policy = facts.thp?;
@@ -255,12 +259,12 @@ fn policy(evidence: &Evidence<'_>) -> Option<Reason> {
         Some(true) => return None,
         Some(false) if policy == ThpPolicy::Never => "set the policy to madvise",
         Some(false) => "hint with MADV_HUGEPAGE before anything touches the mapping",
-        // It is among what may have closed the gate only where the kernel is not known to leave it be.
+        // An unreadable policy may have closed the gate only if the kernel may ask it.
         None if facts.asks_thp_policy() == Some(false) => return None,
         None => "show this process /sys/kernel/mm/transparent_hugepage",
     };
     let asks = match facts.asks_thp_policy() {
-        Some(false) => "seems to ask the THP policy although its version does not",
+        Some(false) => "seems to ask the THP policy, although its version does not",
         Some(true) => "asks the THP policy",
         None => "seems to ask the THP policy",
     };
@@ -272,29 +276,29 @@ fn policy(evidence: &Evidence<'_>) -> Option<Reason> {
     Some(Reason::new(Code::ThpPolicy, fact, remedy))
 }
 
-/// A kernel of which it is not known whether it has large leaves at all, and that gave none.
+/// A kernel that may lack large leaves, and gave none.
 fn kernel(evidence: &Evidence<'_>) -> Option<Reason> {
     let facts = evidence.facts;
     facts.features().huge_device_leaves().is_none().then(|| {
         Reason::new(
             Code::Kernel,
             format!(
-                "Linux {} gave pages only, and its release does not tell whether it has large leaves of device \
+                "Linux {} gave base pages only, and its release does not tell whether it has large leaves for device \
                  memory",
                 facts.release
             ),
-            "use a kernel from Linux 6.12 or later, or ask who builds this one whether they are backported to it",
+            "use Linux 6.12 or later, or ask the builder of this kernel whether they are backported to it",
         )
     })
 }
 
-/// What lies with the device.
+/// A reason that lies with the device.
 fn device(evidence: &Evidence<'_>) -> Option<Reason> {
     if evidence.mapping.plan().phys() == Phys::Unknown {
         return Some(Reason::new(
             Code::PhysUnknown,
-            "the physical address of the region is not known, so its alignment was guessed",
-            "none: the driver puts other memory in the BAR's place",
+            "the driver puts other memory, at an unknown physical address, in the BAR's place, so its alignment was guessed",
+            "",
         ));
     }
     let driver = evidence.driver.filter(|driver| *driver != "vfio-pci")?;
@@ -305,19 +309,22 @@ fn device(evidence: &Evidence<'_>) -> Option<Reason> {
     ))
 }
 
-/// Why these addresses give more leaves than the best there could be.
+/// Why these addresses give more leaves than the best possible.
 fn placed(evidence: &Evidence<'_>) -> Option<Reason> {
     let (facts, mapping) = (evidence.facts, evidence.mapping);
     let plan = mapping.plan();
     let best = plan.best();
-    // Large leaves that were counted are no pages, whatever the version.
+    // If large leaves were counted, the kernel has them, whatever its version.
     let huge = facts.features().huge_device_leaves();
     if huge == Some(false) && !evidence.gate_was_open() {
         let more = mapping.expected(&facts.device_leaf_sizes()).total() > best.total();
         return more.then(|| {
             Reason::new(
                 Code::Kernel,
-                format!("Linux {} maps device memory in pages only", facts.release),
+                format!(
+                    "Linux {} maps device memory in base pages only",
+                    facts.release
+                ),
                 "use Linux 6.12 or later",
             )
         });
@@ -332,7 +339,7 @@ fn placed(evidence: &Evidence<'_>) -> Option<Reason> {
         return Some(Reason::new(
             Code::AddressSpace,
             format!(
-                "addresses could be had only at {} instead of {}",
+                "address space was only available aligned to {} instead of {}",
                 Bytes(mapping.alignment()),
                 Bytes(planned)
             ),
@@ -357,15 +364,15 @@ fn placed(evidence: &Evidence<'_>) -> Option<Reason> {
         ),
     };
     let remedy = if congruent {
-        "reserve the window by this plan: it was made for another one"
+        "reserve the window for this plan: it was made for another one"
     } else {
         "use the congruent placement"
     };
     Some(Reason::new(Code::Placement, fact, remedy))
 }
 
-/// Why even the best addresses have more leaves than a machine like this, and a region of this size, could
-/// have.
+/// Why even the best addresses need more leaves than a region of this size could have on such a
+/// machine.
 fn best(evidence: &Evidence<'_>) -> Vec<Reason> {
     let plan = evidence.mapping.plan();
     let sizes = &evidence.facts.leaf_sizes;
@@ -375,11 +382,11 @@ fn best(evidence: &Evidence<'_>) -> Vec<Reason> {
         let leaves = plan.sum(&with_it, |area| plan.phys().behind(area.offset));
         if leaves.count(missing) > 0 {
             let fact = format!(
-                "this machine has no leaves of {} for device memory",
+                "this machine has no {} leaves for device memory",
                 Bytes(missing)
             );
-            let remedy = "none on arm64, where Linux has none; on x86-64, a CPU with pdpe1gb, which a \
-                          virtual machine may have to be given";
+            let remedy = "on x86-64 use a CPU with pdpe1gb, which a virtual machine may need to have \
+                          configured; Linux has no such leaves on arm64";
             reasons.push(Reason::new(Code::Architecture, fact, remedy));
         }
     }
@@ -388,7 +395,7 @@ fn best(evidence: &Evidence<'_>) -> Vec<Reason> {
     reasons
 }
 
-/// What size or address of the region itself keep from it.
+/// A reason in the size or address of the region itself.
 fn region(evidence: &Evidence<'_>) -> Option<Reason> {
     let plan = evidence.mapping.plan();
     let sizes = &evidence.facts.leaf_sizes;
@@ -401,30 +408,30 @@ fn region(evidence: &Evidence<'_>) -> Option<Reason> {
     if region >= largest {
         return Some(Reason::new(
             Code::PhysUnaligned,
-            format!("no {leaf} of physical addresses lie whole in the region"),
-            "have firmware or kernel assign the BAR at a multiple of its size",
+            format!("the region contains no whole {leaf} block of physical addresses"),
+            "have firmware or kernel place the BAR at a multiple of its size",
         ));
     }
     let fact = format!(
-        "a region of {} has no room for a leaf of {leaf}",
+        "a region of {} has no room for a {leaf} leaf",
         Bytes(region)
     );
     let large = |&size: &u64| size > sizes.base() && size <= region;
     let remedy = if sizes.as_slice().iter().any(large) {
-        "a larger BAR, where the device has resizable BARs"
+        "enlarge the BAR if the device has resizable BARs"
     } else {
-        "none is needed: so small a BAR has few pages"
+        ""
     };
     Some(Reason::new(Code::RegionSize, fact, remedy))
 }
 
-/// What holes keep from it.
+/// The holes as a reason.
 fn holes(evidence: &Evidence<'_>) -> Option<Reason> {
     let (best, whole) = (evidence.mapping.plan().best(), whole(evidence));
     if best.total() <= whole.total() {
         return None;
     }
-    // The largest size of which they cut some.
+    // The largest size of which they cut leaves.
     let mut counts = whole.iter().rev();
     let (size, count) = counts.find(|&(size, count)| best.count(size) < count)?;
     let fact = format!(
@@ -434,8 +441,7 @@ fn holes(evidence: &Evidence<'_>) -> Option<Reason> {
         best.total(),
         whole.total()
     );
-    let remedy = "none: the holes are there for a reason";
-    Some(Reason::new(Code::Holes, fact, remedy))
+    Some(Reason::new(Code::Holes, fact, ""))
 }
 
 /// The leaves of the region without its holes, at the best addresses.
