@@ -1,16 +1,16 @@
-//! Capability chains behind the kernel's info structs: where each one lies, and nothing of what it
-//! means.
+//! Capability chains behind the kernel's info structs: finds each capability, without interpreting
+//! it.
 
 use zerocopy::FromBytes;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::abi::{CapHeader, ListHead, Pair};
 
-/// The longest chain that is believed. Kernels have a handful of kinds for each struct.
+/// The longest chain that is accepted. Kernels have a handful of kinds for each struct.
 pub(crate) const MOST: usize = 64;
 
-/// A capability as it came: its id and what stands behind its header, up to the next capability or the
-/// end of the answer (headers tell no length). So bodies never overlap, and all of them together are
+/// A raw capability: its ID and its body, up to the next capability or the
+/// end of the answer (headers have no length). So bodies never overlap, and all of them together are
 /// no longer than the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RawCapability<'a> {
@@ -23,7 +23,7 @@ pub(crate) struct RawCapability<'a> {
 ///
 /// `base` is the size of the info struct, before which no capability can lie; `first` its
 /// `cap_offset`, 0 for none. The kernel is not trusted: an offset that is out of bounds, unaligned,
-/// inside another header or was there before is an error, and so is a chain of more than [`MOST`].
+/// inside another header or repeated is an error, and so is a chain of more than [`MOST`].
 pub(crate) fn chain(answer: &[u8], base: usize, first: u32) -> Result<Vec<RawCapability<'_>>> {
     let mut headers: Vec<(usize, CapHeader)> = Vec::new();
     let mut next = first;
@@ -31,14 +31,14 @@ pub(crate) fn chain(answer: &[u8], base: usize, first: u32) -> Result<Vec<RawCap
         let wrong = |what| malformed(format!("capability at offset {next:#x} {what}"));
         let offset = next as usize;
         if headers.len() == MOST {
-            return Err(wrong("is one too many"));
+            return Err(wrong("exceeds the longest chain"));
         }
         if offset < base || offset % align_of::<CapHeader>() != 0 {
             return Err(wrong("cannot start there"));
         }
         for &(other, _) in &headers {
             if other == offset {
-                return Err(wrong("comes twice in the chain"));
+                return Err(wrong("appears twice in the chain"));
             }
             if other.abs_diff(offset) < size_of::<CapHeader>() {
                 return Err(wrong("overlaps another one"));
@@ -64,7 +64,7 @@ pub(crate) fn chain(answer: &[u8], base: usize, first: u32) -> Result<Vec<RawCap
     Ok(list.collect())
 }
 
-/// The only capability of an id and version, if there is one. Two would leave open which of them counts.
+/// The only capability of an ID and version, if there is one. Two are an error, because it is unclear which applies.
 pub(crate) fn only<'a>(
     chain: &[RawCapability<'a>],
     id: u16,
@@ -75,16 +75,16 @@ pub(crate) fn only<'a>(
         .filter(|raw| (raw.id, raw.version) == (id, version));
     let first = found.next().copied();
     match found.next() {
-        Some(_) => Err(malformed(format!("capability {id} comes twice"))),
+        Some(_) => Err(malformed(format!("capability {id} appears twice"))),
         None => Ok(first),
     }
 }
 
 /// The pairs of a capability that holds a counted list of them.
 pub(crate) fn pairs(body: &[u8]) -> Result<Vec<Pair>> {
-    let short = || malformed("a list capability is cut short".to_owned());
+    let short = || malformed("a list capability is truncated".to_owned());
     let (head, rest) = ListHead::read_from_prefix(body).map_err(|_| short())?;
-    // Room is made for what is really there, not for what the count promises.
+    // Allocate for the bytes that exist, not for the claimed count.
     let length = (head.count as usize).checked_mul(size_of::<Pair>());
     let list = length
         .and_then(|length| rest.get(..length))

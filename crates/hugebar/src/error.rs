@@ -1,4 +1,4 @@
-//! The crate's error: what failed, on what, with which errno, and what to do about it.
+//! The crate's error: operation, subject, errno and remedy.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::layout::LayoutError;
 /// A `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What kind of failure it was, for programs to act on.
+/// The kind of error, for programs to act on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
@@ -22,30 +22,30 @@ pub enum ErrorKind {
     NotBound,
     /// The device has no IOMMU group: the IOMMU is off.
     NoIommu,
-    /// The IOMMU cannot remap interrupts, which VFIO insists on.
+    /// The IOMMU cannot remap interrupts, which VFIO requires.
     NoInterruptRemapping,
-    /// Firmware demands that the device's IOMMU group reaches a range of memory, so the kernel gives it to nobody
-    /// ([`crate::pci::DirectRegion`]).
+    /// Firmware demands access to a range of memory for the device's IOMMU group, so the kernel gives the group to no
+    /// program ([`crate::pci::DirectRegion`]).
     FirmwareReserved,
-    /// A device of the IOMMU group is in the hands of a driver that is not VFIO's.
+    /// Another device of the IOMMU group is bound to a driver that is not VFIO's.
     GroupNotViable,
-    /// Somebody else has the device, group or address.
+    /// The device, group or address is in use.
     Busy,
-    /// The process lacks the permission.
+    /// The process lacks permission.
     PermissionDenied,
     /// Memory decode of the device may be off, or the container cannot map device memory.
     NotMappableForDma,
-    /// The region cannot be mapped, or the kernel lacks what was asked for.
+    /// The region cannot be mapped, or the kernel lacks a feature.
     Unsupported,
     /// The caller's arguments do not fit together.
     InvalidInput,
-    /// The device or its driver said something that cannot be.
+    /// The device or its driver gave an invalid answer.
     Malformed,
-    /// There are no addresses or no memory left for it.
+    /// No addresses or no memory are left.
     OutOfMemory,
-    /// Something had populated the mapping before, so its leaves cannot be counted.
+    /// The mapping was populated before, so its leaves cannot be counted.
     AlreadyPopulated,
-    /// A count that does not add up.
+    /// The fault count matches no combination of leaf sizes.
     Miscounted,
     /// The caller's callback asked to stop.
     Stopped,
@@ -53,9 +53,9 @@ pub enum ErrorKind {
     System,
 }
 
-/// What failed.
+/// An error of this crate.
 ///
-/// Shown as one line: subject, operation, the kernel's words, and the remedy where one is known.
+/// Displayed as one line: subject, operation, the kernel's error, and the remedy if one is known.
 ///
 /// ```
 /// let error = hugebar::vfio::Device::open("ffff:1f:1f.7".parse()?).unwrap_err();
@@ -74,7 +74,7 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of a kind, in doing something: a system call, an ioctl, or a step in words.
+    /// Makes an error. `operation` is a system call, an ioctl, or a description of the step.
     ///
     /// For implementations of this crate's traits, such as [`crate::populate::Populate`].
     pub fn new(kind: ErrorKind, operation: impl Into<Cow<'static, str>>) -> Self {
@@ -87,7 +87,8 @@ impl Error {
         }))
     }
 
-    /// A call that the kernel refused; the kind follows from the errno until a better one is known.
+    /// Makes an error for a call that the kernel refused. The kind follows from the errno unless
+    /// [`Error::of_kind`] sets it.
     pub(crate) fn call(operation: impl Into<Cow<'static, str>>, errno: Errno) -> Self {
         let kind = match errno {
             Errno::NOENT | Errno::NODEV | Errno::NXIO => ErrorKind::NotFound,
@@ -107,7 +108,7 @@ impl Error {
         self
     }
 
-    /// Names what it happened to, unless that is known already.
+    /// Sets the subject, unless it is already set.
     pub fn on(mut self, subject: impl fmt::Display) -> Self {
         if self.0.subject.is_empty() {
             self.0.subject = subject.to_string();
@@ -120,27 +121,27 @@ impl Error {
         self
     }
 
-    /// What kind of failure it was.
+    /// The kind of error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// What was being done: a system call, an ioctl, or a step in words.
+    /// The operation that failed: a system call, an ioctl, or a description of the step.
     pub fn operation(&self) -> &str {
         &self.0.operation
     }
 
-    /// The device, region, file or address that it was done to; empty where there is none.
+    /// The device, region, file or address of the operation; empty if there is none.
     pub fn subject(&self) -> &str {
         &self.0.subject
     }
 
-    /// The kernel's error number, where a call failed.
+    /// The kernel's error number, if a call failed.
     pub fn errno(&self) -> Option<i32> {
         self.0.errno.map(Errno::raw_os_error)
     }
 
-    /// What failed and why, without what to do about it.
+    /// The error without its remedy.
     pub fn fact(&self) -> String {
         let mut text = String::new();
         if !self.0.subject.is_empty() {
@@ -155,7 +156,7 @@ impl Error {
         text
     }
 
-    /// What to do about it, where that is known.
+    /// What to do about it, if that is known.
     pub fn remedy(&self) -> Option<&str> {
         self.0.remedy.as_deref()
     }
@@ -183,7 +184,7 @@ impl fmt::Debug for Error {
     }
 }
 
-/// Its source is the kernel's error number, where a call failed; its words are shown already.
+/// The source is the kernel's error number, if a call failed. `Display` already includes it.
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         let errno = self.0.errno.as_ref()?;
@@ -197,7 +198,7 @@ impl From<LayoutError> for Error {
     }
 }
 
-/// With this error as its source, and of the kind that fits.
+/// Keeps this error as the source, and chooses the matching kind.
 impl From<Error> for std::io::Error {
     fn from(error: Error) -> Self {
         use std::io::ErrorKind as Io;

@@ -1,12 +1,12 @@
-//! Guest addresses: the leaves that a hypervisor and an IOMMU can have for a mapped region, and where
-//! they need the fewest.
+//! Guest addresses: the leaves that KVM and an IOMMU can have for a mapped region, and the
+//! addresses with the fewest.
 //!
 //! A virtual machine monitor gives a region to its guest in memory slots ([`Slot`]), at a guest address
-//! (GPA) of its choice. KVM then maps a block by a leaf of size `S` exactly when GPA ≡ HVA (mod `S`), the
-//! block lies whole in one slot, and the process has it by a leaf of at least `S` itself, for which
+//! (GPA) of its choice. KVM then maps a block by a leaf of size `S` exactly if GPA ≡ HVA (mod `S`), the
+//! block lies whole in one slot, and the process itself maps it by a leaf of at least `S`, for which
 //! HVA ≡ HPA (`arch/x86/kvm`: `kvm_alloc_memslot_metadata`, `host_pfn_mapping_level`). The IOMMU does
-//! not ask for the HVA: it takes the largest page that I/O address and HPA share. So a guest address
-//! that is congruent with the HPA suits both, and none is better.
+//! not use the HVA: it takes the largest page to which both I/O address and HPA are aligned. So a guest address
+//! that is congruent with the HPA is best for both.
 
 use alloc::vec::Vec;
 
@@ -14,8 +14,8 @@ use crate::layout::Area;
 use crate::leaf::{self, LeafSizes, Leaves};
 use crate::phys::Phys;
 
-/// A part of a region at contiguous addresses: what is registered as one memory slot of a guest, or
-/// mapped for DMA at once.
+/// A part of a region at contiguous addresses, registered as one memory slot of a guest or
+/// mapped for DMA in one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot {
     /// The part of the region, in whole pages.
@@ -24,7 +24,7 @@ pub struct Slot {
     pub address: u64,
 }
 
-/// Who maps slots by leaves of its own.
+/// The page table that maps slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {
     /// The second stage of a guest's address translation (KVM), by guest address.
@@ -33,9 +33,9 @@ pub enum Table {
     Iommu,
 }
 
-/// The slots of one region, to try guest and I/O addresses on.
+/// The slots of one region, to compare guest and I/O addresses.
 ///
-/// Addresses are those of region offset 0, whether it is mapped or not; a slot lies at its offset from
+/// Addresses are those of region offset 0, mapped or not; a slot lies at its offset from
 /// there.
 ///
 /// ```
@@ -54,7 +54,7 @@ pub struct Fit {
     sizes: LeafSizes,
 }
 
-/// Which addresses have the fewest leaves: those that are [`Congruence::residue`] modulo
+/// The addresses with the fewest leaves: those that are [`Congruence::residue`] modulo
 /// [`Congruence::alignment`].
 ///
 /// # Invariants
@@ -67,22 +67,22 @@ pub struct Congruence {
 }
 
 impl Congruence {
-    /// A leaf size in bytes.
+    /// The modulus: a leaf size in bytes.
     pub fn alignment(self) -> u64 {
         self.alignment
     }
 
-    /// Less than the alignment.
+    /// The residue, less than the alignment.
     pub fn residue(self) -> u64 {
         self.residue
     }
 
-    /// The nearest such address at or below `address`, or `None` where there is none.
+    /// The nearest such address at or below `address`, or `None` if there is none.
     pub fn below(self, address: u64) -> Option<u64> {
         address.checked_sub(address.wrapping_sub(self.residue) & (self.alignment - 1))
     }
 
-    /// The nearest such address at or above `address`, or `None` where there is none below 2^64.
+    /// The nearest such address at or above `address`, or `None` if there is none below 2^64.
     pub fn above(self, address: u64) -> Option<u64> {
         address.checked_add(self.residue.wrapping_sub(address) & (self.alignment - 1))
     }
@@ -98,8 +98,8 @@ pub struct Better {
 }
 
 impl Fit {
-    /// Slots of one region ([`crate::mem::Mapping::slots`]), with what is known of the addresses behind
-    /// it, and the leaf sizes that process and guest, or the IOMMU, have.
+    /// Takes the slots of one region ([`crate::mem::Mapping::slots`]), what is known about its physical
+    /// addresses, and the leaf sizes of process and guest, or of the IOMMU.
     pub fn new(slots: &[Slot], phys: Phys, sizes: &LeafSizes) -> Self {
         Self {
             slots: slots.to_vec(),
@@ -110,14 +110,14 @@ impl Fit {
 
     /// The leaves that all slots get, fully populated, with region offset 0 at `address`.
     ///
-    /// An address inside a page is taken for the page's: a slot can only start at one. Process and KVM
-    /// are taken to be willing: see [`crate::census`] for what the process has got.
+    /// An address inside a page is rounded down, because slots start at pages. Assumes that process and KVM
+    /// use the largest possible leaves; [`crate::census`] counts the leaves that the process has.
     pub fn leaves(&self, table: Table, address: u64) -> Leaves {
         let page = self.sizes.base();
         let address = address / page * page;
         let mut leaves = Leaves::none(&self.sizes);
         for slot in &self.slots {
-            // Wraps around at 64 bits, which keeps the congruence.
+            // Wrapping around at 64 bits keeps the congruence.
             let start = address.wrapping_add(slot.area.offset);
             let sizes = match table {
                 Table::SecondStage => self.shared(start, slot.address),
@@ -136,21 +136,21 @@ impl Fit {
         sizes.unwrap_or(self.sizes.only_base())
     }
 
-    /// The fewest leaves that any address gives.
+    /// The fewest leaves at any address.
     pub fn best(&self, table: Table) -> Leaves {
         self.leaves(table, self.phys.behind(0))
     }
 
-    /// Which addresses of region offset 0 give the fewest leaves: what an allocator of guest addresses
-    /// has to heed.
+    /// The addresses of region offset 0 with the fewest leaves, for an allocator of guest
+    /// addresses.
     ///
-    /// It asks for no more than is of use: a region without room for a 1 GiB leaf need not be aligned
-    /// to 1 GiB. What is best for the IOMMU is best for the second stage as well.
+    /// The alignment is no larger than useful: a region without room for a 1 GiB leaf need not be aligned
+    /// to 1 GiB. The best addresses for the IOMMU are also best for the second stage.
     pub fn wanted(&self, table: Table) -> Congruence {
         let hpa = self.phys.behind(0);
         let best = self.leaves(table, hpa);
-        // The leaves depend on nothing but the largest size modulo which the address is congruent with
-        // the HPA: what is congruent neither with HVA nor with HPA gets no leaf of that size.
+        // The leaves depend only on the largest size modulo which the address is congruent with
+        // the HPA: without congruence with HVA and HPA there is no leaf of that size.
         let enough = |size: &u64| {
             // Congruent modulo this size, and no larger one.
             let address = hpa.wrapping_add(*size);
@@ -165,8 +165,8 @@ impl Fit {
         }
     }
 
-    /// The nearest addresses that need fewer leaves than `address`, or `None` where it is as good as
-    /// any.
+    /// The nearest addresses with the fewest leaves, or `None` if `address` already has
+    /// the fewest.
     pub fn better(&self, table: Table, address: u64) -> Option<Better> {
         let wanted = self.wanted(table);
         let (below, above) = (wanted.below(address), wanted.above(address));

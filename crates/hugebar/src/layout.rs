@@ -11,7 +11,7 @@ use crate::leaf::Bytes;
 pub struct Area {
     /// Where the area starts in the region.
     pub offset: u64,
-    /// How long it is.
+    /// Its length in bytes.
     pub size: u64,
 }
 
@@ -21,8 +21,8 @@ impl Area {
         Self { offset, size }
     }
 
-    /// The part of it that lies in a region of `size` bytes, if there is one: MSI-X tables that a virtual
-    /// machine monitor has moved reach beyond their BAR, or lie outside of it.
+    /// The part of it that lies in a region of `size` bytes, if any. MSI-X tables that a virtual
+    /// machine monitor has moved can reach beyond their BAR or lie outside it.
     ///
     /// ```
     /// use hugebar::layout::Area;
@@ -35,7 +35,7 @@ impl Area {
         (inside.size > 0).then_some(inside)
     }
 
-    /// The offset behind the last byte, or `None` where there is no such number.
+    /// The offset after the last byte, or `None` on overflow.
     pub const fn end(&self) -> Option<u64> {
         self.offset.checked_add(self.size)
     }
@@ -52,9 +52,9 @@ impl fmt::Display for Area {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LayoutError {
-    /// The page size is no power of two.
+    /// The page size is not a power of two.
     PageSize(u64),
-    /// The leaf sizes start with another page than the layout's.
+    /// The smallest leaf size differs from the layout's page size.
     OtherPage {
         /// The smallest leaf.
         leaf: u64,
@@ -72,18 +72,18 @@ pub enum LayoutError {
         /// Size of the region in bytes.
         region: u64,
     },
-    /// A physical address that is no multiple of the page.
+    /// A physical address that is not page-aligned.
     PhysUnaligned(u64),
 }
 
 impl fmt::Display for LayoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::PageSize(size) => write!(f, "page size {size} is no power of two"),
+            Self::PageSize(size) => write!(f, "page size {size} is not a power of two"),
             Self::OtherPage { leaf, layout } => {
                 write!(
                     f,
-                    "the smallest leaf is {leaf} bytes, but the layout's page {layout}"
+                    "the smallest leaf has {leaf} bytes, but the layout's page has {layout}"
                 )
             }
             Self::TooLarge(size) => write!(f, "a region of {size:#x} bytes is too large to map"),
@@ -102,12 +102,12 @@ impl fmt::Display for LayoutError {
 
 impl core::error::Error for LayoutError {}
 
-/// The mappable areas of a region: what is left when holes are taken out.
+/// The mappable areas of a region: what is left without the holes.
 ///
 /// # Invariants
 ///
 /// Areas are not empty, lie in the region, start and end on page boundaries (the last page may
-/// reach beyond a region that is no multiple of one), ascend, and do not touch one another.
+/// reach beyond a region whose size is not page-aligned), ascend, and do not touch one another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     size: u64,
@@ -118,7 +118,7 @@ pub struct Layout {
 impl Layout {
     /// A region of `size` bytes that can be mapped whole.
     ///
-    /// `page` is the machine's page size in bytes. A region that is no multiple of it is mapped up
+    /// `page` is the machine's page size in bytes. A region whose size is not a multiple of it is mapped up
     /// to the end of its last page, as the kernel does for a BAR that has that page to itself.
     pub fn whole(size: u64, page: u64) -> Result<Self, LayoutError> {
         Self::with_areas(size, page, [Area::new(0, size)])
@@ -127,8 +127,8 @@ impl Layout {
     /// A region of `size` bytes of which only `areas` can be mapped.
     ///
     /// The areas may come in any order, overlap, touch, be empty or reach beyond the region, as
-    /// drivers have them in `VFIO_REGION_INFO_CAP_SPARSE_MMAP`; they are sorted, merged and cut to
-    /// the region. An edge inside a page moves inwards: nothing is mapped that was not offered.
+    /// drivers report them in `VFIO_REGION_INFO_CAP_SPARSE_MMAP`; they are sorted, merged and cut to
+    /// the region. An edge inside a page moves inwards, so that nothing is mapped that was not offered.
     ///
     /// ```
     /// use hugebar::layout::{Area, Layout};
@@ -144,7 +144,7 @@ impl Layout {
         if !page.is_power_of_two() {
             return Err(LayoutError::PageSize(page));
         }
-        // Half of the address space: any two offsets of a layout can be added up.
+        // Half of the address space, so that any two offsets of a layout can be added.
         let limit = size
             .checked_next_multiple_of(page)
             .filter(|&limit| limit <= 1 << 62)
@@ -165,7 +165,7 @@ impl Layout {
                 _ => merged.push((start, end)),
             }
         }
-        // Only now to whole pages: two halves of a page that touch make a page.
+        // Round to whole pages only after merging: two adjacent halves of a page make a page.
         let areas = merged
             .into_iter()
             .map(|(start, end)| (start.next_multiple_of(page), end / page * page))
@@ -175,10 +175,10 @@ impl Layout {
         Ok(Self { size, page, areas })
     }
 
-    /// The same layout with one hole more.
+    /// The same layout with one more hole.
     ///
-    /// The hole grows to whole pages: what must not be mapped never is. It is an error for it to be
-    /// empty or to reach beyond the region.
+    /// The hole is rounded out to whole pages, so that nothing in it is mapped. An empty hole, or one that
+    /// reaches beyond the region, is an error.
     ///
     /// ```
     /// use hugebar::layout::{Area, Layout};
@@ -226,7 +226,7 @@ impl Layout {
         &self.areas
     }
 
-    /// Bytes that can be mapped.
+    /// The number of bytes that can be mapped.
     pub fn mappable(&self) -> u64 {
         self.areas.iter().map(|area| area.size).sum()
     }

@@ -1,10 +1,10 @@
-//! Leaves: the page-table entries that a mapping takes, by the kernel's own rule.
+//! Leaves: the page-table entries that a mapping gets, by the kernel's rule.
 //!
-//! A *leaf* is one page-table entry that maps memory. Since Linux 6.12 `vfio-pci` offers device
-//! memory to the largest leaf first: a leaf of size `S` goes in at an address exactly when the
-//! `S`-aligned block around it lies whole in the mapping and its physical address is a multiple of
-//! `S` too (`drivers/vfio/pci/vfio_pci_core.c`, `vfio_pci_mmap_huge_fault`). [`runs`] is that rule,
-//! and the only place where this crate writes it down; everything else adds up its answers.
+//! A *leaf* is one page-table entry that maps memory. Since Linux 6.12 `vfio-pci` tries the
+//! largest leaf first: it installs a leaf of size `S` at an address exactly if the
+//! `S`-aligned block around it lies whole in the mapping and its physical address is also a multiple of
+//! `S` (`drivers/vfio/pci/vfio_pci_core.c`, `vfio_pci_mmap_huge_fault`). Only [`runs`] implements this
+//! rule; everything else adds up its results.
 
 use core::fmt;
 
@@ -66,7 +66,7 @@ impl LeafSizes {
         &self.sizes[..self.len]
     }
 
-    /// The smallest size: the page.
+    /// The smallest size: the base page.
     pub fn base(&self) -> u64 {
         self.sizes[0]
     }
@@ -76,13 +76,13 @@ impl LeafSizes {
         self.sizes[self.len - 1]
     }
 
-    /// Only the page: what a kernel before 6.12 has for device memory.
+    /// Only the base page: what a kernel before 6.12 has for device memory.
     pub fn only_base(&self) -> Self {
         Self::from_array([self.base(), 0, 0], 1)
     }
 
-    /// These sizes and the next that the page tables have a level for, where they hold no leaf of that
-    /// size: the PUD of arm64 and of x86-64 without `pdpe1gb`. `None` where there is no such level, or the
+    /// These sizes and the next one, for which the page tables have a level but no leaves: the PUD of
+    /// arm64 and of x86-64 without `pdpe1gb`. `None` if there is no such level, or the
     /// page is too small for a table.
     ///
     /// ```
@@ -92,7 +92,7 @@ impl LeafSizes {
     /// assert_eq!(LeafSizes::X86_64.missing(), None);
     /// ```
     pub fn missing(&self) -> Option<Self> {
-        // A table is a page of entries of 8 bytes.
+        // A table is a page of 8-byte entries.
         let next = self.largest().checked_mul(self.base() / 8)?;
         if next <= self.largest() {
             return None;
@@ -102,7 +102,7 @@ impl LeafSizes {
         Some(Self::from_array(sizes, self.len + 1))
     }
 
-    /// The sizes below `size`, or `None` where there are none.
+    /// The sizes below `size`, or `None` if there are none.
     pub fn below(&self, size: u64) -> Option<Self> {
         let len = self.as_slice().iter().filter(|&&own| own < size).count();
         let mut array = [0; Self::MAX];
@@ -117,14 +117,14 @@ impl fmt::Debug for LeafSizes {
     }
 }
 
-/// Neighbouring leaves of one size. Addresses wrap around at 64 bits.
+/// Adjacent leaves of one size. Addresses wrap around at 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     /// Address of the first leaf.
     pub start: u64,
     /// Size of each leaf in bytes.
     pub size: u64,
-    /// How many leaves follow one another.
+    /// The number of leaves.
     pub count: u64,
 }
 
@@ -135,7 +135,7 @@ impl Run {
     }
 }
 
-/// The runs of [`runs`], in the order of their addresses.
+/// The iterator of [`runs`], in the order of addresses.
 #[derive(Clone, Debug)]
 pub struct Runs {
     // Sizes ascend to the largest that fits and descend again.
@@ -161,9 +161,9 @@ impl Iterator for Runs {
 /// runs in the order of their addresses.
 ///
 /// `hpa` is the physical address behind `hva`, or any number congruent with it modulo the largest
-/// size: the region offset serves for a naturally aligned BAR. The mapping is taken to be one VMA,
-/// and grows to whole pages as `mmap` makes it. Where it would reach beyond 64 bits, addresses go on
-/// from 0, which keeps the congruence.
+/// size, such as the region offset in a naturally aligned BAR. The mapping is assumed to be one VMA,
+/// rounded out to whole pages as by `mmap`. Addresses beyond 64 bits wrap around
+/// to 0, which keeps the congruence.
 ///
 /// ```
 /// use hugebar::leaf::{runs, LeafSizes, Run, GIB, KIB, MIB};
@@ -178,15 +178,15 @@ pub fn runs(hva: u64, hpa: u64, len: u64, sizes: &LeafSizes) -> Runs {
     let mut runs = [None; 2 * LeafSizes::MAX - 1];
     let levels = sizes.as_slice();
     let base = u128::from(sizes.base());
-    // 128 bits, so that a mapping that ends at the top of the address space or wraps around adds up.
+    // 128 bits, for mappings that end at the top of the address space or wrap around.
     let mut low = u128::from(hva) / base * base;
     let mut high = (u128::from(hva) + u128::from(len)).next_multiple_of(base);
     if len == 0 {
         high = low;
     }
     for (level, &size) in levels.iter().enumerate() {
-        // The part that the next size takes: congruent, and whole blocks only. Blocks of a larger
-        // size nest in those of a smaller one, so each level leaves a head and a tail at most.
+        // The part for the next size: congruent, and whole blocks only. Larger blocks consist of
+        // smaller ones, so each level leaves at most a head and a tail.
         let (inner_low, inner_high) = levels
             .get(level + 1)
             .filter(|&&next| hva % next == hpa % next)
@@ -206,12 +206,12 @@ pub fn runs(hva: u64, hpa: u64, len: u64, sizes: &LeafSizes) -> Runs {
 
 fn run(low: u128, high: u128, size: u64) -> Option<Run> {
     let count = u64::try_from((high - low) / u128::from(size)).ok()?;
-    // The lower 64 bits: below twice 2^64, this is where it is after wrapping around.
+    // The lower 64 bits: the address after wrapping around, as it is below twice 2^64.
     let start = u64::try_from(low & u128::from(u64::MAX)).ok()?;
     (count > 0).then_some(Run { start, size, count })
 }
 
-/// How many leaves [`runs`] gives, by size.
+/// Counts the leaves of [`runs`], by size.
 ///
 /// ```
 /// use hugebar::leaf::{leaves, LeafSizes, GIB};
@@ -230,7 +230,7 @@ pub fn leaves(hva: u64, hpa: u64, len: u64, sizes: &LeafSizes) -> Leaves {
 
 /// Numbers of leaves, by size.
 ///
-/// A count that would pass `u64::MAX` stays there, and is no longer exact ([`Leaves::is_exact`]).
+/// Counts saturate at `u64::MAX`, and are then no longer exact ([`Leaves::is_exact`]).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Leaves {
     sizes: LeafSizes,
@@ -246,21 +246,21 @@ impl Leaves {
         }
     }
 
-    /// Counts `count` more leaves of `size`; a size that is not in the set is not counted.
+    /// Adds `count` leaves of `size`; ignores a size that is not in the set.
     pub fn add(&mut self, size: u64, count: u64) {
         if let Some(level) = self.sizes.as_slice().iter().position(|&own| own == size) {
             self.counts[level] = self.counts[level].saturating_add(count);
         }
     }
 
-    /// Counts all of `other`'s leaves as well.
+    /// Adds all leaves of `other`.
     pub fn add_all(&mut self, other: &Leaves) {
         for (size, count) in other.iter() {
             self.add(size, count);
         }
     }
 
-    /// The same numbers over the sizes of another set, if that has every size of this one.
+    /// The same counts over another set of sizes, if that has every size of this one.
     pub(crate) fn over(&self, sizes: &LeafSizes) -> Option<Self> {
         let known = |size| sizes.as_slice().contains(size);
         let mut leaves = Self::none(sizes);
@@ -275,15 +275,15 @@ impl Leaves {
             .unwrap_or(0)
     }
 
-    /// All leaves, of whatever size: the page faults that they cost; `u64::MAX` where they are more than
-    /// that.
+    /// The number of leaves of all sizes, which is the number of page faults that they cost; saturates at
+    /// `u64::MAX`.
     pub fn total(&self) -> u64 {
         let counts = self.iter().map(|(_, count)| count);
         counts.fold(0, u64::saturating_add)
     }
 
-    /// Whether the counts and their total are what was added up: no number has reached `u64::MAX`, where
-    /// counting ends.
+    /// Whether the counts and their total are exact: none has reached `u64::MAX`, where
+    /// counting saturates.
     ///
     /// ```
     /// use hugebar::leaf::{LeafSizes, Leaves, KIB};
@@ -310,7 +310,7 @@ impl Leaves {
         self.bytes_at_least(0)
     }
 
-    /// Sizes and their counts, smallest size first, those with no leaf included.
+    /// Sizes and their counts, smallest size first, including sizes without leaves.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, u64)> + '_ {
         self.sizes
             .as_slice()
@@ -319,7 +319,7 @@ impl Leaves {
             .zip(self.counts.iter().copied())
     }
 
-    /// The sizes that are counted.
+    /// The set of sizes.
     pub fn sizes(&self) -> &LeafSizes {
         &self.sizes
     }

@@ -1,12 +1,12 @@
-//! Map PCI BARs with the largest pages the kernel will give, and know that it did.
+//! Maps PCI BARs with the largest pages the kernel can use, and verifies the result.
 //!
-//! Since Linux 6.12 a device's memory can be mapped through VFIO with 2 MiB and 1 GiB pages, if its
-//! addresses are congruent with the physical ones and, on some kernels, hinted before the first touch.
+//! Since Linux 6.12 VFIO can map a device's memory with 2 MiB and 1 GiB pages, if its virtual
+//! addresses are congruent with the physical ones and, on some kernels, hinted before the first access.
 //! This crate finds such addresses for every region ([`plan`]), maps there ([`mem`]), has the kernel
-//! install the pages without touching the device ([`populate`]), counts what it installed ([`census`])
-//! and compares that with the best there could be ([`verdict`]).
+//! install the pages without touching the device ([`populate`]), counts the installed leaves ([`census`])
+//! and compares them with the best possible ([`verdict`]).
 //!
-//! [`vfio::Device::map_bar`] does all of that in one call ([`mod@bar`]):
+//! [`vfio::Device::map_bar`] maps a BAR in one call ([`mod@bar`]):
 //!
 //! ```no_run
 //! use hugebar::{iommu::Container, populate::Type1, vfio::Device};
@@ -22,16 +22,16 @@
 //! ```
 //!
 //! Each step can be used alone: [`mem::Mapping`] takes any file descriptor that can be mapped, and
-//! addresses of the caller's own by [`mem::Window::within`].
+//! [`mem::Window::within`] takes addresses from the caller.
 //!
 //! # Features
 //!
-//! * `kvm`: populating by KVM, and the leaves that KVM has of its own (`kvm`).
-//! * `serde`: reports (leaves, placements, verdicts, kinds of errors) serialise.
+//! * `kvm`: populating by KVM, and KVM's own leaves (`kvm`).
+//! * `serde`: makes reports (leaves, placements, verdicts, kinds of errors) serialisable.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
-compile_error!("hugebar is for 64-bit Linux: VFIO and its large BARs are nowhere else");
+compile_error!("hugebar supports only 64-bit Linux: VFIO and large BARs exist nowhere else");
 
 extern crate alloc;
 
@@ -59,7 +59,7 @@ pub mod vfio;
 
 pub use error::{Error, ErrorKind, Result};
 
-/// For tests: counts the system calls of this crate and makes any one of them fail.
+/// For tests: counts this crate's system calls and makes any of them fail.
 #[cfg(hugebar_seam)]
 #[doc(hidden)]
 pub mod seam {

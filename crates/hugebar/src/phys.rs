@@ -1,21 +1,21 @@
-//! Physical addresses: what is known of those behind a region.
+//! What is known about the physical addresses behind a region.
 
-/// What is known of the physical addresses (HPA) behind a region.
+/// What is known about the physical addresses (HPA) behind a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phys {
-    /// Naturally aligned, as the PCI specification has it for BARs: each address is congruent with
-    /// its region offset, modulo every leaf that fits in the BAR.
+    /// Naturally aligned, as the PCI specification requires of BARs: each address is congruent with
+    /// its region offset, modulo every leaf size that fits in the BAR.
     Natural,
     /// The region starts at this physical address.
     At(u64),
-    /// Nothing is known. Plans as [`Phys::Natural`], the likeliest; the counts are then a guess.
+    /// Unknown. Plans assume [`Phys::Natural`], the most likely case; the counts are then a guess.
     Unknown,
 }
 
 impl Phys {
     /// The physical address behind a region offset, or a number congruent with it.
     ///
-    /// Wraps around at 64 bits, which keeps the congruence: leaves are powers of two.
+    /// Wraps around at 64 bits, which keeps the congruence because leaf sizes are powers of two.
     pub fn behind(self, offset: u64) -> u64 {
         match self {
             Self::At(start) => start.wrapping_add(offset),
@@ -23,8 +23,8 @@ impl Phys {
         }
     }
 
-    /// For a file in memory (page cache, memfd, a vfio-user server's) that is mapped from this offset on: the
-    /// kernel has huge pages of it only where addresses are congruent with offsets of the file.
+    /// For a file in memory (page cache, memfd, a vfio-user server's) that is mapped from `offset` on: the
+    /// kernel uses huge pages only where addresses are congruent with file offsets.
     ///
     /// ```
     /// use hugebar::phys::Phys;

@@ -1,6 +1,6 @@
 //! Plans: where a region's areas should lie, and the leaves that they can have there.
 //!
-//! A plan is arithmetic only. It says how long a *window* of addresses must be, to what it must be
+//! A plan is pure arithmetic. It says how long a *window* of addresses must be, how it must be
 //! aligned, and where in it each area goes; [`crate::mem::Window`] then reserves such addresses.
 
 use alloc::vec::Vec;
@@ -11,19 +11,19 @@ use crate::layout::{Area, Layout, LayoutError};
 use crate::leaf::{self, GIB, LeafSizes, Leaves};
 use crate::phys::Phys;
 
-/// How addresses are chosen for a region's areas.
+/// How to choose addresses for a region's areas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum Placement {
-    /// One window for the whole region, congruent with its physical addresses: no other choice of
-    /// addresses has fewer leaves.
+    /// One window for the whole region, congruent with its physical addresses: no other
+    /// addresses give fewer leaves.
     #[default]
     Congruent,
     /// Each area by itself at a multiple of `min(size & -size, 1 GiB)`: the rule of QEMU 9.2 to
     /// 10.2 (`vfio_region_mmap`), which is as good only for whole BARs.
     SizeAligned,
-    /// Each area wherever `mmap(NULL)` puts it: what most programs do.
+    /// Each area wherever `mmap(NULL)` puts it, as in most programs.
     Plain,
 }
 
@@ -52,7 +52,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Bytes of addresses.
+    /// Length in bytes.
     pub fn length(&self) -> u64 {
         self.length
     }
@@ -62,7 +62,7 @@ impl Shape {
         self.alignment
     }
 
-    /// What the start is modulo [`Shape::alignment`].
+    /// The start address modulo [`Shape::alignment`].
     pub fn residue(&self) -> u64 {
         self.residue
     }
@@ -72,12 +72,12 @@ impl Shape {
         self.origin
     }
 
-    /// Which of the layout's areas lie in it ([`Layout::areas`]).
+    /// The indices of the layout's areas that lie in it ([`Layout::areas`]).
     pub fn areas(&self) -> Range<usize> {
         self.areas.clone()
     }
 
-    /// The lowest fitting start at or above `address`, or `None` where none is left below 2^64.
+    /// The lowest fitting start at or above `address`, or `None` if there is none below 2^64.
     ///
     /// ```
     /// use hugebar::{layout::Layout, leaf::{LeafSizes, MIB}, phys::Phys, plan::{Placement, Plan}};
@@ -91,8 +91,8 @@ impl Shape {
         address.checked_add(ahead)
     }
 
-    /// Bytes to reserve so that a fitting start is certain to be among them: at most
-    /// `length + alignment`, or `None` where that is no 64-bit number.
+    /// How many bytes to reserve to be certain of a fitting start: at most
+    /// `length + alignment`, or `None` if that exceeds 64 bits.
     pub fn reservation(&self) -> Option<u64> {
         self.length.checked_add(self.alignment)
     }
@@ -151,7 +151,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// One window for all areas, aligned to the largest leaf that fits whole in any of them.
+    /// One window for all areas, aligned to the largest leaf that fits in any of them.
     fn congruent(&self) -> Option<Shape> {
         let alignment = self
             .best()
@@ -178,8 +178,8 @@ impl Plan {
         self.layout.areas().iter().enumerate().map(shape).collect()
     }
 
-    /// The same plan with windows aligned only to the next smaller leaf, for where addresses are
-    /// scarce; `None` where the page is the alignment already, or the placement allows no other.
+    /// The same plan with windows aligned only to the next smaller leaf, for scarce address
+    /// space; `None` if they are only page-aligned already, or the placement allows no other alignment.
     pub fn relaxed(&self) -> Option<Self> {
         let shape = match (self.placement, self.shapes.as_slice()) {
             (Placement::Congruent, [shape]) => shape,
@@ -197,13 +197,13 @@ impl Plan {
         })
     }
 
-    /// The fewest leaves that any addresses could give: those where HVA and HPA are congruent
+    /// The fewest leaves at any addresses: those with HVA and HPA congruent
     /// modulo every size.
     pub fn best(&self) -> Leaves {
         self.sum(&self.sizes, |area| self.phys.behind(area.offset))
     }
 
-    /// The leaves of the given sizes when `address` tells where each area lies.
+    /// The leaves of the given sizes if each area lies at the address that `address` returns.
     pub(crate) fn sum(&self, sizes: &LeafSizes, mut address: impl FnMut(&Area) -> u64) -> Leaves {
         let mut leaves = Leaves::none(sizes);
         for area in self.layout.areas() {
@@ -214,27 +214,27 @@ impl Plan {
     }
 
     /// The addresses to reserve: one window for [`Placement::Congruent`], one for each area
-    /// otherwise, none where nothing can be mapped.
+    /// otherwise, none if nothing can be mapped.
     pub fn shapes(&self) -> &[Shape] {
         &self.shapes
     }
 
-    /// The layout that is placed.
+    /// The planned layout.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// What is known of the physical addresses.
+    /// What is known about the physical addresses.
     pub fn phys(&self) -> Phys {
         self.phys
     }
 
-    /// The leaf sizes that the plan reckons with.
+    /// The leaf sizes that the plan assumes.
     pub fn sizes(&self) -> &LeafSizes {
         &self.sizes
     }
 
-    /// How addresses are chosen.
+    /// How the addresses are chosen.
     pub fn placement(&self) -> Placement {
         self.placement
     }

@@ -1,28 +1,28 @@
-//! Verdicts: the leaves that were measured, against those expected and the best there could be.
+//! Verdicts: compare the measured leaves with the expected and the best possible ones.
 
 use std::fmt;
 
 use crate::leaf::{Bytes, Leaves};
 
-/// How a mapping came out.
+/// The verdict on a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum Verdict {
-    /// As few leaves as any addresses could give.
+    /// As few leaves as at the best addresses.
     Optimal,
-    /// More than the best, but what these addresses give on this kernel.
+    /// More than the best, but no more than these addresses give on this kernel.
     AsExpected,
-    /// Worse than these addresses should give.
+    /// More leaves than these addresses should give.
     Degraded,
-    /// Nothing was counted.
+    /// The leaves were not counted.
     Unmeasured,
 }
 
 impl Verdict {
-    /// Compares what was measured with the best and the expected leaves of the same bytes.
+    /// Compares the measured leaves with the best and the expected leaves of the same bytes.
     ///
-    /// Leaves that were too many to count ([`Leaves::is_exact`]) are [`Verdict::Degraded`].
+    /// Inexact counts ([`Leaves::is_exact`]) are [`Verdict::Degraded`].
     ///
     /// ```
     /// use hugebar::{leaf::{leaves, LeafSizes, GIB}, verdict::Verdict};
@@ -35,7 +35,7 @@ impl Verdict {
     /// assert_eq!(Verdict::of(&best, &best, None), Verdict::Unmeasured);
     /// ```
     pub fn of(best: &Leaves, expected: &Leaves, measured: Option<&Leaves>) -> Self {
-        // If best or expected are inexact they are more than they say, which makes neither answer wrong.
+        // Inexact best or expected counts are too low, which makes neither answer wrong.
         match measured {
             None => Self::Unmeasured,
             Some(measured) if !measured.is_exact() => Self::Degraded,
@@ -46,11 +46,11 @@ impl Verdict {
     }
 }
 
-/// Whether every `size`-aligned block of physical addresses that lies whole in an area is mapped by
-/// leaves of at least `size`, and there is one.
+/// Whether leaves of at least `size` map every `size`-aligned block of physical addresses that lies
+/// whole in an area, and there is such a block.
 ///
-/// `best` and `measured` are leaves of the same mapping; `size` is a leaf size. Never so where the leaves
-/// were too many to count.
+/// `best` and `measured` are leaves of the same mapping; `size` is a leaf size. False if a count is
+/// inexact.
 ///
 /// ```
 /// use hugebar::{leaf::{leaves, LeafSizes, GIB, MIB}, verdict::reaches};
@@ -60,13 +60,13 @@ impl Verdict {
 /// assert!(!reaches(&best, &small, GIB) && reaches(&best, &small, 2 * MIB));
 /// ```
 pub fn reaches(best: &Leaves, measured: &Leaves, size: u64) -> bool {
-    // Larger leaves of the best count as the blocks that they are made of.
+    // Larger leaves of the best count as the blocks that they contain.
     let blocks = best.bytes_at_least(size);
     let exact = best.is_exact() && measured.is_exact();
     exact && blocks > 0 && measured.bytes_at_least(size) == blocks
 }
 
-/// What somebody requires of the leaves of a mapping.
+/// A requirement for the leaves of a mapping.
 ///
 /// ```
 /// use hugebar::{leaf::{leaves, LeafSizes, GIB, MIB}, verdict::Requirement};
@@ -77,14 +77,14 @@ pub fn reaches(best: &Leaves, measured: &Leaves, size: u64) -> bool {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requirement {
-    /// As few as any addresses could give.
+    /// As few as at the best addresses.
     Optimal,
     /// Leaves of at least this size, in bytes, wherever they fit ([`reaches`]).
     Size(u64),
 }
 
 impl Requirement {
-    /// Whether it is required of a mapping with these best leaves: a size only where there is a block of it, for
+    /// Whether it applies to a mapping with these best leaves: a size applies only if there is a block of it, because
     /// devices have small BARs as well.
     pub fn concerns(&self, best: &Leaves) -> bool {
         match *self {
@@ -93,7 +93,7 @@ impl Requirement {
         }
     }
 
-    /// Whether the leaves of a mapping meet it, of which `best` are the best there could be.
+    /// Whether the leaves of a mapping meet it; `best` are its best leaves.
     pub fn is_met(&self, best: &Leaves, leaves: &Leaves) -> bool {
         match *self {
             Self::Optimal => Verdict::of(best, best, Some(leaves)) == Verdict::Optimal,

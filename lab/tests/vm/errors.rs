@@ -44,7 +44,7 @@ fn wrong_devices_bars_and_holes() {
         (map("gpu0"), &["gpu0", "not a PCI address", "0000:01:00.0"]),
         (
             map("dead:beef"),
-            &["dead:beef", "no PCI device has these ids"],
+            &["dead:beef", "no PCI device has these IDs"],
         ),
         (
             map("1b36:0005"),

@@ -1,4 +1,4 @@
-//! Measuring a mapped BAR, and having its leaves installed anew.
+//! Measures a mapped BAR.
 
 use std::ops::ControlFlow;
 
@@ -12,11 +12,11 @@ use crate::verdict::Verdict;
 
 use super::Bar;
 
-/// What came of a mapping.
+/// The result of measuring a mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Measurement {
-    /// The fewest leaves that any addresses could give.
+    /// The fewest leaves at any addresses.
     pub best: Leaves,
     /// The leaves that these addresses give on this kernel.
     pub expected: Leaves,
@@ -24,23 +24,23 @@ pub struct Measurement {
     pub census: Census,
     /// How they compare.
     pub verdict: Verdict,
-    /// Why there are more than there could be.
+    /// Why there are more leaves than necessary.
     pub reasons: Vec<Reason>,
 }
 
-/// How a BAR is measured.
+/// How to measure a BAR.
 pub struct MeasureOptions<'a> {
-    /// What is known of machine, kernel and process.
+    /// Facts about machine, kernel and process.
     pub facts: &'a Facts,
-    /// The driver that the device is bound to, where it is known: it can be a reason.
+    /// The device's driver, if known: it can be a reason.
     pub driver: Option<&'a str>,
-    /// How the census is taken.
+    /// Options of the census.
     pub census: CensusOptions<'a>,
 }
 
 impl Bar {
-    /// Populates it, counts the leaves that the kernel installed, and says why there are more than there could
-    /// be: [`census`] and [`reason::explain`]. Before anything touches the BAR.
+    /// Populates the BAR, counts the leaves that the kernel installed, and explains why there are more than
+    /// necessary: [`census`] and [`reason::explain`]. Call it before anything touches the BAR.
     ///
     /// # Errors
     ///
@@ -58,7 +58,7 @@ impl Bar {
         self.measure_with(populate, options)
     }
 
-    /// The same with wishes: a limit, and a callback that is told of progress.
+    /// The same with options: a limit, and a progress callback.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
-//! A BAR in one call: [`crate::vfio::Device::map_bar`], and the same with wishes.
+//! Maps a BAR in one call: [`crate::vfio::Device::map_bar`], or with options.
 //!
-//! What belongs to one region (offset in the file, layout, physical addresses, what it may be mapped for)
-//! stays together here. Each step can also be taken alone, for any file: [`crate::plan`], [`crate::mem`],
+//! Keeps the properties of a region (offset in the file, layout, physical addresses, access)
+//! together. Each step also works alone, for any file: [`crate::plan`], [`crate::mem`],
 //! [`crate::census`].
 
 mod measure;
@@ -24,8 +24,8 @@ use crate::sys::abi::PCI_BARS;
 use crate::vfio::{Device, Region, RegionFlags};
 
 impl<F: AsFd> Device<F> {
-    /// Maps a BAR, or any other region, as well as it can be: congruent, hinted, without the pages of the
-    /// MSI-X table unless the driver allows those.
+    /// Maps a BAR, or any other region, with the fewest leaves (`mmap`, `madvise`): congruent, hinted, without the
+    /// pages of the MSI-X table unless the driver allows those.
     ///
     /// ```no_run
     /// use hugebar::vfio::Device;
@@ -39,13 +39,14 @@ impl<F: AsFd> Device<F> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] where the device has no such region, [`ErrorKind::Unsupported`] where its driver
-    /// offers no mapping of it, and as [`Mapping::new`].
+    /// [`ErrorKind::NotFound`] if the device has no such region, [`ErrorKind::Unsupported`] if its driver
+    /// offers no mapping of it, and those of [`Mapping::new`].
     pub fn map_bar(&self, index: u32) -> Result<Bar> {
         self.bar(index)?.map()
     }
 
-    /// A BAR, or any other region, that is to be mapped as the methods of [`UnmappedBar`] say.
+    /// Prepares to map a BAR, or any other region, with the options of [`UnmappedBar`]
+    /// (`VFIO_DEVICE_GET_REGION_INFO`).
     ///
     /// # Errors
     ///
@@ -73,7 +74,7 @@ impl<F: AsFd> Device<F> {
 }
 
 impl Region {
-    /// Options for a mapping that allows what the region allows.
+    /// Options for a mapping with all access that the region allows.
     pub fn map_options(&self) -> MapOptions {
         MapOptions {
             read: self.flags().contains(RegionFlags::READ),
@@ -83,23 +84,23 @@ impl Region {
     }
 }
 
-/// A BAR that is to be mapped: [`Device::bar`] makes one.
+/// A BAR that is not yet mapped, made by [`Device::bar`].
 ///
 /// ```no_run
 /// use hugebar::{layout::Area, vfio::Device};
 ///
 /// let device = Device::open("0000:01:00.0".parse()?)?;
-/// // A page that is emulated, and so left out.
+/// // Leave out a page that is emulated.
 /// let bar = device.bar(2)?.exclude(Area::new(0x6000, 0x1000)).map()?;
 /// println!("{bar}");
 /// # Ok::<(), hugebar::Error>(())
 /// ```
 #[derive(Debug)]
-#[must_use = "nothing is mapped before `map`"]
+#[must_use = "does nothing until `map` is called"]
 pub struct UnmappedBar<'fd> {
     fd: BorrowedFd<'fd>,
     subject: String,
-    /// The PCI function, where it is known.
+    /// The PCI function, if known.
     function: Option<Address>,
     is_bar: bool,
     region: Region,
@@ -111,15 +112,15 @@ pub struct UnmappedBar<'fd> {
 }
 
 impl UnmappedBar<'_> {
-    /// Leaves a part of the region out, in bytes from its start; the part grows to whole pages. That there is
-    /// no such part of the region is an error of [`UnmappedBar::map`].
+    /// Leaves out a part of the region, in bytes from its start; the part is rounded out to whole pages. If the region
+    /// does not contain it, [`UnmappedBar::map`] fails.
     pub fn exclude(mut self, hole: Area) -> Self {
         self.layout = self.layout.and_then(|layout| layout.without(hole));
         self
     }
 
-    /// The same, but a hole that reaches beyond the region is cut to it, and one outside of it is none:
-    /// MSI-X tables that a virtual machine monitor has moved are like that.
+    /// The same, but a hole that reaches beyond the region is cut to it, and one outside is ignored,
+    /// for MSI-X tables that a virtual machine monitor has moved.
     pub fn exclude_clamped(self, hole: Area) -> Self {
         match hole.clamped(self.region.size()) {
             Some(hole) => self.exclude(hole),
@@ -127,36 +128,36 @@ impl UnmappedBar<'_> {
         }
     }
 
-    /// Chooses the addresses in another way than congruent with the physical ones, to compare with it.
+    /// Chooses another placement than congruent with the physical addresses, for comparison.
     pub fn placement(mut self, placement: Placement) -> Self {
         self.placement = placement;
         self
     }
 
-    /// Gives another hint than that for huge pages, to compare with it.
+    /// Gives another hint than that for huge pages, for comparison.
     pub fn hint(mut self, hint: Hint) -> Self {
         self.options.hint = hint;
         self
     }
 
-    /// Maps for reading alone.
+    /// Maps for reading only.
     pub fn read_only(mut self) -> Self {
         self.options.write = false;
         self
     }
 
-    /// Maps in addresses of the caller's: [`Window::within`] takes them from a range for a plan
-    /// ([`UnmappedBar::plan`]), and [`Mapping::into_window`] those of an earlier mapping.
+    /// Maps at addresses of the caller: [`Window::within`] takes them from a range for a plan
+    /// ([`UnmappedBar::plan`]), and [`Mapping::into_window`] from an earlier mapping.
     pub fn within(mut self, window: Window) -> Self {
         self.window = Some(window);
         self
     }
 
-    /// Where the areas are to lie, and the fewest leaves that there can be.
+    /// Where the areas are to lie, and the fewest possible leaves.
     ///
     /// # Errors
     ///
-    /// When a part that was excluded does not lie in the region.
+    /// If an excluded part does not lie in the region.
     pub fn plan(&self) -> Result<Plan> {
         let sizes = facts::leaf_sizes();
         let layout = self.layout.as_ref().map_err(|&error| error);
@@ -164,7 +165,7 @@ impl UnmappedBar<'_> {
         plan.map_err(|error| Error::from(error).on(&self.subject))
     }
 
-    /// Reserves the addresses now, unless it has some of the caller's: [`UnmappedBar::window`] tells them.
+    /// Reserves the addresses now (`mmap`), unless the caller has given some: [`UnmappedBar::window`] returns them.
     ///
     /// # Errors
     ///
@@ -177,7 +178,7 @@ impl UnmappedBar<'_> {
         Ok(self)
     }
 
-    /// The addresses that it is to be mapped in, where they are known by now.
+    /// The addresses to map at, if they are already known.
     pub fn window(&self) -> Option<&Window> {
         self.window.as_ref()
     }
@@ -191,8 +192,8 @@ impl UnmappedBar<'_> {
     ///
     /// # Errors
     ///
-    /// As those, and as [`UnmappedBar::plan`]. Where another resource of the machine has the BAR, such as the
-    /// framebuffer that firmware has set up, it is [`ErrorKind::Busy`], and the remedy names that resource
+    /// Those of these functions and of [`UnmappedBar::plan`]. If another resource of the machine claims the BAR, such as
+    /// the framebuffer that firmware has set up, the error is [`ErrorKind::Busy`], and the remedy names that resource
     /// (`/proc/iomem`, which is read only then).
     pub fn map(self) -> Result<Bar> {
         let plan = self.plan()?;
@@ -204,7 +205,7 @@ impl UnmappedBar<'_> {
         let offset = self.region.offset();
         let mapping = Mapping::new(self.fd, offset, &plan, window, self.options);
         let refused = |error: Error| match error.errno() {
-            // VFIO itself lets everybody map it who has the device open.
+            // VFIO itself lets every opener of the device map the BAR.
             Some(BUSY) if self.is_bar => {
                 iomem::explain(error, self.function, self.region.index() as usize)
             }
@@ -218,12 +219,12 @@ impl UnmappedBar<'_> {
     }
 }
 
-/// What the kernel says of a BAR that another resource of the machine has.
+/// The kernel's error for a BAR that another resource of the machine claims.
 const BUSY: i32 = rustix::io::Errno::BUSY.raw_os_error();
 
-/// A mapped BAR. What can be done with its [`Mapping`] can be done with it.
+/// A mapped BAR, which dereferences to its [`Mapping`].
 ///
-/// It needs the device no more: the mapping keeps the device's file open.
+/// It no longer needs the device: the mapping keeps the device's file open.
 #[derive(Clone, Debug)]
 pub struct Bar {
     mapping: Arc<Mapping>,
@@ -238,13 +239,13 @@ impl Bar {
         &self.region
     }
 
-    /// The mapping, to be shared.
+    /// The mapping, for sharing.
     pub fn mapping(&self) -> &Arc<Mapping> {
         &self.mapping
     }
 
-    /// The word at an offset, to be read and written, with a share of the mapping: it can lie in one struct
-    /// beside the BAR. [`Mapping::register`] has the same on loan.
+    /// The word at an offset, for reading and writing, sharing ownership of the mapping: one struct can hold it
+    /// and the BAR. [`Mapping::register`] borrows instead.
     ///
     /// # Errors
     ///
@@ -253,7 +254,7 @@ impl Bar {
         OwnedRegister::new(&self.mapping, offset)
     }
 
-    /// The memory slots that a virtual machine monitor registers for it, each with a share of the mapping
+    /// The memory slots that a virtual machine monitor registers for it, each sharing ownership of the mapping
     /// ([`Mapping::into_slots`]).
     ///
     /// # Errors
@@ -267,11 +268,11 @@ impl Bar {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Busy`] while slots, registers or others have a share of the mapping; as
-    /// [`Mapping::into_window`] otherwise.
+    /// [`ErrorKind::Busy`] while slots, registers or others share the mapping; otherwise those of
+    /// [`Mapping::into_window`].
     pub fn into_window(self) -> Result<Window> {
         let mapping = Arc::try_unwrap(self.mapping).map_err(|_| {
-            let operation = "slots or registers still have a share of the mapping";
+            let operation = "slots or registers still share the mapping";
             Error::new(ErrorKind::Busy, operation)
         })?;
         mapping.into_window()
@@ -286,7 +287,7 @@ impl Deref for Bar {
     }
 }
 
-/// As its mapping is shown.
+/// Displays its mapping.
 impl std::fmt::Display for Bar {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.mapping.fmt(f)

@@ -1,4 +1,4 @@
-//! Counting on kernels that install leaves one by one (Linux 6.12 and later).
+//! Counts on kernels that install leaves one by one (Linux 6.12 and later).
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -12,19 +12,19 @@ use crate::sys::process;
 use super::probe::{Random, Votes};
 use super::result::{Census, Progress};
 
-/// A census under way.
+/// A census in progress.
 pub(super) struct Count<'a> {
     pub(super) mapping: &'a Mapping,
     kernel_sizes: LeafSizes,
     populate: &'a mut dyn Populate,
-    /// Bytes of the longest step.
+    /// The longest step, in bytes.
     longest: u64,
-    /// Bytes that may still be populated in pages.
+    /// Bytes that may still be populated in base pages.
     pub(super) limit: u64,
     progress: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
     progressed: Progress,
     random: Random,
-    /// Pages that were populated ahead of their turn, by address, and the faults that they took.
+    /// Pages that were populated out of order, by address, with their faults.
     pub(super) known: Vec<(u64, u64)>,
     pub(super) result: Census,
 }
@@ -63,14 +63,14 @@ impl<'a> Count<'a> {
         }
     }
 
-    /// Goes through the same steps on a page of its own, so that the thread's own first faults
+    /// Performs the same steps on a scratch page, so that the thread's own first faults
     /// (stack, code, vDSO) are not counted.
     pub(super) fn warm_up(&mut self, page: u64) -> Result<()> {
         let scratch = Scratch::new(page)?;
         for _ in 0..2 {
             process::minor_faults().map_err(|errno| Error::call("getrusage", errno))?;
-            // Memory, unlike BARs, is charged to RLIMIT_MEMLOCK, which may be used up. What is really
-            // wrong the first step will say.
+            // Memory, unlike BARs, is charged to RLIMIT_MEMLOCK, which may be exhausted. The first step
+            // reports real errors.
             let _ = self.populate.populate(&scratch.span()?);
         }
         Ok(())
@@ -92,7 +92,7 @@ impl<'a> Count<'a> {
         Ok(())
     }
 
-    /// A run of base pages. False when the limit ended it.
+    /// Counts a run of base pages. False if the limit ended it.
     fn pages(&mut self, area: &MappedArea, run: Run) -> Result<bool> {
         let mut start = run.start;
         let mut left = run.count * run.size;
@@ -110,7 +110,7 @@ impl<'a> Count<'a> {
         Ok(true)
     }
 
-    /// Populates and counts a part that can only be base pages: as many faults as pages, or more, for
+    /// Populates and counts a part that can only be base pages: there are as many faults as pages, or more, because
     /// other causes can only add.
     fn every_page(&mut self, area: &MappedArea, start: u64, len: u64, page: u64) -> Result<()> {
         let faults = self.all_of(area, start, len)?;
@@ -122,7 +122,7 @@ impl<'a> Count<'a> {
         Ok(())
     }
 
-    /// A run of leaves larger than a page. False when the limit ended it.
+    /// Counts a run of leaves larger than a page. False if the limit ended it.
     fn large(&mut self, area: &MappedArea, run: Run, smaller: &LeafSizes) -> Result<bool> {
         for index in 0..run.count {
             let start = run.start + index * run.size;
@@ -137,7 +137,7 @@ impl<'a> Count<'a> {
             self.limit -= run.size;
             let before = (self.result, self.progressed);
             match self.parts(area, start, run.size, smaller) {
-                // Faults of other causes can hide a leaf from a few probes. But then its parts were all there.
+                // Faults of other causes can hide a leaf from a few probes. But then all of its parts are present.
                 Err(error)
                     if error.kind() == ErrorKind::AlreadyPopulated
                         && self.has_hardly_begun(&before, smaller)
@@ -160,8 +160,8 @@ impl<'a> Count<'a> {
         Ok(true)
     }
 
-    /// Whether no more than a few parts of a block were counted since then, and none of them by base pages: most
-    /// of the block is as it was.
+    /// Whether only a few parts of a block were counted since `before`, and none of them by base pages, so that most
+    /// of the block is unchanged.
     fn has_hardly_begun(&self, before: &(Census, Progress), parts: &LeafSizes) -> bool {
         let (census, progress) = before;
         let page = parts.base();
@@ -170,7 +170,7 @@ impl<'a> Count<'a> {
         parts.as_slice().len() > 1 && new_pages == 0 && counted <= 8 * parts.largest()
     }
 
-    /// Whether pages of a block take no more faults than the same pages again.
+    /// Whether pages of a block take no more faults than when populated a second time.
     fn is_all_there(
         &mut self,
         area: &MappedArea,
@@ -187,7 +187,7 @@ impl<'a> Count<'a> {
         Ok(first <= 2 * again + 2)
     }
 
-    /// Whether a block is under one leaf: a page of it takes a fault, and no other.
+    /// Whether a block is one leaf: one page of it takes a fault, and no other page does.
     fn is_one_leaf(&mut self, area: &MappedArea, start: u64, size: u64, page: u64) -> Result<bool> {
         self.install(area, start, size, page)?;
         let mut votes = Votes::default();
@@ -206,8 +206,8 @@ impl<'a> Count<'a> {
         }
     }
 
-    /// Populates a page of a block, which has to take a fault. One that nobody can foresee, unless one of
-    /// the block has taken its fault already.
+    /// Populates a page of a block, which has to take a fault: an unpredictable page, unless a page of
+    /// the block has already taken its fault.
     fn install(&mut self, area: &MappedArea, start: u64, size: u64, page: u64) -> Result<()> {
         let inside = |&&(place, faults): &&(u64, u64)| {
             faults > 0 && place.checked_sub(start).is_some_and(|at| at < size)
@@ -222,14 +222,14 @@ impl<'a> Count<'a> {
         }
     }
 
-    /// Populates a page ahead of its turn, and tells the faults that it took.
+    /// Populates a page out of order, and returns its faults.
     fn probe(&mut self, area: &MappedArea, place: u64, page: u64) -> Result<u64> {
         let faults = self.step(area, place, page)?;
         self.known.push((place, faults));
         Ok(faults)
     }
 
-    /// A block that does not look like one leaf, by leaves of the smaller `sizes`.
+    /// Counts a block that does not look like one leaf, by leaves of the smaller `sizes`.
     fn parts(&mut self, area: &MappedArea, start: u64, size: u64, sizes: &LeafSizes) -> Result<()> {
         let part = sizes.largest();
         let Some(smaller) = sizes.below(part) else {
@@ -249,7 +249,7 @@ impl<'a> Count<'a> {
         Ok(())
     }
 
-    /// A block that is one leaf or base pages, and populated whole to tell.
+    /// Counts a block that is either one leaf or base pages, by populating it whole.
     fn leaf_or_pages(&mut self, area: &MappedArea, start: u64, size: u64, page: u64) -> Result<()> {
         self.install(area, start, size, page)?;
         let faults = self.all_of(area, start, size)?;
@@ -258,8 +258,8 @@ impl<'a> Count<'a> {
             self.result.broken = true;
             self.found(area, start, size, |leaves| leaves.add(page, pages));
         } else if faults <= 1 + pages / 16 {
-            // Other causes may add some. Had nearly all of its pages been there before, the first one,
-            // which nobody could foresee, would hardly have taken a fault.
+            // Other causes may add some. If nearly all of its pages had been present before, the first one,
+            // which was unpredictable, would hardly have taken a fault.
             self.found(area, start, size, |leaves| leaves.add(size, 1));
         } else {
             return Err(populated(area, start, size, faults));
@@ -267,8 +267,8 @@ impl<'a> Count<'a> {
         Ok(())
     }
 
-    /// Populates all of `[address, address + len)`, and tells the faults that it took, those that parts of it
-    /// took earlier included.
+    /// Populates all of `[address, address + len)`, and returns the faults, including earlier faults of parts
+    /// of it.
     fn all_of(&mut self, area: &MappedArea, address: u64, len: u64) -> Result<u64> {
         let mut faults = 0;
         let mut done = 0;
@@ -285,7 +285,7 @@ impl<'a> Count<'a> {
         Ok(faults)
     }
 
-    /// Populates `len` bytes at an address of an area, and tells the faults that it took.
+    /// Populates `len` bytes at an address of an area, and returns the number of faults.
     pub(super) fn step(&mut self, area: &MappedArea, address: u64, len: u64) -> Result<u64> {
         if (self.progress)(self.progressed).is_break() {
             return Err(Error::new(ErrorKind::Stopped, "the census was stopped"));
@@ -302,7 +302,7 @@ impl<'a> Count<'a> {
         Ok(faults)
     }
 
-    /// Notes that `[address, address + len)` of an area is counted.
+    /// Records that `[address, address + len)` of an area is counted.
     pub(super) fn found(
         &mut self,
         area: &MappedArea,
@@ -316,7 +316,7 @@ impl<'a> Count<'a> {
         let offset = area.area.offset + (address - area.address());
         let hpa = plan.phys().behind(offset);
         add(&mut self.result.measured);
-        // Steps end where runs do, or at least at a page: cutting there can only split runs of
+        // Steps end where runs do, or at least at a page. Cutting there can only split runs of
         // pages, so the parts add up to the whole.
         let leaves = leaf::leaves(address, hpa, len, &self.kernel_sizes);
         self.result.expected.add_all(&leaves);
@@ -324,10 +324,10 @@ impl<'a> Count<'a> {
     }
 }
 
-/// Fewer faults than there are leaves.
+/// The error for fewer faults than leaves.
 pub(super) fn populated(area: &MappedArea, address: u64, len: u64, faults: u64) -> Error {
     let operation = format!("{faults} faults for {len:#x} bytes at {address:#x}");
     Error::new(ErrorKind::AlreadyPopulated, operation)
         .on(format!("area {}", area.area))
-        .with_remedy("it was populated before; map it anew to count its leaves")
+        .with_remedy("it was populated before; map it again to count its leaves")
 }

@@ -1,4 +1,4 @@
-//! Counting on kernels that fill a whole area at its first fault (before Linux 6.12).
+//! Counts on kernels that fill a whole area at its first fault (before Linux 6.12).
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::facts::Status;
@@ -7,16 +7,16 @@ use crate::mem::MappedArea;
 
 use super::count::{Count, populated};
 
-/// How many other leaves of an area are tried at most: a fault of another cause may come between.
+/// How many other leaves of an area are tried at most: faults of other causes may interfere.
 const TRIED: usize = 4;
 
 impl Count<'_> {
     /// Counts an area on a kernel whose version is older than huge leaves for device memory.
     ///
-    /// There the first fault fills a whole area with base pages. But the version may deceive: a distribution
-    /// can have backported huge leaves to it.
+    /// There the first fault fills a whole area with base pages. But the version may mislead: a distribution
+    /// can have backported huge leaves.
     pub(super) fn old_kernel(&mut self, area: &MappedArea, sizes: &LeafSizes) -> Result<()> {
-        // One fault cannot be stopped half-way.
+        // One fault cannot be interrupted.
         if area.area.size > self.limit {
             self.result.complete = false;
             return Ok(());
@@ -24,7 +24,7 @@ impl Count<'_> {
         let page = sizes.base();
         let (start, size) = (area.address(), area.area.size);
         let pages = size / page;
-        // No other thread can come into being while only this one is there.
+        // While this is the only thread, no other can start.
         let before = Status::own().unwrap_or_default();
         let alone = before.threads == Some(1);
         let first = self.step(area, start, page)?;
@@ -36,8 +36,8 @@ impl Count<'_> {
         let hpa = self.mapping.plan().phys().behind(area.area.offset);
         let leaves = leaf::leaves(start, hpa, size, sizes).total();
         let free = pages == 1 || self.another_without_a_fault(area, sizes)?;
-        // Page tables that lie whole in the area are new, and are there only if it has pages: the
-        // rest of it could have been in tables of its neighbours'.
+        // Page tables that lie whole in the area are new, and exist only if it has base pages; the
+        // rest of it could use tables of its neighbours.
         let table = page * (page / 8);
         let tables = (start + size) / table;
         let new_tables = tables.saturating_sub(start.div_ceil(table)) * page;
@@ -49,10 +49,10 @@ impl Count<'_> {
             let operation = "other threads may have changed the page tables meanwhile";
             let error = Error::new(ErrorKind::Miscounted, operation);
             let error = error.on(format!("area {}", area.area));
-            return Err(error.with_remedy("map it anew and count again"));
+            return Err(error.with_remedy("map it again and count again"));
         }
-        // When the page tables did not grow, but are those of other threads as well, which may have given
-        // some back meanwhile, a page under another leaf than the first one's tells.
+        // If the page tables did not grow, but other threads share them and may have freed
+        // some meanwhile, test a page under another leaf than the first one's.
         if free && (tables_grew || !alone) {
             self.limit -= size;
             self.found(area, start, size, |leaves| leaves.add(page, pages));
@@ -61,7 +61,7 @@ impl Count<'_> {
         self.area(area, sizes)
     }
 
-    /// Whether the last page of one of the last leaves takes no fault once the first leaf is there.
+    /// Whether the last page of one of the last leaves takes no fault once the first leaf is installed.
     fn another_without_a_fault(&mut self, area: &MappedArea, sizes: &LeafSizes) -> Result<bool> {
         let hpa = self.mapping.plan().phys().behind(area.area.offset);
         let page = sizes.base();
@@ -70,7 +70,7 @@ impl Count<'_> {
             let last = |index: u64| run.start + (run.count - index) * run.size - page;
             (0..run.count).map(last)
         });
-        // That of the first leaf would be under what is there already.
+        // A page of the first leaf would take no fault anyway.
         let total: u64 = runs.iter().map(|run| run.count).sum();
         let others = usize::try_from(total - 1).unwrap_or(usize::MAX);
         for place in leaves.take(others.clamp(1, TRIED)) {

@@ -1,8 +1,8 @@
-//! Probes: which pages of a block are populated to find out whether it is one leaf.
+//! Probes: the pages of a block that are populated to find out whether it is one leaf.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// Pages that nobody can foresee, so that nobody can have populated just those before.
+/// Chooses unpredictable pages, so that exactly these cannot have been populated before.
 pub(super) struct Random {
     state: RandomState,
     drawn: u64,
@@ -16,7 +16,7 @@ impl Random {
         }
     }
 
-    /// The address of a page of `[start, start + size)`.
+    /// The address of a random page in `[start, start + size)`.
     pub(super) fn page(&mut self, start: u64, size: u64, page: u64) -> u64 {
         self.drawn = self.drawn.wrapping_add(1);
         let mut hasher = self.state.build_hasher();
@@ -25,26 +25,26 @@ impl Random {
     }
 }
 
-/// How many pages of a block are probed at most after the one that should have installed its leaf.
+/// How many pages of a block are probed at most, after the one that should have installed its leaf.
 const MOST: u32 = 16;
 
-/// What the probes of a block say so far.
+/// The results of a block's probes so far.
 ///
-/// A page that takes no fault was there before the probe: under one leaf, every other page of the block.
-/// Under smaller leaves each page takes one. Faults of other causes can only add, and how many there are of
-/// those shows when the same page is populated again, for then it has none of its own.
+/// A page that takes no fault was present before the probe. Under one leaf that holds for all other pages of the block;
+/// under smaller leaves each page takes a fault. Faults of other causes can only add; populating the
+/// same page again shows how many they are, because then it has none of its own.
 #[derive(Debug, Default)]
 pub(super) struct Votes {
     /// Pages that took no fault.
     free: u32,
     /// Pages that took some.
     faulted: u32,
-    /// Those of them that took some again.
+    /// Pages that took some again.
     again: u32,
 }
 
 impl Votes {
-    /// Takes in the faults of a page, and of the same page again if it had some.
+    /// Adds the faults of a page, and those of populating it again if it had some.
     pub(super) fn add(&mut self, faults: u64, again: u64) {
         match (faults, again) {
             (0, _) => self.free += 1,
@@ -56,13 +56,13 @@ impl Votes {
         }
     }
 
-    /// Whether the block is one leaf, once that can be told.
+    /// Whether the block is one leaf, once that is decided.
     pub(super) fn decision(&self) -> Option<bool> {
         let leaf = self.free >= 3 && self.faulted <= 1 + 2 * self.again;
         if leaf {
             return Some(true);
         }
-        // Two pages tell where nothing speaks against it.
+        // Two pages suffice if all agree.
         let enough = if self.free == 0 { 2 } else { 3 };
         let smaller = self.faulted >= enough && self.again == 0;
         (smaller || self.free + self.faulted >= MOST).then_some(false)

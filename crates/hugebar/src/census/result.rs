@@ -1,32 +1,32 @@
-//! What a census says, in the end and on its way.
+//! Result and progress of a census.
 
 use std::time::Duration;
 
 use crate::leaf::Leaves;
 use crate::verdict::Verdict;
 
-/// What was counted.
+/// The result of a census.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Census {
     /// The leaves found, by size.
     pub measured: Leaves,
-    /// The leaves that the bytes counted should have at their addresses on this kernel.
+    /// The leaves that the counted bytes should have at their addresses on this kernel.
     pub expected: Leaves,
     /// Minor faults while populating.
     pub faults: u64,
     /// How long the kernel took to populate.
     pub elapsed: Duration,
-    /// Whether all of the mapping was counted, and not only up to the limit.
+    /// Whether the whole mapping was counted, not only up to the limit.
     pub complete: bool,
-    /// Whether some leaf turned out to be smaller than expected, be it counted or beyond the limit.
+    /// Whether some leaf turned out to be smaller than expected, counted or beyond the limit.
     pub broken: bool,
 }
 
 impl Census {
-    /// The verdict on the mapping, of which `best` and `expected` are the leaves.
+    /// The verdict on a mapping with these best and expected leaves.
     ///
-    /// What a limit left out is taken to be as expected.
+    /// Assumes that the part beyond a limit is as expected.
     pub fn verdict(&self, best: &Leaves, expected: &Leaves) -> Verdict {
         if self.complete {
             Verdict::of(best, expected, Some(&self.measured))
@@ -40,7 +40,7 @@ impl Census {
     }
 }
 
-/// How far a census has come.
+/// The progress of a census.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Bytes counted.

@@ -1,11 +1,11 @@
-//! What a kernel has, as far as its release tells: yes, no, or not known.
+//! The features of a kernel, according to its release: yes, no, or unknown.
 //!
-//! The one place that knows in which version a feature came. A distribution that counts by itself backports
-//! features to old versions, so of its kernels only what their version had from the start is known.
+//! Only this module knows in which version a feature came. Distributions that number releases themselves backport
+//! features to old versions, so for their kernels only the features of the upstream version are certain.
 
 use super::KernelVersion;
 
-/// What a kernel has, by its release (`uname -r`). Each answer is `None` where the release does not tell.
+/// The features of a kernel, by its release (`uname -r`). An answer is `None` if the release does not tell.
 ///
 /// ```
 /// use hugebar::facts::Features;
@@ -20,23 +20,23 @@ pub struct Features {
     count: Count,
 }
 
-/// Who counts the numbers of a release.
+/// Who numbers a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Count {
     /// Upstream: all three numbers are those of a stable kernel.
     Upstream,
-    /// Upstream, but the third number is not told: Debian 12 names its kernels by their ABI (`6.1.0-56-amd64`).
+    /// Upstream, but without the third number: Debian 12 names its kernels by their ABI (`6.1.0-56-amd64`).
     UpstreamSeries,
     /// Upstream, before the release itself (`7.3.0-rc1`).
     Candidate,
-    /// The distribution, or whoever changed the kernel, from the sources of this version on.
+    /// The distribution, or another builder, from the sources of this version on.
     Own,
     /// The same, from the sources of a candidate on.
     OwnCandidate,
 }
 
 impl Features {
-    /// By a release, as `uname -r` shows it.
+    /// Parses a release, as `uname -r` shows it.
     pub fn of(release: &str) -> Self {
         Self {
             version: KernelVersion::parse(release),
@@ -51,7 +51,7 @@ impl Features {
 
     /// Whether it asks the THP policy before it installs large leaves of device memory.
     ///
-    /// All that have such leaves did (6.12), until "mm/huge_memory: bypass THP tuneables for huge pfnmap
+    /// All kernels with such leaves (6.12 on) did, until "mm/huge_memory: bypass THP tuneables for huge pfnmap
     /// mappings", which came with 7.3 and was backported to stable kernels ([`KernelVersion::asks_thp_policy`]).
     /// A kernel without such leaves does not ask.
     pub fn asks_thp_policy(self) -> Option<bool> {
@@ -72,7 +72,7 @@ impl Features {
         }
     }
 
-    /// Whether type1 maps device memory for DMA leaf by leaf (6.15), and not page by page.
+    /// Whether type1 maps device memory for DMA leaf by leaf (6.15) instead of page by page.
     pub fn dma_maps_by_leaf(self) -> Option<bool> {
         self.since(6, 15)
     }
@@ -82,24 +82,24 @@ impl Features {
         self.since(6, 19)
     }
 
-    /// Whether `/proc/PID/maps` shows a mapped BAR at its offset in the device's file (6.12), and not at its
+    /// Whether `/proc/PID/maps` shows a mapped BAR at its offset in the device's file (6.12) instead of its
     /// physical address.
     pub fn file_offsets_in_maps(self) -> Option<bool> {
         self.since(6, 12)
     }
 
-    /// Whether a bridge keeps its IOMMU group from being viable when a driver of its own has it (5.18).
+    /// Whether a bridge that is bound to its own driver makes its IOMMU group not viable (5.18).
     pub(crate) fn counts_bridges(self) -> Option<bool> {
         self.since(5, 18)
     }
 
-    /// Whether it has what came upstream with a version, and was not backported to stable kernels.
+    /// Whether it has a feature that came upstream with a version and was not backported to stable kernels.
     fn since(self, major: u32, minor: u32) -> Option<bool> {
         let version = self.version?;
         let (own, first) = ((version.major, version.minor), (major, minor));
         match self.count {
             Count::Upstream | Count::UpstreamSeries => Some(own >= first),
-            // Which of its candidates it came with is not known here.
+            // The table does not say with which candidate a feature came.
             Count::Candidate => (own != first).then_some(own > first),
             Count::Own => (own >= first).then_some(true),
             Count::OwnCandidate => (own > first).then_some(true),
@@ -107,7 +107,7 @@ impl Features {
     }
 }
 
-/// Who counts a release. Only forms of distributions that are known to follow upstream are taken for that.
+/// Who numbers a release. Only the forms of distributions known to follow upstream count as upstream.
 fn count(release: &str) -> Count {
     let end = release.find(|c: char| !c.is_ascii_digit() && c != '.');
     let (numbers, rest) = release.split_at(end.unwrap_or(release.len()));
@@ -124,7 +124,7 @@ fn count(release: &str) -> Count {
             .or_else(|| fedora(rest))
             .or_else(|| arch(rest)),
     };
-    // Stable releases have three numbers, and so have most builds of others; a fourth one is nobody's but theirs.
+    // Stable releases have three numbers, as do most other builds; only other builds have a fourth.
     let upstream = upstream.filter(|_| numbers.split('.').count() <= 3);
     match (upstream, candidate) {
         (Some(_), true) => Count::Candidate,
@@ -134,8 +134,8 @@ fn count(release: &str) -> Count {
     }
 }
 
-/// `+deb13-cloud-amd64`, `+bpo-arm64`, `-amd64` behind an upstream version; `-56-cloud-amd64` and `-0.deb12.4-amd64`
-/// behind the first two numbers of one.
+/// `+deb13-cloud-amd64`, `+bpo-arm64`, `-amd64` after an upstream version; `-56-cloud-amd64` and `-0.deb12.4-amd64`
+/// after only its first two numbers.
 fn debian(numbers: &str, rest: &str) -> Option<Count> {
     const ARCHITECTURES: [&str; 10] = [
         "amd64",
@@ -161,7 +161,7 @@ fn debian(numbers: &str, rest: &str) -> Option<Count> {
     match suffix.split_at_checked(1) {
         None => Some(Count::Upstream),
         Some(("+", name)) if named(name) => Some(Count::Upstream),
-        // Ubuntu has such numbers too, but no flavour of the name of an architecture.
+        // Ubuntu has such numbers too, but no flavour named after an architecture.
         Some(("-", abi)) if numbers.ends_with(".0") => {
             let backport = abi.strip_prefix("0.deb");
             let told = backport.map_or(is_number(abi), |own| own.split('.').all(is_number));
@@ -214,7 +214,7 @@ mod tests {
             ("7.2.8", [YES, NO, YES, YES]),
             ("7.3.4", [YES, NO, YES, YES]),
             ("8.0.0", [YES, NO, YES, YES]),
-            // Candidates: what came with this version may have come with a later one of them.
+            // Candidates: a feature of this version may have come with a later candidate.
             ("6.12.0-rc1", [None, None, NO, NO]),
             ("6.17.0-rc3", [YES, YES, YES, NO]),
             ("6.18-rc5", [YES, YES, YES, NO]),
@@ -268,7 +268,7 @@ mod tests {
             // Arch.
             ("6.17.4-arch2-1", [YES, YES, YES, NO]),
             ("6.12.50-1-lts", [YES, None, None, None]),
-            // Built by somebody, with whatever they liked.
+            // Private builds, with any changes.
             ("6.11.9-mine", [None, None, None, None]),
             ("6.12.107-g1234567-dirty", [YES, None, None, None]),
             ("6.12.0-00012-g1234567", [YES, None, None, None]),
@@ -290,7 +290,7 @@ mod tests {
         }
     }
 
-    /// The version alone says the same where it counts upstream.
+    /// The version alone gives the same answer for upstream releases.
     #[test]
     fn versions_agree() {
         for release in [

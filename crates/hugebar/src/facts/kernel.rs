@@ -2,19 +2,19 @@
 
 use std::fmt;
 
-/// The numbers of a kernel release: `7.3.4` of `7.3.4+deb13-cloud-amd64`.
+/// The version number of a kernel release: `7.3.4` of `7.3.4+deb13-cloud-amd64`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KernelVersion {
     /// The first number.
     pub major: u32,
     /// The second number.
     pub minor: u32,
-    /// The third number; 0 where the release has none.
+    /// The third number; 0 if the release has none.
     pub patch: u32,
 }
 
 impl KernelVersion {
-    /// A version by its numbers.
+    /// Makes a version.
     pub const fn new(major: u32, minor: u32, patch: u32) -> Self {
         Self {
             major,
@@ -24,9 +24,9 @@ impl KernelVersion {
     }
 
     /// Whether a kernel of this version, as released upstream, asks the THP policy before it installs large
-    /// leaves of device memory. [`crate::facts::Features`] tells it by a release, which may be a distribution's.
+    /// leaves of device memory. For releases of distributions use [`crate::facts::Features`].
     ///
-    /// All did that have such leaves (6.12) until "mm/huge_memory: bypass THP tuneables for huge
+    /// All kernels with such leaves (6.12 on) did until "mm/huge_memory: bypass THP tuneables for huge
     /// pfnmap mappings", which came with 7.3 and was backported to 6.12.115, 6.18.54 and 7.2.8.
     ///
     /// ```
@@ -46,7 +46,7 @@ impl KernelVersion {
         }
     }
 
-    /// Reads the numbers that a release (`uname -r`) starts with.
+    /// Parses the version number at the start of a release (`uname -r`).
     ///
     /// ```
     /// use hugebar::facts::KernelVersion;
@@ -73,7 +73,7 @@ impl fmt::Display for KernelVersion {
 mod tests {
     use super::*;
 
-    /// On both sides of each change; docs/doctor.md tells on which of them that was counted.
+    /// Versions on both sides of each change; docs/doctor.md says on which of them leaves were counted.
     #[test]
     fn kernels_that_ask_the_policy() {
         let asks = |release| KernelVersion::parse(release).unwrap().asks_thp_policy();

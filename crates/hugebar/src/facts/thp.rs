@@ -15,38 +15,38 @@ pub enum ThpPolicy {
     Madvise,
     /// For none.
     Never,
-    /// It cannot be read: this process sees no sysfs, in a jail for example.
+    /// It cannot be read because this process has no sysfs, for example in a jail.
     Unknown,
 }
 
 /// Whether the THP policy lets device memory have large leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThpGate {
-    /// It does, or this kernel does not ask it.
+    /// It does, or this kernel ignores it.
     Open,
-    /// It keeps device memory to base pages.
+    /// It limits device memory to base pages.
     Closed,
-    /// It may: whether this kernel asks it, what it is, or whether the mapping is hinted is not known.
+    /// Unknown: this kernel may ask it, the policy cannot be read, or the mapping may be hinted.
     Unknown,
 }
 
-/// What the memory management has in sysfs.
+/// The memory management's folder in sysfs.
 const MM: &str = "/sys/kernel/mm";
 
 impl ThpPolicy {
-    /// Reads the policy; `None` where THP is not built in.
+    /// Reads the policy; `None` if THP is not built in.
     pub(super) fn observe() -> Option<Self> {
         let folder = Path::new(MM).join("transparent_hugepage");
         match fs::read_to_string(folder.join("enabled")) {
             Ok(text) => Some(Self::parse(&text).unwrap_or(Self::Unknown)),
-            // The kernel has the folder's parent in any case.
+            // Every kernel has the parent folder.
             Err(_) if Path::new(MM).is_dir() && !folder.exists() => None,
             Err(_) => Some(Self::Unknown),
         }
     }
 
-    /// Whether it lets a mapping have huge pages that is hinted with `MADV_HUGEPAGE`, or is not; `None` where it is
-    /// not known which.
+    /// Whether it allows huge pages for a mapping that is hinted with `MADV_HUGEPAGE` or not; `None` if that
+    /// is unknown.
     pub fn allows(self, hinted: Option<bool>) -> Option<bool> {
         match self {
             Self::Always => Some(true),
@@ -56,7 +56,7 @@ impl ThpPolicy {
         }
     }
 
-    /// The choice in brackets: `always [madvise] never`.
+    /// Parses the choice in brackets: `always [madvise] never`.
     fn parse(text: &str) -> Option<Self> {
         let (_, rest) = text.split_once('[')?;
         match rest.split_once(']')?.0 {
@@ -68,21 +68,21 @@ impl ThpPolicy {
     }
 }
 
-/// What `PR_SET_THP_DISABLE` has done to a process.
+/// The state of `PR_SET_THP_DISABLE` of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThpDisabled {
-    /// Nothing: the policy counts.
+    /// Not set: the policy applies.
     No,
-    /// THP is off but for hinted memory (`PR_THP_DISABLE_EXCEPT_ADVISED`, since Linux 6.18).
+    /// THP is off except for hinted memory (`PR_THP_DISABLE_EXCEPT_ADVISED`, since Linux 6.18).
     ExceptAdvised,
     /// THP is off.
     Yes,
 }
 
 impl ThpDisabled {
-    /// Asks (`prctl(PR_GET_THP_DISABLE)`).
+    /// Reads it (`prctl(PR_GET_THP_DISABLE)`).
     pub(super) fn observe() -> Self {
-        // The flags that it was set with, plus one.
+        // The kernel returns the flags that it was set with, plus one.
         const EXCEPT_ADVISED: u32 = 1 << 1;
         match process::thp_disabled() {
             // A kernel without THP has nothing to disable.

@@ -21,11 +21,11 @@ use super::stats::second_stage;
 
 const NODE: &str = "/dev/kvm";
 
-/// Where [`crate::populate::Prefault`] has its spans in the guest: clear of what x86 has below 4 GiB, and within
-/// the 36 bits that a vCPU has unless told otherwise.
+/// Guest address of [`crate::populate::Prefault`]'s spans: above x86's special ranges below 4 GiB, and within
+/// a vCPU's default of 36 bits.
 const SCRATCH: u64 = 4 * GIB;
 
-/// `/dev/kvm`, of the one version that there is, able to pre-fault.
+/// `/dev/kvm`, of the only API version and able to pre-fault.
 #[derive(Debug)]
 pub(crate) struct Kvm(OwnedFd);
 
@@ -45,7 +45,7 @@ impl Kvm {
         Self::check(fd)
     }
 
-    /// Takes over a descriptor of `/dev/kvm`, which becomes close-on-exec.
+    /// Takes a descriptor of `/dev/kvm` and makes it close-on-exec (`fcntl`).
     pub(crate) fn from_fd(fd: OwnedFd) -> Result<Self> {
         process::close_on_exec(fd.as_fd()).map_err(|errno| Error::call("fcntl", errno).on(NODE))?;
         Self::check(fd)
@@ -66,13 +66,13 @@ impl Kvm {
             return Err(Error::new(ErrorKind::Unsupported, operation)
                 .on(NODE)
                 .with_remedy(
-                    "it takes Linux 6.11 on x86 with nested paging, or a later one on s390",
+                    "it needs Linux 6.11 on x86 with nested paging, or a later one on s390",
                 ));
         }
         Ok(Self(fd))
     }
 
-    /// A new virtual machine with one vCPU.
+    /// Makes a new virtual machine with one vCPU.
     pub(crate) fn guest(&self) -> Result<Guest> {
         let refused = |name| move |errno| Error::call(name, errno).on(NODE);
         let vm = loop {
@@ -87,12 +87,12 @@ impl Kvm {
     }
 }
 
-/// A virtual machine that has memory but never runs: shows which leaves KVM makes of mappings.
+/// A virtual machine that has memory but never runs: shows which leaves KVM installs for mappings.
 ///
 /// Belongs to the process that made it: in a child after `fork` KVM refuses it (EIO).
 #[derive(Debug)]
 pub struct Guest {
-    // Closed first: it keeps the machine.
+    // Dropped first: it keeps the machine open.
     vcpu: OwnedFd,
     memory: GuestMemory,
 }
@@ -103,29 +103,29 @@ impl Guest {
     /// # Errors
     ///
     /// [`ErrorKind::NotFound`] without KVM, [`ErrorKind::PermissionDenied`],
-    /// [`ErrorKind::Unsupported`] where KVM cannot pre-fault.
+    /// [`ErrorKind::Unsupported`] if KVM cannot pre-fault.
     pub fn new() -> Result<Self> {
         Kvm::open()?.guest()
     }
 
-    /// The same by a descriptor of `/dev/kvm` that somebody else has opened.
+    /// Makes one from an open descriptor of `/dev/kvm`.
     ///
     /// # Errors
     ///
-    /// As [`Guest::new`], and whatever the ioctls of another file say.
+    /// As [`Guest::new`], and any error of the ioctls on a wrong file.
     pub fn from_fd(kvm: OwnedFd) -> Result<Self> {
         Kvm::from_fd(kvm)?.guest()
     }
 
     /// Gives a mapping to the guest, with region offset 0 at guest address `address`
-    /// (`KVM_SET_USER_MEMORY_REGION` for each of its slots, which are returned), and keeps it.
+    /// (`KVM_SET_USER_MEMORY_REGION` for each of its slots, which are returned), and keeps the mapping.
     ///
     /// `exclude` is as for [`Mapping::slots`].
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Busy`] where something else lies there already, [`ErrorKind::InvalidInput`] for an
-    /// address that is not page-aligned or has too little room above it. No slot is left then.
+    /// [`ErrorKind::Busy`] if another slot overlaps, [`ErrorKind::InvalidInput`] for an
+    /// address that is not page-aligned or has too little room above it. No slot is added then.
     pub fn add(
         &mut self,
         mapping: &Arc<Mapping>,
@@ -144,7 +144,7 @@ impl Guest {
         prefault(&self.vcpu, address, len)
     }
 
-    /// The leaves in the second stage, as [`second_stage`] counts them.
+    /// Counts the leaves in the second stage, as [`second_stage`] does.
     ///
     /// # Errors
     ///
@@ -153,10 +153,10 @@ impl Guest {
         second_stage(&self.memory)
     }
 
-    /// Populates a span for a moment, and tells how long that took. Gives the machine back unless something
-    /// of the span would be left in it.
+    /// Populates a span temporarily, and returns how long that took. Also returns the machine, unless a part
+    /// of the span is left in it.
     pub(crate) fn pass_through(self, span: &Span<'_>) -> (Option<Self>, Result<Duration>) {
-        // Congruent with the process's address, so that KVM needs no more steps than there are leaves.
+        // Congruent with the process's address, so that KVM needs one step per leaf.
         let address = SCRATCH + span.start().addr().get() as u64 % GIB;
         let Self { vcpu, memory } = self;
         let (memory, elapsed) = memory.lend(span, address, || {

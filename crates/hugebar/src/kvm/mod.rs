@@ -1,9 +1,9 @@
-//! KVM: memory slots, populating by it, and the leaves that it has in the second stage.
+//! KVM: memory slots, populating, and the leaves in the second stage.
 //!
-//! [`Guest`] is a virtual machine of which no vCPU ever runs, to try memory slots and guest addresses on.
-//! A virtual machine monitor that has a machine of its own registers [`crate::mem::Mapping::slots`] there, and
-//! uses [`prefault()`] and [`second_stage`] on its descriptors. Which leaves a guest address gives is said by
-//! [`crate::guest`]; [`crate::populate::Prefault`] populates mappings by KVM.
+//! [`Guest`] is a virtual machine whose vCPU never runs, to try out memory slots and guest addresses.
+//! A virtual machine monitor registers [`crate::mem::Mapping::slots`] with its own machine, and
+//! uses [`prefault()`] and [`second_stage`] on its descriptors. [`crate::guest`] computes the leaves of a
+//! guest address; [`crate::populate::Prefault`] populates mappings by KVM.
 
 mod machine;
 mod prefault;

@@ -1,4 +1,4 @@
-//! Pre-faulting: the second stage, filled without running the guest.
+//! Pre-faulting: fills the second stage without running the guest.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;
@@ -8,17 +8,17 @@ use rustix::io::Errno;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::kvm::{self, PreFault};
 
-/// Has KVM map `len` bytes at guest address `address` in the second stage, and so have the process's
-/// leaves installed behind them (`KVM_PRE_FAULT_MEMORY` on a vCPU, as often as it takes).
+/// Has KVM map `len` bytes at guest address `address` in the second stage, which also installs the process's
+/// leaves behind them (`KVM_PRE_FAULT_MEMORY` on a vCPU, repeated until done).
 ///
 /// The guest's memory is not accessed. Page faults count as the calling thread's. Any vCPU of the
-/// machine will do that is not running.
+/// machine that is not running will do.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidInput`] where no slot covers the bytes, or they are not whole pages;
-/// [`ErrorKind::NotMappableForDma`] where the process itself could not access them;
-/// [`ErrorKind::Unsupported`] without nested paging, or on a kernel that cannot.
+/// [`ErrorKind::InvalidInput`] if no slot covers the bytes, or they are not whole pages;
+/// [`ErrorKind::NotMappableForDma`] if the process itself could not access them;
+/// [`ErrorKind::Unsupported`] without nested paging or kernel support.
 pub fn prefault(vcpu: impl AsFd, address: u64, len: u64) -> Result<()> {
     let mut range = PreFault {
         gpa: address,
@@ -29,7 +29,7 @@ pub fn prefault(vcpu: impl AsFd, address: u64, len: u64) -> Result<()> {
     filled.map_err(|error| error.on(format!("guest address {:#x}", range.gpa)))
 }
 
-/// Calls KVM until nothing of the range is left.
+/// Calls KVM until the whole range is filled.
 pub(super) fn fill(vcpu: BorrowedFd<'_>, range: &mut PreFault) -> Result<()> {
     while range.size > 0 {
         let left = range.size;
@@ -39,9 +39,9 @@ pub(super) fn fill(vcpu: BorrowedFd<'_>, range: &mut PreFault) -> Result<()> {
                 let operation = "KVM_PRE_FAULT_MEMORY makes no progress";
                 return Err(Error::new(ErrorKind::Malformed, operation));
             }
-            // A signal, which its handler has seen to by now.
+            // A signal, which its handler has handled by now.
             Err(Errno::INTR) => {}
-            // Somebody is changing the machine's slots.
+            // Another thread is changing the machine's slots.
             Err(Errno::AGAIN) => thread::yield_now(),
             Err(errno) => return Err(refused(errno)),
         }
@@ -54,7 +54,7 @@ fn refused(errno: Errno) -> Error {
     match errno {
         Errno::NOENT => error
             .of_kind(ErrorKind::InvalidInput)
-            .with_remedy("no memory slot of the guest is there"),
+            .with_remedy("register a memory slot of the guest there first"),
         Errno::INVAL => error.of_kind(ErrorKind::InvalidInput),
         Errno::FAULT => error
             .of_kind(ErrorKind::NotMappableForDma)

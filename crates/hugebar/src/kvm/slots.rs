@@ -1,4 +1,4 @@
-//! Memory slots of a virtual machine of ours, over mappings that live as long.
+//! Memory slots of our own virtual machine, and the mappings that it keeps.
 
 #![allow(unsafe_code, reason = "hands addresses to the kernel")]
 
@@ -14,12 +14,12 @@ use crate::layout::Area;
 use crate::mem::{Mapping, Span};
 use crate::sys::kvm::{self, Memory};
 
-/// A virtual machine and what it has for memory.
+/// A virtual machine and its memory.
 ///
 /// # Invariants
 ///
-/// Nobody else has the machine's descriptor, and its vCPUs never run. Fields drop in order: the
-/// machine goes before the mappings.
+/// No other code has the machine's descriptor, and its vCPUs never run. Fields drop in order: the
+/// machine before the mappings.
 pub(super) struct GuestMemory {
     vm: OwnedFd,
     /// The number of the next slot.
@@ -28,7 +28,7 @@ pub(super) struct GuestMemory {
 }
 
 impl GuestMemory {
-    /// Takes over a virtual machine that was just made.
+    /// Takes a virtual machine that was just made.
     pub(super) fn new(vm: OwnedFd) -> Self {
         Self {
             vm,
@@ -38,7 +38,7 @@ impl GuestMemory {
     }
 
     /// Adds the slots of a mapping, with region offset 0 at guest address `address`
-    /// (`KVM_SET_USER_MEMORY_REGION` for each), and keeps the mapping. All of them, or none.
+    /// (`KVM_SET_USER_MEMORY_REGION` for each), and keeps the mapping. Adds all slots or none.
     pub(super) fn add(
         &mut self,
         mapping: &Arc<Mapping>,
@@ -51,7 +51,7 @@ impl GuestMemory {
         } else {
             kvm::MEM_READONLY
         };
-        // Kept before the first slot: one that cannot be removed again refers to it.
+        // Keep the mapping before adding a slot: one that cannot be removed again refers to it.
         self.mappings.push(mapping.clone());
         let first = self.next;
         for slot in &slots {
@@ -67,7 +67,7 @@ impl GuestMemory {
                     self.set(self.next, flags, address, Memory { start, size })
                 });
             if let Err(errno) = added {
-                // What cannot be removed keeps its number and its mapping, and does no harm.
+                // A slot that cannot be removed keeps its number and its mapping, and does no harm.
                 if (first..self.next).all(|number| self.remove(number).is_ok()) {
                     self.next = first;
                     self.mappings.pop();
@@ -82,7 +82,7 @@ impl GuestMemory {
 
     /// Runs `body` while the span lies at guest address `address`.
     ///
-    /// Gives the machine back unless the slot cannot be removed: then it is closed, and the slot with it.
+    /// Returns the machine, unless the slot cannot be removed: then the machine is closed, and the slot with it.
     pub(super) fn lend<T>(
         self,
         span: &Span<'_>,
@@ -118,7 +118,7 @@ impl GuestMemory {
     }
 
     fn remove(&self, number: u32) -> Result<(), Errno> {
-        // SAFETY: takes a slot away.
+        // SAFETY: removes a slot.
         unsafe { kvm::set_user_memory_region(self.vm.as_fd(), number, 0, 0, None) }
     }
 }
@@ -129,7 +129,7 @@ fn refused(errno: Errno) -> Error {
         Errno::EXIST => error.with_remedy("another slot of the guest overlaps"),
         Errno::INVAL => error
             .of_kind(ErrorKind::InvalidInput)
-            .with_remedy("a slot must start at a page, and end where guest addresses do"),
+            .with_remedy("a slot must start at a page, and end within the guest's address space"),
         _ => error,
     }
 }

@@ -1,8 +1,8 @@
-//! Barriers between ordinary memory and a device.
+//! Memory barriers between ordinary memory and a device.
 
 use std::sync::atomic::{Ordering, compiler_fence, fence};
 
-/// Makes a barrier of an instruction for each architecture that has one; the compiler moves nothing past it either.
+/// Makes a barrier from an instruction for each architecture that has one; the compiler moves nothing past it either.
 macro_rules! barrier {
     ($(#[$doc:meta])* $name:ident, $arm64:literal, $riscv64:literal, $otherwise:expr) => {
         $(#[$doc])*
@@ -24,23 +24,23 @@ macro_rules! barrier {
 }
 
 barrier! {
-    /// Orders reads of memory that a device writes: what is read after it was not read before it. Between seeing that
-    /// a descriptor is complete and reading what it describes.
+    /// Orders reads of memory that a device writes: no later read is done before an earlier one. Use it between seeing
+    /// that a descriptor is complete and reading what it describes.
     ///
-    /// `dmb oshld` on arm64, `fence ir, ir` on riscv64, nothing but the compiler's order on x86-64.
+    /// `dmb oshld` on arm64, `fence ir, ir` on riscv64, only a compiler barrier on x86-64.
     dma_rmb, "dmb oshld", "fence ir, ir", compiler_fence(Ordering::SeqCst)
 }
 
 barrier! {
-    /// Orders writes: a device sees what was written before it no later than what is written after it, be that memory
-    /// or a register. Between filling a descriptor in and ringing its doorbell.
+    /// Orders writes: a device sees earlier writes no later than later ones, to memory
+    /// or to registers. Use it between filling in a descriptor and ringing its doorbell.
     ///
-    /// `dmb oshst` on arm64, `fence ow, ow` on riscv64, nothing but the compiler's order on x86-64.
+    /// `dmb oshst` on arm64, `fence ow, ow` on riscv64, only a compiler barrier on x86-64.
     dma_wmb, "dmb oshst", "fence ow, ow", compiler_fence(Ordering::SeqCst)
 }
 
 barrier! {
-    /// Orders all accesses: those before it come before those after it.
+    /// Orders all accesses: earlier ones complete before later ones begin.
     ///
     /// `dmb osh` on arm64, `fence iorw, iorw` on riscv64, `mfence` on x86-64.
     dma_mb, "dmb osh", "fence iorw, iorw", fence(Ordering::SeqCst)

@@ -1,4 +1,4 @@
-//! Mappings: the areas of a region at real addresses.
+//! Mappings: the areas of a region, mapped at addresses.
 
 use std::fmt;
 use std::os::fd::AsFd;
@@ -19,18 +19,18 @@ use super::refused::refused;
 use super::window::leftovers::{self, Claim, Room};
 use super::{Window, to_usize};
 
-/// What areas are advised with before anything can touch them.
+/// The `madvise` advice for areas before anything can touch them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Hint {
-    /// `MADV_HUGEPAGE` for [`Placement::Congruent`], nothing for the others: they stand for programs
+    /// `MADV_HUGEPAGE` for [`Placement::Congruent`], none for the others: they represent programs
     /// that give no hint.
     #[default]
     Auto,
     /// `MADV_HUGEPAGE`.
     On,
-    /// Nothing.
+    /// None.
     Off,
-    /// `MADV_NOHUGEPAGE`: pages only, on every kernel. For comparing with them.
+    /// `MADV_NOHUGEPAGE`: base pages only, on every kernel. For comparison.
     NoHugepage,
 }
 
@@ -45,7 +45,7 @@ pub struct MapOptions {
     pub hint: Hint,
 }
 
-/// Readable, writable, hinted where the placement is congruent.
+/// Readable, writable, hinted if the placement is congruent.
 impl Default for MapOptions {
     fn default() -> Self {
         Self {
@@ -56,7 +56,7 @@ impl Default for MapOptions {
     }
 }
 
-/// An area and where it lies.
+/// A mapped area and its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MappedArea {
     /// The part of the region.
@@ -74,9 +74,9 @@ impl MappedArea {
 /// The mappable areas of a region in this process's address space.
 ///
 /// Owns its addresses: dropping it unmaps whole areas, and no function splits one, because the
-/// kernel (6.12 to 7.3) oopses over a split 1 GiB leaf. It keeps no descriptor, for a mapping keeps
+/// kernel (6.12 to 7.3) oopses if a 1 GiB leaf is split. It keeps no descriptor, because a mapping keeps
 /// its file open. Holes stay reserved (`PROT_NONE`) as long as it lives; in an arena they stay as the
-/// caller has them. Children do not inherit it: in a child after `fork` its addresses are free, and it
+/// caller left them. Children do not inherit it: in a child after `fork` its addresses are free, and it
 /// must not be used there.
 ///
 /// ```
@@ -105,31 +105,31 @@ pub struct Mapping {
 // SAFETY: the addresses belong to the mapping, whatever thread it is in.
 unsafe impl Send for Mapping {}
 // SAFETY: through a shared reference the memory is only accessed by volatile reads and writes of single
-// words, and it lies outside of all Rust allocations: there such accesses are the hardware's business and
-// no data race (`core::ptr::read_volatile`). What the device makes of several at once is its own affair.
+// words, and it lies outside all Rust allocations: there such accesses are defined by the hardware and are
+// no data race (`core::ptr::read_volatile`). How the device handles concurrent ones is up to the device.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps the plan's areas of a file (`mmap` with `MAP_SHARED`), hinted and not inherited over fork
-    /// before anything can touch them.
+    /// Maps the plan's areas of a file (`mmap` with `MAP_SHARED`), and hints them and excludes them from
+    /// fork (`madvise`) before anything can touch them.
     ///
     /// `fd_offset` is where the region starts in the file: [`crate::vfio::Region::offset`] for a
     /// device. `window` must have been made for `plan`, or for another plan of the same region.
     ///
-    /// Each area is first mapped elsewhere and unmapped again, so that what the driver refuses is
-    /// found while nothing is changed.
+    /// Each area is first mapped elsewhere and unmapped again, so that the driver can refuse it before
+    /// anything has changed.
     ///
     /// # Errors
     ///
     /// On any error everything is as it was before the window was reserved, and the window's addresses
-    /// are given back: who depends on them has them in an arena ([`Window::within`]).
+    /// are given back. To keep the addresses, take them from an arena ([`Window::within`]).
     /// [`ErrorKind::InvalidInput`]: the window has no room for an area, the offset is not page-aligned
     /// or nothing can be mapped; [`ErrorKind::Unsupported`]: the driver refuses to map an area, or the file
     /// is one of huge pages (hugetlbfs).
     ///
-    /// Two things no process can rule out. Where the kernel has no entry left for a mapping
-    /// (`vm.max_map_count`), addresses that were reserved may stay so, because nobody can tell whose they
-    /// are by then, or until they can be given back ([`super::leftovers`]). And a `fork` in another thread in the middle of this call takes along what is mapped
+    /// There are two exceptions that no process can rule out. If the kernel has no entry left for a mapping
+    /// (`vm.max_map_count`), reserved addresses may stay reserved, because it is unknown who owns
+    /// them by then, or until they can be given back ([`super::leftovers`]). And a `fork` in another thread during this call inherits what is mapped
     /// at that moment, and keeps the device busy.
     pub fn new(
         fd: impl AsFd,
@@ -175,7 +175,7 @@ impl Mapping {
         }
         let areas = plan.layout().areas();
         for area in areas {
-            // Where the kernel chooses the address nothing can be lost.
+            // If the kernel chooses the address, nothing can be lost.
             if mapping.window.place(area).is_some() {
                 map_for_trial(area, mapping.protection(), source(area))?;
             }
@@ -196,16 +196,16 @@ impl Mapping {
         let window = &mut self.window;
         let start = window.map(area, protection, source, file, physical)?;
         // Whole areas only, and before the first fault: later advice could split a leaf.
-        // SAFETY: the mapping was made this moment, and nobody else knows its address.
+        // SAFETY: the mapping was just made, and no other code knows its address.
         unsafe { mm::advise_dont_fork(start, len) }
             .map_err(|errno| Error::call("madvise(MADV_DONTFORK)", errno))?;
         if self.hinted {
-            // A kernel without THP says EINVAL. A missing hint is no reason to fail.
+            // A kernel without THP returns EINVAL. A missing hint is no reason to fail.
             // SAFETY: as above.
             self.hinted = unsafe { mm::advise_huge(start, len) }.is_ok();
         }
         if self.no_hugepage {
-            // A kernel without THP says EINVAL, and has pages only anyway.
+            // A kernel without THP returns EINVAL, and has only base pages anyway.
             // SAFETY: as above.
             self.no_hugepage = unsafe { mm::advise_no_huge(start, len) }.is_ok();
         }
@@ -220,35 +220,35 @@ impl Mapping {
         flags
     }
 
-    /// Unmaps all areas and gives the reserved addresses back, to map another layout in the same
-    /// place: a hole more, a hole less, or the same anew.
+    /// Unmaps all areas (`mmap` of `PROT_NONE` over them) and returns the reserved addresses, to map another
+    /// layout in the same place: with one more hole, one less, or the same again.
     ///
-    /// This is the only way to carve a hole into a mapping. What was populated is gone, and comes
-    /// back as the new layout allows.
+    /// This is the only way to carve a hole into a mapping. All populated leaves are gone, and have to be
+    /// installed again.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::OutOfMemory`] when the kernel cannot put a reservation in an area's place; the
-    /// addresses are given up then, and what could not be removed is among [`super::leftovers`].
+    /// [`ErrorKind::OutOfMemory`] if the kernel cannot replace an area by a reservation; the
+    /// addresses are then given up, and what could not be removed is among [`super::leftovers`].
     pub fn into_window(mut self) -> Result<Window> {
         self.window.clear()?;
         Ok(self.window)
     }
 
-    /// Where region offset 0 lies, when one window holds all of the region ([`Placement::Congruent`],
+    /// The address of region offset 0, if one window holds the whole region ([`Placement::Congruent`],
     /// and every region without holes): byte `o` of the region is then at this address plus `o`.
     pub fn as_ptr(&self) -> Option<NonNull<u8>> {
         self.window.base(self.plan.layout().span())
     }
 
-    /// Has the mapping stay for good, for whoever populates it: the IOMMU could not be made to forget it, and
-    /// what came to lie at its addresses later would be within reach of devices.
+    /// Keeps the mapping for good. For populating code whose IOMMU failed to remove the mapping: anything
+    /// placed at its addresses later would be within reach of devices.
     pub fn pin(&self) {
         self.window.pin();
     }
 
-    /// Whether the IOMMU could not be made to forget the mapping, which populating it has said by an error.
-    /// Its addresses then stay as they are for good, also after it is dropped: in an arena they must not be
+    /// Whether the IOMMU failed to remove the mapping, which populating reported as an error.
+    /// Its addresses then stay as they are for good, even after it is dropped: in an arena they must not be
     /// used again.
     pub fn is_pinned(&self) -> bool {
         self.window.is_pinned()
@@ -259,24 +259,24 @@ impl Mapping {
         &self.areas
     }
 
-    /// The leaves that these addresses get, fully populated, from a kernel that has `sizes` for
+    /// The leaves that these addresses get when fully populated by a kernel with `sizes` for
     /// device memory ([`crate::facts::Facts::device_leaf_sizes`]).
     pub fn expected(&self, sizes: &LeafSizes) -> Leaves {
         let mut areas = self.areas.iter();
-        // One mapped area for each area of the layout, in its order.
+        // There is one mapped area for each area of the layout, in its order.
         let leaves = self.plan.sum(sizes, |area| {
             areas.next().map_or(area.offset, MappedArea::address)
         });
-        // Over the plan's sizes where it can be, so that it compares with the plan's best.
+        // Use the plan's sizes if possible, to compare with the plan's best.
         leaves.over(self.plan.sizes()).unwrap_or(leaves)
     }
 
-    /// The plan that the areas were mapped by.
+    /// The plan of the mapping.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// The alignment of the window in bytes; less than the plan's where addresses were scarce.
+    /// The alignment of the window in bytes; less than the plan's if address space was scarce.
     pub fn alignment(&self) -> u64 {
         self.window.alignment()
     }
@@ -286,18 +286,18 @@ impl Mapping {
         self.options
     }
 
-    /// Whether the kernel took the hint (`MADV_HUGEPAGE`) for every area.
+    /// Whether the kernel accepted the hint (`MADV_HUGEPAGE`) for every area.
     pub fn hinted(&self) -> bool {
         self.hinted
     }
 
-    /// Whether the kernel took the advice against huge pages (`MADV_NOHUGEPAGE`) for every area.
+    /// Whether the kernel accepted the advice against huge pages (`MADV_NOHUGEPAGE`) for every area.
     pub fn no_hugepage(&self) -> bool {
         self.no_hugepage
     }
 }
 
-/// Maps an area where the kernel likes and unmaps it again.
+/// Maps an area at an address of the kernel's choice and unmaps it again.
 fn map_for_trial(area: &Area, protection: ProtFlags, source: Source<'_>) -> Result<()> {
     let len = to_usize(area.size)?;
     let mut room = Room::default();
@@ -305,15 +305,15 @@ fn map_for_trial(area: &Area, protection: ProtFlags, source: Source<'_>) -> Resu
     let tried = match mm::map_anywhere(len, protection, source) {
         Ok(address) => {
             leftovers::taken(address, len);
-            // SAFETY: made just now, never touched.
+            // SAFETY: the mapping was just made and never touched.
             let unmapped = unsafe { mm::unmap(address, len) };
             unmapped.map_err(|errno| {
-                // Tried again when the window goes, which it does now.
+                // It is tried again when the window is dropped, which happens now.
                 room.remember(address, len, Claim::Ours);
                 Error::call("munmap", errno)
             })
         }
-        // There may be room for the mapping in its window though not for a second one elsewhere.
+        // There may be room for the mapping in its window but not for a second one elsewhere.
         Err(Errno::NOMEM) => Ok(()),
         Err(errno) => Err(refused(area, errno)),
     };
@@ -333,7 +333,7 @@ impl fmt::Debug for Mapping {
     }
 }
 
-/// `0x0+0x100000 at 0x7f0000000000`, an area a line.
+/// `0x0+0x100000 at 0x7f0000000000`, one area per line.
 impl fmt::Display for Mapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, mapped) in self.areas.iter().enumerate() {

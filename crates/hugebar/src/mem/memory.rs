@@ -1,4 +1,4 @@
-//! Memory of this process whose address never changes, for devices to reach.
+//! Memory at fixed addresses, for devices to reach.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
@@ -13,7 +13,7 @@ use crate::sys::{file, mm, process};
 
 use super::to_usize;
 
-/// Huge pages that the administrator has set aside (`hugetlbfs`).
+/// Huge pages that the administrator has reserved (`hugetlbfs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HugePage {
@@ -39,12 +39,12 @@ impl HugePage {
             }
     }
 
-    /// What to do where there are too few of them.
+    /// What to do if there are too few of them.
     fn remedy(self, bytes: u64) -> String {
         let size = self.size();
         let pages = bytes.div_ceil(size);
         format!(
-            "set {pages} pages of {} aside: /sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages, or hugepages= when \
+            "reserve {pages} pages of {}: /sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages, or hugepages= when \
              booting",
             Bytes(size),
             size / 1024
@@ -60,23 +60,23 @@ impl HugePage {
     }
 }
 
-/// Memory whose address never changes, zeroed at first, readable and writable. Children do not inherit it over fork.
+/// Initially zeroed memory at fixed addresses: readable, writable, and not inherited over fork.
 #[derive(Debug)]
 pub struct Memory {
     start: NonNull<u8>,
     len: usize,
-    /// The file that it is of, where other processes may map it too.
+    /// Its file, if other processes may map it too.
     file: Option<OwnedFd>,
     process: Process,
 }
 
-// SAFETY: it owns its addresses, and hands out nothing but a pointer.
+// SAFETY: it owns its addresses, and hands out only a pointer.
 unsafe impl Send for Memory {}
 // SAFETY: as above.
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// Anonymous memory of at least so many bytes (`mmap`, `madvise`), whole pages; from 2 MiB on with the hint for
+    /// Allocates at least `bytes` of anonymous memory (`mmap`, `madvise`), in whole pages; from 2 MiB on with the hint for
     /// transparent huge pages.
     ///
     /// # Errors
@@ -85,30 +85,30 @@ impl Memory {
     pub fn anonymous(bytes: u64) -> Result<Self> {
         let memory = Self::map(bytes, process::page_size(), MapFlags::empty())?;
         if bytes >= 2 * MIB {
-            // SAFETY: a whole mapping of ours that nothing has touched. Refused where THP is not built in, and then
-            // there are base pages.
+            // SAFETY: a whole mapping of ours that nothing has touched. The kernel refuses without THP, and then uses
+            // base pages.
             let _ = unsafe { mm::advise_huge(memory.start, memory.len) };
         }
         Ok(memory)
     }
 
-    /// Memory of huge pages that were set aside (`mmap` with `MAP_HUGETLB`): whole ones, at least so many bytes.
+    /// Allocates at least `bytes` from reserved huge pages (`mmap` with `MAP_HUGETLB`), in whole huge pages.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::OutOfMemory`] where there are not enough of them, [`ErrorKind::InvalidInput`] for no bytes.
+    /// [`ErrorKind::OutOfMemory`] if there are not enough of them, [`ErrorKind::InvalidInput`] for no bytes.
     pub fn huge_pages(bytes: u64, page: HugePage) -> Result<Self> {
         let memory = Self::map(bytes, page.size(), page.flags());
         memory.map_err(|error| error.with_remedy(page.remedy(bytes)))
     }
 
-    /// Memory that other processes can map as well (`memfd_create`): [`Memory::file`] is what to hand over. Its size is
-    /// sealed. `page` makes it one of huge pages that were set aside.
+    /// Memory that other processes can map as well (`memfd_create`), by the descriptor of [`Memory::file`]. Its size is
+    /// sealed. With `page` it consists of reserved huge pages.
     ///
     /// ```
     /// use hugebar::mem::Memory;
     /// let memory = Memory::shared(1 << 20, None)?;
-    /// let file = memory.file().expect("it is one of a file");
+    /// let file = memory.file().expect("shared memory has a file");
     /// # let _ = file;
     /// # Ok::<(), hugebar::Error>(())
     /// ```
@@ -166,17 +166,17 @@ impl Memory {
         Ok(memory)
     }
 
-    /// The file that it is of, for other processes to map; `None` for memory that is not [`Memory::shared`].
+    /// The memory's file, for other processes to map; `None` unless it is [`Memory::shared`].
     pub fn file(&self) -> Option<BorrowedFd<'_>> {
         self.file.as_ref().map(AsFd::as_fd)
     }
 
-    /// Where it starts.
+    /// The address of its first byte.
     pub fn as_ptr(&self) -> NonNull<u8> {
         self.start
     }
 
-    /// How many bytes it has: whole pages.
+    /// Its length in bytes: whole pages.
     pub fn bytes(&self) -> u64 {
         self.len as u64
     }
@@ -188,16 +188,16 @@ fn whole(bytes: u64, page: u64) -> Result<u64> {
         return Err(Error::new(ErrorKind::InvalidInput, "memory of no bytes"));
     }
     bytes.checked_next_multiple_of(page).ok_or_else(|| {
-        let operation = "more memory than there are addresses";
+        let operation = "memory larger than the address space";
         Error::new(ErrorKind::OutOfMemory, operation)
     })
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // A child after fork has not inherited it, and these addresses may be somebody else's there.
+        // A child after fork has not inherited it, and may use these addresses for something else.
         if self.process == this_process() {
-            // SAFETY: a whole mapping of ours, whose owner has no use for it any more. Where the kernel refuses it
+            // SAFETY: a whole mapping of ours that its owner no longer uses. If the kernel refuses, it
             // stays.
             let _ = unsafe { mm::unmap(self.start, self.len) };
         }

@@ -25,7 +25,7 @@ pub enum AccessError {
         /// Its length in bytes.
         len: u64,
     },
-    /// The offset is no multiple of the word's size.
+    /// The offset is not a multiple of the word's size.
     Misaligned {
         /// Region offset of the access.
         offset: u64,
@@ -51,7 +51,7 @@ impl fmt::Display for AccessError {
                 )
             }
             Self::Misaligned { offset, size } => {
-                write!(f, "offset {offset:#x} is no multiple of {size}")
+                write!(f, "offset {offset:#x} is not a multiple of {size}")
             }
             Self::NotReadable => f.write_str("the region is not mapped for reading"),
             Self::NotWritable => f.write_str("the region is not mapped for writing"),
@@ -72,11 +72,11 @@ mod sealed {
 }
 
 /// A word that a device register can hold: `u8`, `u16`, `u32` or `u64`, little-endian in the device
-/// as PCI has it.
+/// as PCI requires.
 pub trait Word: sealed::Sealed + Copy {
-    /// From the byte order of the device to that of the processor.
+    /// Converts from the device's byte order to the processor's.
     fn decode(self) -> Self;
-    /// From the byte order of the processor to that of the device.
+    /// Converts from the processor's byte order to the device's.
     fn encode(self) -> Self;
 }
 
@@ -96,11 +96,11 @@ macro_rules! words {
 words!(u8, u16, u32, u64);
 
 impl Mapping {
-    /// Reads the word at a region offset: one volatile load. Where one place is read often,
-    /// [`Mapping::register`] checks it only once.
+    /// Reads the word at a region offset: one volatile load. For repeated accesses,
+    /// [`Mapping::register`] checks the offset only once.
     ///
-    /// Ends the process by SIGBUS if memory decode of the device is off at that moment, or the file is
-    /// shorter than the region; reading by [`crate::vfio::Device::region_read`] is an error instead.
+    /// Raises SIGBUS, which ends the process, if memory decode of the device is off at that moment, or the file is
+    /// shorter than the region; [`crate::vfio::Device::region_read`] returns an error instead.
     pub fn read<W: Word>(&self, offset: u64) -> Result<W, AccessError> {
         Ok(self.readable_register(offset)?.read())
     }
@@ -111,8 +111,8 @@ impl Mapping {
         Ok(())
     }
 
-    /// Reads neighbouring words, ascending, one volatile load each: never a `memcpy`, which may make accesses
-    /// of other sizes that device memory does not take. Signals as for [`Mapping::read`].
+    /// Reads adjacent words in ascending order, one volatile load each: never a `memcpy`, which may make accesses
+    /// of other sizes that device memory does not support. Signals as for [`Mapping::read`].
     ///
     /// # Errors
     ///
@@ -131,7 +131,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// Writes neighbouring words, ascending, one volatile store each. Signals as for [`Mapping::read`].
+    /// Writes adjacent words in ascending order, one volatile store each. Signals as for [`Mapping::read`].
     ///
     /// # Errors
     ///
@@ -151,7 +151,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// The address of so many words at a region offset, aligned, in one mapped area.
+    /// The address of `count` words at a region offset, aligned, in one mapped area.
     pub(super) fn words<W: Word>(
         &self,
         offset: u64,
@@ -163,20 +163,20 @@ impl Mapping {
         }
         let len = size.saturating_mul(count as u64);
         let start = self.pointer(offset, len)?.cast::<W>();
-        debug_assert!(start.is_aligned(), "areas start at pages of the machine");
+        debug_assert!(start.is_aligned(), "areas are page-aligned");
         Ok(start)
     }
 
     /// The address of `len` bytes at a region offset, which lie in one mapped area.
     ///
-    /// The one place that decides whether an offset is valid. For whole pages, which may reach beyond the end of
-    /// a region that is no multiple of one, there is [`Mapping::span`].
+    /// Only this function decides whether an offset is valid. For whole pages, which may reach beyond the end of
+    /// a region whose size is not page-aligned, use [`Mapping::span`].
     pub fn pointer(&self, offset: u64, len: u64) -> Result<NonNull<u8>, AccessError> {
         let end = offset
             .checked_add(len)
             .filter(|&end| end <= self.plan().layout().region_size())
             .ok_or(AccessError::OutOfRegion { offset, len })?;
-        // Areas ascend: only the last one that starts at or before the offset can hold it.
+        // Areas ascend, so only the last one that starts at or before the offset can contain it.
         let behind = self
             .areas()
             .partition_point(|mapped| mapped.area.offset <= offset);

@@ -1,4 +1,4 @@
-//! Spans: pages of a live mapping, lent to whoever populates them.
+//! Spans: pages of a live mapping, borrowed for populating.
 
 use std::ptr::NonNull;
 
@@ -24,7 +24,7 @@ pub struct Span<'a> {
 impl Mapping {
     /// The pages of `[offset, offset + len)` of the region, which must lie in one mapped area.
     ///
-    /// Unlike registers, pages may reach up to the end of the last page of the region.
+    /// Unlike registers, a span may reach to the end of the region's last page.
     pub fn span(&self, offset: u64, len: u64) -> Result<Span<'_>, AccessError> {
         let layout = self.plan().layout();
         let page = layout.page();
@@ -55,13 +55,13 @@ impl Span<'_> {
         self.len
     }
 
-    /// The mapping that it is a part of.
+    /// The mapping that it belongs to.
     pub fn mapping(&self) -> &Mapping {
         self.mapping
     }
 }
 
-/// A mapped page of a file of ours, to practise on.
+/// A mapped page of our own memory file, for a trial run.
 #[derive(Debug)]
 pub(crate) struct Scratch(Mapping);
 

@@ -1,4 +1,4 @@
-//! Registers: words of a mapping that are checked once, and then read and written without a question.
+//! Registers: words of a mapping that are checked once, and then read and written without checks.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -25,30 +25,30 @@ mod sealed {
     impl Sealed for super::WriteOnly {}
 }
 
-/// What may be done with a register, among others to read it.
+/// Access that includes reading.
 pub trait Readable: sealed::Sealed {}
 impl Readable for ReadWrite {}
 impl Readable for ReadOnly {}
 
-/// What may be done with a register, among others to write it.
+/// Access that includes writing.
 pub trait Writable: sealed::Sealed {}
 impl Writable for ReadWrite {}
 impl Writable for WriteOnly {}
 
-/// A word of a mapping at a fixed place, for as long as the mapping is borrowed.
+/// A word of a borrowed mapping, at a fixed offset.
 ///
-/// Its accesses are those of [`Mapping::read`] and [`Mapping::write`], without their checks. They give the
+/// Its accesses are those of [`Mapping::read`] and [`Mapping::write`], without their checks. They raise the
 /// same signals while memory decode is off.
 ///
 /// # Invariants
 ///
-/// The word lies in a mapped area, aligned, and the area is mapped for what `A` allows, for `'a`.
+/// The word lies in a mapped area, aligned, and the area is mapped for the access `A`, for `'a`.
 pub struct Register<'a, W, A = ReadWrite> {
     word: NonNull<W>,
     mapping: PhantomData<(&'a Mapping, A)>,
 }
 
-// SAFETY: as for `Mapping`, which it borrows: single volatile accesses outside of all Rust allocations.
+// SAFETY: as for `Mapping`, which it borrows: single volatile accesses outside all Rust allocations.
 unsafe impl<W: Word, A> Send for Register<'_, W, A> {}
 // SAFETY: as above.
 unsafe impl<W: Word, A> Sync for Register<'_, W, A> {}
@@ -65,8 +65,8 @@ impl<W: Word, A: Readable> Register<'_, W, A> {
     /// Reads it: one volatile load.
     #[inline]
     pub fn read(&self) -> W {
-        // SAFETY: the type's invariants, and any bits are a `W`. Volatile: it is read once, and nothing is
-        // assumed about its value.
+        // SAFETY: by the type's invariants, and any bits are a `W`. Volatile, so it is read once and the compiler
+        // assumes nothing about its value.
         unsafe { self.word.read_volatile() }.decode()
     }
 }
@@ -75,7 +75,7 @@ impl<W: Word, A: Writable> Register<'_, W, A> {
     /// Writes it: one volatile store.
     #[inline]
     pub fn write(&self, value: W) {
-        // SAFETY: the type's invariants. No reference to the word exists anywhere: this crate makes none.
+        // SAFETY: by the type's invariants. No reference to the word exists anywhere: this crate makes none.
         unsafe { self.word.write_volatile(value.encode()) };
     }
 }
@@ -87,7 +87,7 @@ impl<W, A> fmt::Debug for Register<'_, W, A> {
 }
 
 impl Mapping {
-    /// The word at a region offset, to be read and written.
+    /// The word at a region offset, for reading and writing.
     ///
     /// ```
     /// use hugebar::{layout::Layout, leaf::LeafSizes, mem::{MapOptions, Mapping, Window}};
@@ -105,7 +105,7 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// When it is misaligned, does not lie in a mapped area, or the region is not mapped for both.
+    /// If it is misaligned, does not lie in a mapped area, or the region is not mapped for both.
     pub fn register<W: Word>(&self, offset: u64) -> Result<Register<'_, W>, AccessError> {
         self.readable_register::<W>(offset)?;
         let writable = self.writable_register::<W>(offset)?;
@@ -115,7 +115,7 @@ impl Mapping {
         })
     }
 
-    /// The word at a region offset, to be read only.
+    /// The word at a region offset, for reading only.
     ///
     /// # Errors
     ///
@@ -133,7 +133,7 @@ impl Mapping {
         })
     }
 
-    /// The word at a region offset, to be written only.
+    /// The word at a region offset, for writing only.
     ///
     /// # Errors
     ///
@@ -152,7 +152,7 @@ impl Mapping {
     }
 }
 
-/// A register that keeps its mapping, and can lie in one struct beside it.
+/// A register that shares ownership of its mapping, so that one struct can hold both.
 #[derive(Clone, Debug)]
 pub struct OwnedRegister<W> {
     register: Register<'static, W>,
@@ -160,15 +160,15 @@ pub struct OwnedRegister<W> {
 }
 
 impl<W: Word> OwnedRegister<W> {
-    /// The word at a region offset of a shared mapping, to be read and written.
+    /// The word at a region offset of a shared mapping, for reading and writing.
     ///
     /// # Errors
     ///
     /// As [`Mapping::register`].
     pub fn new(mapping: &Arc<Mapping>, offset: u64) -> Result<Self, AccessError> {
         let word = mapping.register::<W>(offset)?.word;
-        // The mapping stays as it is as long as this holds a share of it: nothing changes the areas of one
-        // that is shared.
+        // The mapping does not change as long as this shares ownership: nothing changes the areas of a
+        // shared mapping.
         Ok(Self {
             register: Register {
                 word,

@@ -15,16 +15,16 @@ impl Mapping {
     /// (`KVM_SET_USER_MEMORY_REGION`), or maps for DMA one by one: each mapped area, without the parts
     /// in `exclude`.
     ///
-    /// `exclude` has what the monitor emulates itself, such as the pages of the MSI-X table, in bytes
-    /// of the region; each part grows to whole pages, and may lie in a hole already. A slot ends where a
-    /// hole needs it and nowhere else, because a leaf of the guest lies whole in one slot.
+    /// `exclude` lists the parts that the monitor emulates itself, such as the pages of the MSI-X table, in bytes
+    /// of the region; each part is rounded out to whole pages, and may already lie in a hole. Slots are split only at
+    /// holes, because a leaf of the guest lies whole in one slot.
     ///
-    /// These are numbers: who registers them has to keep the mapping for as long as they are. [`Mapping::into_slots`]
-    /// has pointers that keep the mapping.
+    /// Slots are numbers: the caller has to keep the mapping as long as they are registered. [`Mapping::into_slots`]
+    /// returns slots that keep the mapping.
     ///
     /// # Errors
     ///
-    /// [`crate::ErrorKind::InvalidInput`] when a part of `exclude` is empty or reaches beyond the
+    /// [`crate::ErrorKind::InvalidInput`] if a part of `exclude` is empty or reaches beyond the
     /// region; [`Area::clamped`] cuts one to the region.
     ///
     /// ```
@@ -50,7 +50,7 @@ impl Mapping {
         for mapped in self.areas() {
             let behind = mapped.area.offset + mapped.area.size;
             let inside = |area: &&Area| (mapped.area.offset..behind).contains(&area.offset);
-            // Holes only ever take away, so what is left of an area lies in it whole.
+            // Holes only remove parts, so the rest of an area lies whole in it.
             slots.extend(layout.areas().iter().filter(inside).map(|&area| Slot {
                 area,
                 address: mapped.address() + (area.offset - mapped.area.offset),
@@ -59,7 +59,7 @@ impl Mapping {
         Ok(slots)
     }
 
-    /// The same slots, each with a share of the mapping: the addresses go when the last of them does.
+    /// The same slots, each sharing ownership of the mapping: the addresses are freed with the last of them.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ impl Mapping {
     pub fn into_slots(self: Arc<Self>, exclude: &[Area]) -> Result<Vec<OwnedSlot>> {
         let slots = self.slots(exclude)?;
         let owned = slots.iter().map(|slot| {
-            // Only the start is asked for: the last page of a region may reach beyond its end.
+            // Check only the start: the last page of a region may reach beyond its end.
             let start = self.pointer(slot.area.offset, 0)?;
             Ok(OwnedSlot {
                 start,
@@ -79,10 +79,10 @@ impl Mapping {
     }
 }
 
-/// A memory slot with its share of the mapping that it is in.
+/// A memory slot that shares ownership of its mapping.
 ///
-/// To be kept as long as the slot is registered: then the addresses are neither unmapped nor given to anybody
-/// else.
+/// Keep it as long as the slot is registered: then the addresses are neither unmapped nor
+/// reused.
 #[derive(Clone)]
 pub struct OwnedSlot {
     start: NonNull<u8>,
@@ -90,13 +90,13 @@ pub struct OwnedSlot {
     mapping: Arc<Mapping>,
 }
 
-// SAFETY: as for `Mapping`, of which it holds a share.
+// SAFETY: as for `Mapping`, which it shares.
 unsafe impl Send for OwnedSlot {}
 // SAFETY: as above.
 unsafe impl Sync for OwnedSlot {}
 
 impl OwnedSlot {
-    /// Where it starts in this process (the `userspace_addr` of KVM).
+    /// The address of its first byte in this process (KVM's `userspace_addr`).
     pub fn as_ptr(&self) -> NonNull<u8> {
         self.start
     }
@@ -106,12 +106,12 @@ impl OwnedSlot {
         self.area.size
     }
 
-    /// Where it starts in the region: its guest address is the region's plus this.
+    /// Its offset in the region: its guest address is the region's plus this.
     pub fn offset(&self) -> u64 {
         self.area.offset
     }
 
-    /// The part of the region that it has.
+    /// Its part of the region.
     pub fn area(&self) -> Area {
         self.area
     }

@@ -29,7 +29,7 @@ pub struct Address {
 impl FromStr for Address {
     type Err = Error;
 
-    /// Reads `0000:01:00.0`, or `01:00.0` in domain 0.
+    /// Parses `0000:01:00.0`, or `01:00.0` in domain 0.
     fn from_str(text: &str) -> Result<Self, Error> {
         parse(text).ok_or_else(|| {
             Error::new(ErrorKind::InvalidInput, "not a PCI address")

@@ -1,6 +1,6 @@
-//! What to do about a resource of the machine that has a BAR, by its name in `/proc/iomem`.
+//! Remedies for resources that claim a BAR, by their names in `/proc/iomem`.
 
-/// Of the framebuffer that firmware has set up, and of the drivers that show it.
+/// Names of the framebuffer that firmware has set up, and of its drivers.
 const FRAMEBUFFERS: [&str; 9] = [
     "bootfb",
     "efifb",
@@ -13,7 +13,7 @@ const FRAMEBUFFERS: [&str; 9] = [
     "ofdrm",
 ];
 
-/// Of what firmware or the kernel's command line sets aside, and of memory.
+/// Names of ranges that firmware or the kernel's command line reserves, and of memory.
 const MACHINE: [&str; 9] = [
     "reserved",
     "acpi ",
@@ -26,22 +26,23 @@ const MACHINE: [&str; 9] = [
     "unknown e820",
 ];
 
-/// What to do where nobody is known.
-pub(super) const UNKNOWN: &str = "another resource of the kernel's holds a part of it: look, as root, what /proc/iomem has below the device";
+/// What to do if the resource is unknown.
+pub(super) const UNKNOWN: &str =
+    "another kernel resource holds a part of it: as root, look below the device in /proc/iomem";
 
-/// What to do about one of this name.
+/// What to do about a resource of this name.
 pub(super) fn remedy(name: &str) -> &'static str {
     let name = name.to_ascii_lowercase();
     if FRAMEBUFFERS.iter().any(|own| name.contains(own)) {
-        "boot with video=efifb:off or initcall_blacklist=sysfb_init, or take it from the driver that shows it (unbind in \
+        "boot with video=efifb:off or initcall_blacklist=sysfb_init, or unbind its driver (unbind in \
          /sys/bus/platform/drivers/simple-framebuffer)"
     } else if name.starts_with("ramoops") || name.starts_with("persistent_ram") {
-        "unload ramoops, or give it other memory (mem_address)"
+        "unload ramoops, or move it to other memory (mem_address)"
     } else if MACHINE.iter().any(|own| name.starts_with(own)) || name.ends_with(" reserved") {
-        "the machine sets this range aside: have the firmware place the BAR elsewhere (Above 4G Decoding, MMIO base), or \
-         take what sets it aside off the kernel's command line (memmap=, reserve_mem=)"
+        "the machine reserves this range: have the firmware place the BAR elsewhere (Above 4G Decoding, MMIO base), or \
+         remove the reservation from the kernel's command line (memmap=, reserve_mem=)"
     } else {
-        "stop what holds it, or unload its driver"
+        "stop its user, or unload its driver"
     }
 }
 
@@ -73,7 +74,7 @@ mod tests {
             ),
             (
                 &["nvme", "serial", "", "<BAD>", "a\u{1b}[2J"],
-                "stop what holds it",
+                "stop its user",
             ),
         ] {
             for name in names {

@@ -1,4 +1,4 @@
-//! What else lies at the addresses of a BAR, by `/proc/iomem`: a driver can map none of it then.
+//! Finds other resources at the addresses of a BAR in `/proc/iomem`. They keep drivers from mapping the BAR.
 
 use std::fmt;
 use std::fs::File;
@@ -12,16 +12,16 @@ use super::{Address, Function, holder};
 
 const IOMEM: &str = "/proc/iomem";
 
-/// How much of it is read: far more than machines have.
+/// How much of it is read at most: far more than machines have.
 const LONGEST: u64 = 4 << 20;
 
 /// The number of the ROM among a function's resources.
 const ROM: usize = 6;
 
-/// The machine's memory map: its resources, and which lie in which.
+/// The machine's memory map: its tree of resources.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Iomem {
-    /// Each resource is followed by those that lie in it.
+    /// Each resource is followed by its children.
     lines: Vec<Line>,
 }
 
@@ -34,12 +34,12 @@ struct Line {
 }
 
 impl Iomem {
-    /// Reads `/proc/iomem`. Whoever lacks `CAP_SYS_ADMIN` sees no addresses in it, but names, and which lies in
-    /// which.
+    /// Reads `/proc/iomem`. Without `CAP_SYS_ADMIN` it shows no addresses, only the tree of
+    /// names.
     ///
     /// # Errors
     ///
-    /// When this process cannot read it.
+    /// If this process cannot read it.
     pub fn read() -> Result<Self> {
         let refused = |error: std::io::Error| failure("read", &error).on(IOMEM);
         let file = File::open(IOMEM).map_err(|error| failure("open", &error).on(IOMEM))?;
@@ -48,7 +48,7 @@ impl Iomem {
         Ok(Self::parse(&String::from_utf8_lossy(&text)))
     }
 
-    /// Makes sense of its text; what makes none is left out.
+    /// Parses its text. Skips invalid lines.
     pub fn parse(text: &str) -> Self {
         let lines = text.lines().filter_map(|line| {
             let (range, name) = line.split_once(" : ")?;
@@ -65,10 +65,10 @@ impl Iomem {
         }
     }
 
-    /// What keeps drivers from a BAR: other resources that lie in it, or over a part of it. `None` where there are
-    /// none, or they cannot be told. `resources` are all those of the function ([`Function::resources`]).
+    /// The resources that keep drivers from mapping a BAR: those that lie in it or overlap it. `None` if there are
+    /// none, or they are unknown. `resources` lists all resources of the function ([`Function::resources`]).
     ///
-    /// A driver that has the BAR is among them, unless it is one of VFIO's.
+    /// They include the claim of a driver that is not VFIO's.
     pub fn conflict(
         &self,
         function: Address,
@@ -93,8 +93,8 @@ impl Iomem {
         (!holders.is_empty()).then_some(Conflict { holders })
     }
 
-    /// What lies in a BAR or over a part of it, by addresses. Deep lines are all shown as deep as one another, so
-    /// nothing is told from that. `name` is what the BAR's own line is called.
+    /// The lines that lie in a BAR or overlap it, by addresses. The kernel limits the indentation, so
+    /// it does not show the depth of deep lines. `name` is the name of the BAR's own line.
     fn overlapping(&self, name: &str, bar: &Resource) -> Option<Vec<&Line>> {
         let last = bar.start.checked_add(bar.size.checked_sub(1)?)?;
         let overlaps = |line: &Line| line.first <= last && bar.start <= line.last;
@@ -113,19 +113,19 @@ impl Iomem {
                 above = Some(line);
             }
         }
-        // What the BAR lies in holds it only where the kernel could not enter the BAR itself.
+        // A resource around the BAR holds it only if the kernel could not insert the BAR itself.
         if found.is_empty() && own.is_none() {
             found.extend(above);
         }
         Some(found)
     }
 
-    /// The line of a BAR by its place among those of its function, which ascend.
+    /// The line of a BAR, by its position among the function's lines, which ascend.
     fn nth(&self, name: &str, resources: &[Option<Resource>], bar: usize) -> Option<usize> {
         let lines = self.lines.iter().enumerate();
         let own = lines.filter(|(_, line)| line.name == name);
         let own: Vec<_> = own.map(|(index, _)| index).collect();
-        // A ROM that is off or a copy of itself has no line.
+        // A ROM that is disabled or a shadow copy has no line.
         [None, Some(ROM)].into_iter().find_map(|without| {
             let all = resources.iter().enumerate();
             let all = all.filter(|(number, _)| Some(*number) != without);
@@ -139,7 +139,7 @@ impl Iomem {
         })
     }
 
-    /// The lines that lie in one.
+    /// The lines below a line.
     fn below(&self, index: usize) -> Vec<&Line> {
         let depth = self.lines[index].depth;
         let below = self.lines[index + 1..].iter();
@@ -152,20 +152,20 @@ fn is_there(resource: &Resource) -> bool {
 }
 
 impl Line {
-    /// The name that VFIO's drivers give to what somebody has mapped.
+    /// Whether it has the name of a VFIO driver's claim.
     fn is_of_vfio(&self) -> bool {
         self.name.contains("vfio")
     }
 }
 
-/// A resource that has a part of a BAR, or all of it.
+/// A resource that claims a BAR or a part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holder {
-    /// Its name in `/proc/iomem`, such as `ramoops:dump(0/4)`. Whoever made it has chosen it: it may have characters
-    /// that a terminal obeys.
+    /// Its name in `/proc/iomem`, such as `ramoops:dump(0/4)`. Its creator chose the name, which may contain control
+    /// characters.
     pub name: String,
-    /// Its first and its last address, where this process may see them.
+    /// Its first and last address, if this process may see them.
     pub range: Option<(u64, u64)>,
 }
 
@@ -180,7 +180,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// What keeps drivers from a BAR: one resource, or several.
+/// The resources that keep drivers from mapping a BAR.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
     holders: Vec<Holder>,
@@ -190,7 +190,7 @@ pub struct Conflict {
 const NAMED: usize = 2;
 
 impl Conflict {
-    /// All of them, one at least.
+    /// All of them, at least one.
     pub fn holders(&self) -> &[Holder] {
         &self.holders
     }
@@ -208,7 +208,7 @@ impl Conflict {
     }
 }
 
-/// Some of them, and how many more there are. `ramoops:` has several that tell no more than one does.
+/// Names some of them and the number of the others: `ramoops:` has several that say no more than one.
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = |holder: &Holder| holder.name.split(':').next().map(str::to_owned);
@@ -228,8 +228,8 @@ impl fmt::Display for Conflict {
     }
 }
 
-/// An error of mapping a BAR that something else has, with who that is and what to do; or where to look, if that cannot
-/// be told.
+/// Adds to the error of mapping a BAR which resource claims it and what to do, or where to look if that is
+/// unknown.
 pub(crate) fn explain(error: Error, function: Option<Address>, bar: usize) -> Error {
     let conflict = function.and_then(|function| {
         let resources = Function::at(function).and_then(|function| function.resources());

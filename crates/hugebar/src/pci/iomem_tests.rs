@@ -82,7 +82,7 @@ fn what_lies_in_a_bar_holds_it() {
     );
     assert_eq!(
         conflict(MACHINE).unwrap().remedy(),
-        "unload ramoops, or give it other memory (mem_address)"
+        "unload ramoops, or move it to other memory (mem_address)"
     );
 }
 

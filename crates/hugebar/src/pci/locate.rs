@@ -1,4 +1,4 @@
-//! Finds the function that a person means.
+//! Finds a function by the names that users give it.
 
 use std::fs;
 use std::path::Path;
@@ -8,16 +8,16 @@ use crate::error::{Error, ErrorKind, Result};
 use super::sysfs::failure;
 use super::{Address, Function};
 
-/// Finds a PCI function by what a person calls it: `0000:01:00.0`, `01:00.0`, a path below `/sys`,
-/// `/dev/vfio/devices/vfioN`, or `vendor:device` (hexadecimal ids) where only one function has them.
+/// Finds a PCI function by name: `0000:01:00.0`, `01:00.0`, a path below `/sys`,
+/// `/dev/vfio/devices/vfioN`, or `vendor:device` (hexadecimal IDs) if only one function has them.
 ///
-/// Reads sysfs only, and opens no device.
+/// Reads only sysfs, and opens no device.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidInput`] for none of these forms, ids that several functions have, or the path of a device
+/// [`ErrorKind::InvalidInput`] for another form, IDs that several functions have, or the path of a device
 /// that is not a function, such as a mediated device,
-/// [`ErrorKind::NotFound`] when there is no such function.
+/// [`ErrorKind::NotFound`] if there is no such function.
 pub fn locate(name: &str) -> Result<Function> {
     if let Some(node) = name.strip_prefix("/dev/vfio/devices/") {
         let device = Path::new("/sys/class/vfio-dev").join(node).join("device");
@@ -43,30 +43,30 @@ fn by_path(path: &Path, name: &str) -> Result<Function> {
         Belongs::To(address) => Function::at(address),
         Belongs::ToAnother => {
             let operation =
-                "the path of a device that is no PCI function, though it may lie below one";
+                "the path of a device that is not a PCI function, but may lie below one";
             Err(Error::new(ErrorKind::InvalidInput, operation)
                 .on(name)
-                .with_remedy("name the PCI function itself if it is meant"))
+                .with_remedy("to use the PCI function, name it directly"))
         }
         Belongs::ToNone => {
-            Err(Error::new(ErrorKind::InvalidInput, "no PCI device's path").on(name))
+            Err(Error::new(ErrorKind::InvalidInput, "not the path of a PCI device").on(name))
         }
     }
 }
 
-/// Whose a path is.
+/// Which device a path belongs to.
 #[derive(Debug, PartialEq, Eq)]
 enum Belongs {
-    /// A PCI function's own: its folder, one of its files such as `resource2`, or what the kernel made for it
-    /// alone, such as `vfio-dev/vfio0`.
+    /// A PCI function: its folder, one of its files such as `resource2`, or an object that the kernel made only for
+    /// it, such as `vfio-dev/vfio0`.
     To(Address),
-    /// Of a device on another bus, such as a mediated device, whose parent is a PCI function. It has regions
-    /// and a driver of its own.
+    /// A device on another bus, such as a mediated device, whose parent is a PCI function. It has its own
+    /// regions and driver.
     ToAnother,
     ToNone,
 }
 
-/// Finds out whose a path is, all links of which were followed. `devices` is where sysfs has devices.
+/// Finds the owner of a path without symbolic links. `devices` is sysfs's folder of devices.
 fn own(real: &Path, devices: &Path) -> Belongs {
     let below = |path: &&Path| path.starts_with(devices) && *path != devices;
     for folder in real.ancestors().take_while(below) {
@@ -106,17 +106,17 @@ fn by_ids(ids: (u16, u16), name: &str) -> Result<Function> {
         match function.ids() {
             Ok(own) if own == ids => found.push(function),
             Ok(_) => (),
-            // Removed while we look.
+            // It was removed meanwhile.
             Err(error) if error.kind() == ErrorKind::NotFound => (),
             Err(error) => return Err(error),
         }
     }
     match found.as_slice() {
         [only] => Ok(only.clone()),
-        [] => Err(Error::new(ErrorKind::NotFound, "no PCI device has these ids").on(name)),
+        [] => Err(Error::new(ErrorKind::NotFound, "no PCI device has these IDs").on(name)),
         several => {
             let list: Vec<_> = several.iter().map(|f| f.address().to_string()).collect();
-            let operation = format!("{} PCI devices have these ids", several.len());
+            let operation = format!("{} PCI devices have these IDs", several.len());
             let remedy = format!("name one by its address: {}", list.join(", "));
             Err(Error::new(ErrorKind::InvalidInput, operation)
                 .on(name)
@@ -144,7 +144,7 @@ mod tests {
         }
     }
 
-    /// A tree as sysfs has it: a function with a mediated device and a network interface.
+    /// A tree like sysfs: a function with a mediated device and a network interface.
     #[test]
     fn a_path_is_a_functions_only_if_it_is_its_own() {
         let root = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! PCI functions: addresses, what sysfs tells of them, their configuration space.
+//! PCI functions: addresses, sysfs, and configuration space.
 
 mod address;
 pub(crate) mod config;

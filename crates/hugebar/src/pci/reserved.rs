@@ -1,4 +1,4 @@
-//! Addresses that an IOMMU group cannot use freely.
+//! Reserved I/O addresses of an IOMMU group.
 
 use std::fmt;
 use std::fs;
@@ -8,8 +8,8 @@ use crate::error::Result;
 
 use super::sysfs::failure;
 
-/// A range of I/O addresses that firmware demands to be mapped one to one for an IOMMU group, always: an RMRR of
-/// a DMAR table, for example. The kernel gives no device of such a group to VFIO.
+/// A range of I/O addresses that firmware requires to be always mapped one to one for an IOMMU group, such as an RMRR of
+/// a DMAR table. The kernel gives no device of such a group to VFIO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirectRegion {
     /// The first address.
@@ -19,14 +19,14 @@ pub struct DirectRegion {
 }
 
 impl DirectRegion {
-    /// Those of an IOMMU group.
+    /// Reads the ranges of an IOMMU group (`reserved_regions`).
     ///
-    /// Ranges that the kernel gives up when a program takes the device (`direct-relaxable`, for USB controllers
-    /// and graphics) are not among them.
+    /// Excludes ranges that the kernel gives up when a program takes the device (`direct-relaxable`, for USB controllers
+    /// and graphics).
     ///
     /// # Errors
     ///
-    /// When the file of the group (`reserved_regions`) cannot be read: then it is not known whether there are some.
+    /// If the group's file cannot be read: then it is unknown whether there are any.
     pub fn of_group(group: u32) -> Result<Vec<Self>> {
         let groups = Path::new("/sys/kernel/iommu_groups");
         Self::of_file(&groups.join(group.to_string()).join("reserved_regions"))

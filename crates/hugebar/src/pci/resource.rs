@@ -1,4 +1,4 @@
-//! Lines of `resource` in sysfs: what the kernel has assigned to a function, or given as windows to a bridge.
+//! Lines of `resource` in sysfs: the addresses that the kernel has assigned to a function, and the windows of a bridge.
 
 /// `IORESOURCE_MEM`, `IORESOURCE_PREFETCH`, `IORESOURCE_MEM_64` and `IORESOURCE_UNSET` of `include/linux/ioport.h`.
 const MEMORY: u64 = 0x200;
@@ -10,26 +10,26 @@ const UNSET: u64 = 0x2000_0000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Resource {
-    /// Physical address of the first byte; meaningless where [`Resource::has_address`] is false.
+    /// Physical address of the first byte; meaningless if [`Resource::has_address`] is false.
     pub start: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
     /// The flags of `include/linux/ioport.h`.
     pub flags: u64,
 }
 
 impl Resource {
-    /// Whether it is memory, and not I/O ports (`IORESOURCE_MEM`).
+    /// Whether it is memory, not I/O ports (`IORESOURCE_MEM`).
     pub fn is_memory(&self) -> bool {
         self.flags & MEMORY != 0
     }
 
-    /// Whether it may be prefetched (`IORESOURCE_PREFETCH`).
+    /// Whether it is prefetchable (`IORESOURCE_PREFETCH`).
     pub fn is_prefetchable(&self) -> bool {
         self.flags & PREFETCH != 0
     }
 
-    /// Whether it has 64 address bits, and so takes two BARs' places (`IORESOURCE_MEM_64`).
+    /// Whether it is 64-bit, and so uses two BAR registers (`IORESOURCE_MEM_64`).
     pub(super) fn is_64_bit(&self) -> bool {
         self.flags & WIDE != 0
     }
@@ -39,8 +39,8 @@ impl Resource {
         self.flags & UNSET == 0
     }
 
-    /// Reads a line of `resource`: first byte, last byte and flags, all zero where there is nothing. `None` if it
-    /// makes no sense.
+    /// Parses a line of `resource`: first byte, last byte and flags, all zero for an absent one. `None` if the line
+    /// is invalid.
     pub fn parse(line: &str) -> Option<Option<Self>> {
         let mut numbers = line
             .split_ascii_whitespace()

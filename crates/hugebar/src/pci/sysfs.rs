@@ -1,4 +1,4 @@
-//! What sysfs tells of a PCI function; readable without privilege, opens no device.
+//! PCI functions in sysfs. Needs no privilege, and opens no device.
 
 use std::fs;
 use std::io;
@@ -15,12 +15,12 @@ use super::resource::Resource;
 /// Where the kernel lists PCI functions.
 pub(super) const DEVICES: &str = "/sys/bus/pci/devices";
 
-/// A base address register as the kernel assigned it.
+/// A base address register, as the kernel assigned it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bar {
     /// Physical address (HPA) of the first byte.
     pub start: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
 }
 
@@ -36,7 +36,7 @@ impl Function {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] when there is none.
+    /// [`ErrorKind::NotFound`] if there is none.
     pub fn at(address: Address) -> Result<Self> {
         let path = Path::new(DEVICES).join(address.to_string());
         match path.try_exists() {
@@ -48,7 +48,7 @@ impl Function {
             }
             Ok(false) => Err(Error::new(ErrorKind::NotFound, "no such PCI device")
                 .on(address)
-                .with_remedy("lspci -D lists those there are")),
+                .with_remedy("lspci -D lists all devices")),
             Err(error) => Err(failure("stat", &error).on(address)),
         }
     }
@@ -60,13 +60,13 @@ impl Function {
         Ok(functions)
     }
 
-    /// Those that a folder names.
+    /// The functions that a folder lists.
     fn listed(folder: &Path) -> Result<Vec<Self>> {
         let mut functions = Vec::new();
         for name in names(folder)? {
             let Ok(address) = name.parse() else { continue };
             match Self::at(address) {
-                // Removed while we look.
+                // It was removed meanwhile.
                 Err(error) if error.kind() == ErrorKind::NotFound => (),
                 function => functions.push(function?),
             }
@@ -90,7 +90,7 @@ impl Function {
         u16::from_str_radix(digits, 16).map_err(|_| self.malformed(name, &text))
     }
 
-    /// Whether the function is a bridge to another bus (class 0x0604 or 0x0607), which VFIO never hands out:
+    /// Whether the function is a bridge to another bus (class 0x0604 or 0x0607), which VFIO never binds:
     /// its header is not that of a device.
     pub fn is_bridge(&self) -> bool {
         let class = self.text("class").unwrap_or_default();
@@ -104,7 +104,7 @@ impl Function {
         self.link("driver")
     }
 
-    /// The number of the function's IOMMU group; `None` while no IOMMU takes care of it.
+    /// The number of the function's IOMMU group; `None` while no IOMMU covers it.
     pub fn iommu_group(&self) -> Result<Option<u32>> {
         let Some(name) = self.link("iommu_group")? else {
             return Ok(None);
@@ -115,8 +115,8 @@ impl Function {
             .map_err(|_| self.malformed("iommu_group", &name))
     }
 
-    /// The function's own VFIO node, `/dev/vfio/devices/vfioN`; `None` while no VFIO driver has it, or
-    /// where the kernel has no such nodes.
+    /// The function's own VFIO node, `/dev/vfio/devices/vfioN`; `None` while it is not bound to a VFIO driver, or
+    /// if the kernel has no such nodes.
     pub fn vfio_node(&self) -> Result<Option<PathBuf>> {
         let list = self.path.join("vfio-dev");
         match list.try_exists() {
@@ -124,7 +124,7 @@ impl Function {
                 let name = names(&list)?
                     .into_iter()
                     .find(|name| name.starts_with("vfio"));
-                // The list is there without the node where only the node is missing in the kernel.
+                // A kernel without such nodes can still have the list.
                 let numbered = |name: &String| list.join(name).join("dev").exists();
                 let name = name.filter(numbered);
                 Ok(name.map(|name| Path::new("/dev/vfio/devices").join(name)))
@@ -140,19 +140,19 @@ impl Function {
         Self::listed(Path::new(&path))
     }
 
-    /// All resources by number (`resource`): BARs 0 to 5, the ROM, then the windows of a bridge; `None` for one that
-    /// is absent.
+    /// Reads all resources by number (`resource`): BARs 0 to 5, the ROM, then the windows of a bridge; `None` for an
+    /// absent one.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Malformed`] for a line that makes no sense.
+    /// [`ErrorKind::Malformed`] for an invalid line.
     pub fn resources(&self) -> Result<Vec<Option<Resource>>> {
         let text = self.text("resource")?;
         let parse = |line| Resource::parse(line).ok_or_else(|| self.malformed("resource", line));
         text.lines().map(parse).collect()
     }
 
-    /// BARs 0 to 5 by number; `None` for one that is absent, an upper half, or not assigned.
+    /// Reads BARs 0 to 5 by number; `None` for one that is absent, an upper half, or not assigned.
     pub fn bars(&self) -> Result<[Option<Bar>; 6]> {
         let mut bars = [None; 6];
         for (bar, resource) in bars.iter_mut().zip(self.resources()?) {
@@ -163,11 +163,11 @@ impl Function {
         Ok(bars)
     }
 
-    /// The header of its configuration space (`config`). Reading it wakes a device that sleeps (D3cold).
+    /// Reads the header of its configuration space (`config`), which wakes a device in D3cold.
     ///
     /// # Errors
     ///
-    /// When it cannot be read, or ends before.
+    /// If it cannot be read, or is too short.
     pub fn header(&self) -> Result<Header> {
         let subject = |error: Error| error.on(self.subject("config"));
         let file = fs::File::open(self.path.join("config"));
@@ -178,8 +178,8 @@ impl Function {
         Ok(Header::new(bytes))
     }
 
-    /// Whether the function lies behind another one, such as a bridge, or a VMD controller whose devices have a
-    /// domain of their own.
+    /// Whether the function lies behind another one, such as a bridge, or a VMD controller whose devices have
+    /// their own domain.
     pub fn is_behind(&self, other: Address) -> bool {
         let path = fs::canonicalize(&self.path).unwrap_or_default();
         lies_behind(&path, other)
@@ -191,7 +191,7 @@ impl Function {
         Ok(text.trim_end().to_owned())
     }
 
-    /// The last part of what a symbolic link points to; `None` where there is no link.
+    /// The last component of a symbolic link's target; `None` if there is no link.
     fn link(&self, name: &str) -> Result<Option<String>> {
         match fs::read_link(self.path.join(name)) {
             Ok(target) => Ok(target
@@ -207,12 +207,12 @@ impl Function {
     }
 
     fn malformed(&self, name: &str, text: &str) -> Error {
-        let operation = format!("cannot make sense of {text:?}");
+        let operation = format!("invalid content {text:?}");
         Error::new(ErrorKind::Malformed, operation).on(self.subject(name))
     }
 }
 
-/// `path` is that of a function below `/sys/devices`, with all that it lies behind.
+/// Whether a function lies behind another one. `path` is its path below `/sys/devices`.
 fn lies_behind(path: &Path, other: Address) -> bool {
     let name = other.to_string();
     let parents = path.parent().into_iter().flat_map(Path::components);

@@ -1,4 +1,4 @@
-//! Installing a mapping's leaves anew, once they were taken away.
+//! Installs a mapping's leaves again after they were removed.
 
 use std::time::Duration;
 
@@ -9,27 +9,27 @@ use crate::sys::process;
 
 use super::Populate;
 
-/// What it took to install the leaves.
+/// The result of installing the leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Installed {
-    /// Minor faults: how many leaves had been missing. A few can be of other causes, such as a fork of
-    /// another thread's. None means that all were there.
+    /// Minor faults: the number of missing leaves. A few faults can have other causes, such as another
+    /// thread's fork. None means that no leaf was missing.
     pub faults: u64,
     /// How long the kernel took.
     pub elapsed: Duration,
 }
 
-/// Has the kernel install every leaf of a mapping that is missing.
+/// Has the kernel install every missing leaf of a mapping.
 ///
-/// Turning memory decode off, a reset, and runtime power management take all of them away, and each costs a
-/// fault again when it is next accessed: a virtual machine monitor installs them before its guest does that,
-/// once decode is on ([`crate::vfio::Device::memory_decode`]). Where nothing is missing it takes two steps for
-/// each leaf, and says so by [`Installed::faults`].
+/// Turning memory decode off, a reset, and runtime power management remove all leaves, and each costs a
+/// fault again at its next access: a virtual machine monitor installs them before its guest accesses them,
+/// once decode is on ([`crate::vfio::Device::memory_decode`]). If nothing is missing, this takes two steps for
+/// each leaf, and [`Installed::faults`] is 0.
 ///
 /// # Errors
 ///
-/// Whatever populating says: [`crate::ErrorKind::NotMappableForDma`] while memory decode is off.
+/// Those of populating: [`crate::ErrorKind::NotMappableForDma`] while memory decode is off.
 pub fn install(mapping: &Mapping, populate: &mut dyn Populate) -> Result<Installed> {
     let plan = mapping.plan();
     let page = plan.sizes().base();
@@ -56,13 +56,13 @@ pub fn install(mapping: &Mapping, populate: &mut dyn Populate) -> Result<Install
 struct Work<'a> {
     mapping: &'a Mapping,
     populate: &'a mut dyn Populate,
-    /// Bytes of the longest step.
+    /// The longest step, in bytes.
     longest: u64,
     result: Installed,
 }
 
 impl Work<'_> {
-    /// One page installs a whole leaf, unless the kernel gives smaller ones.
+    /// Populates one page of each leaf, which installs the whole leaf unless the kernel uses smaller ones.
     fn large(&mut self, area: &MappedArea, run: Run, page: u64) -> Result<()> {
         for index in 0..run.count {
             let start = run.start + index * run.size;
@@ -84,7 +84,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Populates so many bytes, and tells the faults that it took.
+    /// Populates `len` bytes, and returns the number of faults.
     fn step(&mut self, area: &MappedArea, address: u64, len: u64) -> Result<u64> {
         let refused = |errno| Error::call("getrusage", errno);
         let offset = area.area.offset + (address - area.address());

@@ -9,15 +9,15 @@ use crate::mem::Span;
 
 use super::Populate;
 
-/// Populates by `KVM_PRE_FAULT_MEMORY` in a virtual machine of its own, and removes the memory slot
+/// Populates by `KVM_PRE_FAULT_MEMORY` in its own virtual machine, and removes the memory slot
 /// again.
 ///
-/// Needs neither an IOMMU nor a container: works for devices behind iommufd too, and for any other
+/// Needs neither an IOMMU nor a container: also works for devices behind iommufd, and for any other
 /// mapping. No vCPU ever runs, and no device is accessed. Belongs to the process that made it.
 #[derive(Debug)]
 pub struct Prefault {
     kvm: Kvm,
-    /// None after a failure that left something of a span behind.
+    /// `None` after a failure that left a part of a span behind.
     guest: Option<Guest>,
 }
 
@@ -31,7 +31,7 @@ impl Prefault {
         Self::with(Kvm::open()?)
     }
 
-    /// The same by a descriptor of `/dev/kvm` that somebody else has opened. It becomes close-on-exec.
+    /// The same with an open descriptor of `/dev/kvm`, which becomes close-on-exec.
     ///
     /// # Errors
     ///

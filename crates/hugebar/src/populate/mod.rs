@@ -18,16 +18,16 @@ use crate::mem::Span;
 
 /// A way to have the kernel fault in parts of a mapping.
 ///
-/// Afterwards nothing but the leaves is left: whatever was set up for it is undone.
+/// Afterwards only the leaves are left: everything else that was set up is undone.
 pub trait Populate {
-    /// What reports call it.
+    /// Its name in reports.
     fn name(&self) -> &'static str;
 
-    /// Installs every leaf that lies under the span, on the calling thread, and tells how long the
+    /// Installs every leaf under the span, on the calling thread, and returns how long the
     /// kernel took for that alone.
     fn populate(&mut self, span: &Span<'_>) -> Result<Duration>;
 
-    /// The longest span that is worth one call, in bytes: short enough for a signal to be noticed.
+    /// The longest span for one call, in bytes: short enough to react to signals in time.
     fn longest(&self) -> u64 {
         GIB
     }

@@ -16,10 +16,10 @@ use crate::sys::{abi, process, vfio};
 
 use super::Populate;
 
-/// Populates by `VFIO_IOMMU_MAP_DMA` on a type1 container, and unmaps again.
+/// Populates by `VFIO_IOMMU_MAP_DMA` on a type1 container, and unmaps again (`VFIO_IOMMU_UNMAP_DMA`).
 ///
-/// The container needs a device. For the moment of each call the spans are visible to the devices in
-/// it, at I/O addresses near the top of what the IOMMU can map.
+/// The container needs a device. During each call the devices in it can reach the
+/// span, at I/O addresses near the top of the IOMMU's address space.
 #[derive(Debug)]
 pub struct Type1 {
     container: Arc<Container>,
@@ -27,16 +27,16 @@ pub struct Type1 {
 }
 
 impl Type1 {
-    /// Prepares to populate by a container (`VFIO_IOMMU_GET_INFO`).
+    /// Prepares a container for populating (`VFIO_IOMMU_GET_INFO`).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotMappableForDma`] for a container that maps no device memory.
+    /// [`ErrorKind::NotMappableForDma`] for a container that cannot map device memory.
     pub fn new(container: &Arc<Container>) -> Result<Self> {
         let what = match container.kind() {
             IommuKind::Type1 => None,
-            IommuKind::Iommufd => Some("the container is served by iommufd, which maps no BARs"),
-            IommuKind::None => Some("the container has no IOMMU to map BARs by"),
+            IommuKind::Iommufd => Some("the container is served by iommufd, which cannot map BARs"),
+            IommuKind::None => Some("the container has no IOMMU to map BARs"),
         };
         if let Some(what) = what {
             return Err(Error::new(ErrorKind::NotMappableForDma, what));
@@ -51,7 +51,7 @@ impl Type1 {
 
 impl Type1 {
     /// Maps the span for DMA at `iova` (`VFIO_IOMMU_MAP_DMA`), which has the kernel fault in every
-    /// page of it, and unmaps it again; tells how long the first took.
+    /// page of it, and unmaps it again; returns how long mapping took.
     fn pass_through(&self, span: &Span<'_>, iova: u64) -> Result<Duration> {
         let container = self.container.as_fd();
         let mut flags = 0;
@@ -78,8 +78,8 @@ impl Type1 {
             }
             Err(errno) => Error::call(vfio::IOMMU_UNMAP_DMA.name, errno),
         };
-        // The kernel goes on to know these addresses, and would look them up again for the next
-        // group of the container, whatever lay there by then.
+        // The kernel keeps these addresses, and would look them up again for the next
+        // group of the container, whatever lies there by then.
         span.mapping().pin();
         Err(failed.on(format!("IOVA {iova:#x}")))
     }
@@ -95,14 +95,14 @@ impl Populate for Type1 {
             let iova = self.scratch.iova(span.start().addr().get() as u64);
             let passed = self.pass_through(span, iova);
             match passed {
-                // Somebody has mapped something there.
+                // Another mapping exists there.
                 Err(error) if error.errno() == Some(Errno::EXIST.raw_os_error()) => {
                     self.scratch.next().map_err(|_| error)?;
                 }
                 Err(error) if error.errno() == Some(Errno::FAULT.raw_os_error()) => {
                     return Err(error.of_kind(ErrorKind::NotMappableForDma).with_remedy(
                         "memory decode of the device is off, or the container is served by \
-                         iommufd, which maps no device memory",
+                         iommufd, which cannot map device memory",
                     ));
                 }
                 other => return other,
@@ -115,19 +115,19 @@ impl Populate for Type1 {
     }
 }
 
-/// Where scratch mappings go: from the top of the I/O addresses down, away from what programs use.
+/// I/O addresses for scratch mappings: from the top down, away from those that programs use.
 #[derive(Debug, PartialEq, Eq)]
 struct Scratch {
     /// Lowest address that may be used.
     floor: u64,
-    /// Start of the slot in use, a multiple of `longest`.
+    /// Start of the current slot, a multiple of `longest`.
     start: u64,
     /// A span of this length fits in a slot from any address congruent with the span's.
     longest: u64,
 }
 
 impl Scratch {
-    /// Takes the largest of the ranges. Kernels before 5.4 tell none; every IOMMU has 39 bits.
+    /// Takes the largest of the ranges. Kernels before 5.4 report none; every IOMMU has 39 bits.
     fn new(ranges: &[IovaRange], page: u64) -> Result<Self> {
         let old = IovaRange {
             first: 4 * GIB,
@@ -150,7 +150,7 @@ impl Scratch {
             }
             longest /= 2;
         }
-        let operation = "the IOMMU has no addresses to spare";
+        let operation = "the IOMMU has no free addresses";
         Err(Error::new(ErrorKind::OutOfMemory, operation))
     }
 

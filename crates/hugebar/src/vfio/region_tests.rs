@@ -282,7 +282,7 @@ fn one_list_of_areas_and_a_bounded_chain() {
     let two = Answer::new(SIZE).sparse(&list).sparse(&list);
     let error = two.parse(None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Malformed);
-    assert!(error.to_string().contains("comes twice"), "{error}");
+    assert!(error.to_string().contains("appears twice"), "{error}");
     let many = |count| (0..count).fold(Answer::new(SIZE), |answer, _| answer.cap(9, &[]));
     assert_eq!(
         many(caps::MOST).parse(None).unwrap().capabilities().len(),

@@ -1,4 +1,4 @@
-//! Blocks: the pieces that a window consists of, and the areas mapped in them.
+//! Blocks: the pieces of a window, and the areas mapped in them.
 
 use std::ptr::NonNull;
 
@@ -12,7 +12,7 @@ use super::leftovers::Signature;
 pub(super) struct Block {
     /// The lowest address.
     pub(super) start: NonNull<u8>,
-    /// Bytes.
+    /// Length in bytes.
     pub(super) len: usize,
     /// Region offset of the first byte.
     pub(super) origin: u64,
@@ -39,7 +39,7 @@ impl Block {
         })
     }
 
-    /// Where in the block an area of the region lies, if it lies there whole.
+    /// The address of an area of the region, if the block contains the whole area.
     pub(super) fn at(&self, area: &Area) -> Option<NonNull<u8>> {
         let distance = area.offset.checked_sub(self.origin)?;
         let end = distance.checked_add(area.size)?;
@@ -51,16 +51,16 @@ impl Block {
     }
 }
 
-/// An area in its place.
+/// A mapped area.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mapped {
     pub(super) block: Block,
-    /// What tells it from another thread's mapping of the same range.
+    /// Tells it from another thread's mapping of the same range.
     pub(super) signature: Signature,
 }
 
 impl Mapped {
-    /// Whether it is known to be there still.
+    /// Whether it is known to still exist.
     pub(super) fn is_there(&self) -> rustix::io::Result<bool> {
         let there = maps::look(self.block.start.addr().get(), self.block.len)?;
         Ok(self.signature.is(there))

@@ -1,9 +1,9 @@
-//! Leftovers: addresses that could not be given back when they should have been, remembered until they can.
+//! Leftovers: addresses that could not be unmapped when they should have been, remembered until they can.
 //!
-//! At `vm.max_map_count` the kernel may refuse to put a reservation in a mapping's place, or to cut one out
-//! of its neighbours. A mapping that stays behind in an arena must not be mapped over: with a 1 GiB leaf in it
-//! the kernel (6.12 to 7.3) oopses, and what looks like a hole would be the device. So it is remembered here.
-//! Room for that is made when something is mapped: remembering needs no memory, no descriptor and no `/proc`.
+//! At `vm.max_map_count` the kernel may refuse to replace a mapping by a reservation, or to cut a reservation out
+//! of its neighbours. A mapping that is left in an arena must not be mapped over: with a 1 GiB leaf in it
+//! the kernel (6.12 to 7.3) oopses, and an apparent hole would be the device. So it is remembered here.
+//! Mapping allocates the room: remembering needs no memory, no descriptor and no `/proc`.
 
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,17 +15,17 @@ use crate::sys::fork::{Process, this_process};
 use crate::sys::maps::{self, Backing, There};
 use crate::sys::mm::{self, Existing};
 
-/// What tells a mapping of ours from another thread's of the same range.
+/// Tells a mapping of ours from another thread's of the same range.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::mem) struct Signature {
     pub(in crate::mem) file: Backing,
-    /// The physical address of the first byte where it is known: before Linux 6.10 VFIO puts that in the
-    /// place of the file offset (`vfio_pci_core_mmap`).
+    /// The physical address of the first byte, if known: before Linux 6.10 VFIO replaces the file
+    /// offset by it (`vfio_pci_core_mmap`).
     pub(in crate::mem) physical: Option<u64>,
 }
 
 impl Signature {
-    /// Whether what is there is of the same file, at the same place in it.
+    /// Whether the existing mapping is of the same file and offset.
     pub(in crate::mem) fn is(&self, there: There) -> bool {
         let There::Shared(found) = there else {
             return false;
@@ -36,14 +36,14 @@ impl Signature {
     }
 }
 
-/// What is known of a range that was left behind.
+/// Who owns a range that was left behind.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::mem) enum Claim {
     /// Ours, whatever is mapped there.
     Ours,
-    /// Ours if this is still mapped there; otherwise somebody else's by now.
+    /// Ours if this is still mapped there; otherwise taken by another thread.
     File(Signature),
-    /// In the caller's arena: this may still be mapped there, or nobody knows what.
+    /// In the caller's arena: this may still be mapped there, or something unknown.
     Arena(Signature),
     /// In the caller's arena, but not free: the kernel left a gap that another thread may have taken, or
     /// the IOMMU still refers to what is there.
@@ -61,11 +61,11 @@ struct Leftover {
     start: NonNull<u8>,
     len: usize,
     claim: Claim,
-    /// A child after fork has the list, but not the mappings.
+    /// The process: a child after fork has the list, but not the mappings.
     process: Process,
 }
 
-// SAFETY: a range of addresses has no ties to a thread.
+// SAFETY: a range of addresses is not tied to a thread.
 unsafe impl Send for Leftover {}
 
 /// # Invariants
@@ -85,7 +85,7 @@ fn all() -> MutexGuard<'static, Leftovers> {
     LEFTOVERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Room to remember so many ranges, for whoever has it.
+/// Permission to remember this many ranges, for which there is room.
 #[derive(Debug, Default)]
 pub(in crate::mem) struct Room(usize);
 
@@ -103,7 +103,7 @@ impl Room {
 
     /// Remembers a range, which takes one place.
     pub(in crate::mem) fn remember(&mut self, start: NonNull<u8>, len: usize, claim: Claim) {
-        debug_assert!(self.0 > 0, "room was made when it was mapped");
+        debug_assert!(self.0 > 0, "mapping made room");
         let taken = self.0.min(1);
         self.0 -= taken;
         let mut all = all();
@@ -116,24 +116,24 @@ impl Room {
         });
     }
 
-    /// Gives back the room that was not needed. Not done by `drop`: in a child after fork another thread of
-    /// the parent may have the list locked for good.
+    /// Gives back unused room. Not done by `drop`, because in a child after fork the list may stay locked for good by
+    /// another thread of the parent.
     pub(in crate::mem) fn give_back(&mut self) {
         all().promised -= std::mem::take(&mut self.0);
     }
 }
 
-/// Tries once more to give back what was left behind.
+/// Tries again to unmap the leftovers.
 pub(in crate::mem) fn retry() {
     let process = this_process();
-    // What was left by a parent is the parent's.
+    // A parent's leftovers belong to the parent.
     all()
         .ranges
         .retain_mut(|leftover| leftover.process == process && !leftover.resolve());
 }
 
-/// Tries once more for what lies in `[start, end)` of an arena whose owner has just said that all of it is
-/// mapped and his.
+/// Tries again to unmap the leftovers in `[start, end)` of an arena whose owner has just promised to own all of it,
+/// mapped.
 pub(in crate::mem) fn retry_in_arena(start: u64, end: u64) {
     retry();
     all().ranges.retain(|leftover| {
@@ -153,19 +153,19 @@ pub(in crate::mem) fn overlapping(start: u64, end: u64) -> Option<u64> {
     found.map(|leftover| leftover.range().1)
 }
 
-/// Notes that the kernel has given these addresses to somebody as free: whatever was ours there is gone.
+/// Notes that the kernel has handed out these addresses as free, so nothing of ours is left there.
 pub(in crate::mem) fn taken(start: NonNull<u8>, len: usize) {
     let start = start.addr().get() as u64;
     let end = start + len as u64;
     all().ranges.retain(|leftover| {
         let (low, high) = leftover.range();
-        // Nothing of an arena is free while its owner has it.
+        // No part of an arena is free while its owner has it.
         end <= low || high <= start || leftover.claim.is_in_arena()
     });
 }
 
-/// The address ranges, start and length in bytes, that could not be given back when a mapping or a window
-/// was dropped, after trying once more.
+/// Tries again (`munmap`) to free address ranges that could not be unmapped when a mapping or a window
+/// was dropped, and returns those that remain, as start and length in bytes.
 ///
 /// There are none, unless the kernel had no entry left for another mapping at that moment
 /// (`vm.max_map_count`) or no memory. Parts of a device may still be mapped there. [`crate::mem::Window::within`]
@@ -186,18 +186,18 @@ impl Leftover {
         (start, start + self.len as u64)
     }
 
-    /// Tries to give it back; true when nothing of ours is left there.
+    /// Tries to unmap it; true if nothing of ours is left there.
     fn resolve(&mut self) -> bool {
         let signature = match self.claim {
             // SAFETY: ours as a whole, and unused since it was left behind.
             Claim::Ours => return unsafe { mm::unmap(self.start, self.len) }.is_ok(),
-            // Whether a gap belongs to an arena still only its owner knows.
+            // Only the owner of the arena knows whether a gap still belongs to it.
             Claim::Occupied => return false,
             Claim::File(signature) | Claim::Arena(signature) => signature,
         };
         let Ok(there) = self.look() else { return false };
         if signature.is(there) {
-            // SAFETY: it is still there whole, and so ours.
+            // SAFETY: the whole mapping still exists, so it is ours.
             if unsafe { mm::unmap(self.start, self.len) }.is_err() {
                 return false;
             }
@@ -212,7 +212,7 @@ impl Leftover {
         true
     }
 
-    /// Whether it is a reservation, or could be made one.
+    /// Whether it is a reservation, or could be replaced by one.
     fn is_reserved(&self) -> bool {
         self.reserve() || self.look() == Ok(There::Reserved)
     }
@@ -266,7 +266,7 @@ mod tests {
             file,
             physical: None,
         };
-        // Nobody has the first page, so nothing is given back there.
+        // The first page is never mapped, so nothing is unmapped there.
         let start =
             NonNull::<u8>::without_provenance(const { std::num::NonZero::new(4096).unwrap() });
         room.remember(start, 4096, Claim::File(signature));

@@ -1,4 +1,4 @@
-//! Windows: addresses that are reserved as a plan shapes them.
+//! Windows: addresses reserved for a plan.
 
 use std::fmt;
 use std::ptr::NonNull;
@@ -25,18 +25,18 @@ mod release;
 use block::{Block, Mapped};
 use leftovers::{Room, Signature};
 
-/// Addresses reserved for the areas of a plan; nothing is behind them yet.
+/// Addresses reserved for the areas of a plan, with nothing mapped there yet.
 ///
-/// Whoever touches a window gets a fault (`PROT_NONE`). Dropping it gives the addresses back: to
-/// the system, or to the arena that they were taken from.
+/// Accessing a window raises SIGSEGV (`PROT_NONE`). Dropping it returns the addresses to
+/// the system, or to their arena.
 ///
 /// # Invariants
 ///
-/// Every block is page-aligned and belongs to this window alone. What the kernel unmapped behind
-/// our back (a failed `MAP_FIXED`) is no longer in any block. `mapped` are the whole areas that lie
+/// Every block is page-aligned and belongs to this window alone. Addresses that the kernel unmapped behind
+/// our back (a failed `MAP_FIXED`) are no longer in any block. `mapped` lists the whole areas that lie
 /// in blocks, each one mapping. There is room to remember two leftovers for each area, and one for each block.
 pub struct Window {
-    /// With room for one more for each area: giving up an area can cut a block in two.
+    /// Has room for one more block for each area: giving up an area can cut a block in two.
     blocks: Vec<Block>,
     mapped: Vec<Mapped>,
     room: Room,
@@ -49,7 +49,7 @@ pub struct Window {
     pinned: AtomicBool,
 }
 
-/// Whose addresses they are.
+/// Who owns the addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
     /// Ours: unmapped in the end.
@@ -58,21 +58,21 @@ enum Owner {
     Arena,
 }
 
-// SAFETY: a window is a set of addresses that it alone owns; it has no ties to a thread.
+// SAFETY: a window is a set of addresses that it alone owns; it is not tied to a thread.
 unsafe impl Send for Window {}
-// SAFETY: through a shared reference nothing but numbers can be read.
+// SAFETY: through a shared reference only numbers can be read.
 unsafe impl Sync for Window {}
 
 impl Window {
     /// Reserves addresses for a plan (`mmap` of `PROT_NONE`, trimmed by `munmap`).
     ///
-    /// Where so many addresses cannot be had, a congruent window is aligned to the next smaller
+    /// If there is not enough address space, a congruent window is aligned to the next smaller
     /// leaf, and so on down to the page: see [`Window::alignment`]. [`Placement::Plain`] reserves
-    /// nothing: its addresses are chosen by the kernel when it maps.
+    /// nothing: the kernel chooses its addresses when mapping.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::OutOfMemory`] when even the least cannot be had (`RLIMIT_AS`, `vm.max_map_count`).
+    /// [`ErrorKind::OutOfMemory`] if even page alignment fails (`RLIMIT_AS`, `vm.max_map_count`).
     pub fn reserve(plan: &Plan) -> Result<Self> {
         check_page(plan)?;
         leftovers::retry();
@@ -93,7 +93,7 @@ impl Window {
         if plan.placement() != Placement::Plain {
             window.room.extend(plan.shapes().len())?;
             for shape in plan.shapes() {
-                // What is reserved so far goes with `window` when this one fails.
+                // If this one fails, dropping `window` frees the earlier reservations.
                 let block = reserve(shape)?;
                 leftovers::taken(block.start, block.len);
                 window.blocks.push(block);
@@ -117,7 +117,7 @@ impl Window {
         }
     }
 
-    /// A window of one block, to own it while something is done to it.
+    /// A window that temporarily owns one block.
     fn holding(block: Block, room: Room) -> Self {
         Self {
             blocks: vec![block],
@@ -133,26 +133,26 @@ impl Window {
 
     /// Takes addresses for a plan from the caller's arena, the lowest that fit.
     ///
-    /// When the window, or the mapping made in it, is dropped, whatever was mapped is replaced by a
-    /// `PROT_NONE` reservation. Should the kernel refuse that, it is unmapped, and reserved again if no
-    /// other thread has taken its addresses meanwhile. What cannot be removed either is remembered: no
-    /// window is placed over it, and [`super::leftovers`] tells of it. A congruent window that does not fit
-    /// is aligned to the next smaller leaf, as in [`Window::reserve`]. [`Placement::Plain`] needs page
-    /// alignment only.
+    /// Dropping the window, or the mapping made in it, replaces all mapped areas by a
+    /// `PROT_NONE` reservation (`mmap`). If the kernel refuses that, it unmaps them, and reserves the addresses again if
+    /// no other thread has taken them meanwhile. Areas that cannot be unmapped either are remembered: no
+    /// window is placed over them, and [`super::leftovers`] lists them. A congruent window that does not fit
+    /// is aligned to the next smaller leaf, as in [`Window::reserve`]. [`Placement::Plain`] needs only page
+    /// alignment.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when the arena is not page-aligned, [`ErrorKind::OutOfMemory`] when
+    /// [`ErrorKind::InvalidInput`] if the arena is not page-aligned, [`ErrorKind::OutOfMemory`] if
     /// the plan does not fit in it.
     ///
     /// # Safety
     ///
-    /// Until the window and every mapping made in it are gone, and nothing of them is among
+    /// Until the window and every mapping made in it are gone, and no part of them is among
     /// [`super::leftovers`], `[base, base + len)`
     /// * must be mapped, and belong to the caller, who keeps out of it and leaves it mapped;
-    /// * must hold nothing that is in use: it is replaced.
+    /// * must hold nothing that is in use, because it is replaced.
     ///
-    /// Those of a mapping that the IOMMU could not be made to forget ([`super::Mapping::is_pinned`]) are
+    /// The addresses of a mapping that the IOMMU failed to remove ([`super::Mapping::is_pinned`]) stay
     /// among them for good.
     pub unsafe fn within(plan: &Plan, base: NonNull<u8>, len: usize) -> Result<Self> {
         check_page(plan)?;
@@ -178,7 +178,7 @@ impl Window {
         Err(Error::new(ErrorKind::OutOfMemory, operation).on(format!("{base:p}")))
     }
 
-    /// Places each shape at the lowest address that fits and holds no leftover; false when one does not.
+    /// Places each shape at the lowest fitting address without leftovers; false if one does not fit.
     fn fill(&mut self, plan: &Plan, base: NonNull<u8>, end: u64) -> bool {
         let first = base.addr().get() as u64;
         let mut free = first;
@@ -209,7 +209,7 @@ impl Window {
         true
     }
 
-    /// The alignment that was reached, in bytes: the plan's, or less where addresses were scarce.
+    /// The actual alignment in bytes: the plan's, or less if address space was scarce.
     pub fn alignment(&self) -> u64 {
         self.alignment
     }
@@ -219,7 +219,7 @@ impl Window {
         self.blocks.iter().map(|block| (block.start, block.len))
     }
 
-    /// Where region offset 0 is, when one block holds all of a region of `span` bytes.
+    /// The address of region offset 0, if one block holds the whole region of `span` bytes.
     pub(super) fn base(&self, span: u64) -> Option<NonNull<u8>> {
         match self.blocks.as_slice() {
             [block] if block.origin == 0 && block.len as u64 >= span => Some(block.start),
@@ -227,22 +227,22 @@ impl Window {
         }
     }
 
-    /// Has the addresses stay as they are for good, for something outside refers to them.
+    /// Keeps the addresses as they are for good, because something outside refers to them.
     pub(super) fn pin(&self) {
         self.pinned.store(true, Ordering::Relaxed);
     }
 
-    /// Whether they do.
+    /// Whether the addresses are kept for good.
     pub(super) fn is_pinned(&self) -> bool {
         self.pinned.load(Ordering::Relaxed)
     }
 
-    /// Where the window has the place of an area, if it has one.
+    /// The address for an area, if the window has room for it.
     pub(super) fn place(&self, area: &Area) -> Option<NonNull<u8>> {
         self.blocks.iter().find_map(|block| block.at(area))
     }
 
-    /// In a child after `fork` the addresses are somebody else's.
+    /// Fails in a child after `fork`, to which the addresses do not belong.
     fn check_process(&self) -> Result<()> {
         if self.process == this_process() {
             return Ok(());
@@ -251,8 +251,8 @@ impl Window {
         Err(Error::new(ErrorKind::InvalidInput, operation))
     }
 
-    /// Maps an area of the region where the window has its place, or, in a window for
-    /// [`Placement::Plain`] that has none, where the kernel likes.
+    /// Maps an area at its address in the window (`mmap`), or, in a window for
+    /// [`Placement::Plain`] without one, at an address of the kernel's choice.
     pub(super) fn map(
         &mut self,
         area: &Area,
@@ -262,7 +262,7 @@ impl Window {
         physical: Option<u64>,
     ) -> Result<NonNull<u8>> {
         self.check_process()?;
-        // For the area, and for what is left of its block once it is cut out.
+        // One leftover for the area, and one for the rest of its block after cutting it out.
         self.room.extend(2)?;
         let len = to_usize(area.size)?;
         let origin = area.offset;
@@ -277,7 +277,7 @@ impl Window {
         let refused = |errno| refused(area, errno);
         let start = match self.place(area) {
             Some(start) => {
-                // SAFETY: the place is the window's own, and nothing is mapped there yet: areas of
+                // SAFETY: the addresses belong to the window, and nothing is mapped there yet: areas of
                 // a layout do not overlap, and `clear` has removed any earlier ones. `Mapping::new` has
                 // refused files of huge pages.
                 let mapped = unsafe { mm::map_over(start, len, protection, source) };
@@ -316,7 +316,7 @@ impl fmt::Debug for Window {
     }
 }
 
-/// Reserves more than is needed, and gives back what lies before and behind the fitting part.
+/// Reserves more than is needed (`mmap`), and frees the parts before and after the fitting one (`munmap`).
 fn reserve(shape: &Shape) -> Result<Block> {
     let refused = |errno| {
         let operation = format!("reserving {:#x} bytes of addresses", shape.length());
@@ -352,7 +352,7 @@ fn reserve(shape: &Shape) -> Result<Block> {
     let rest = unsafe { fitting.add(length) };
     for (start, len) in [(base, head), (rest, tail)] {
         if len > 0 {
-            // SAFETY: a part of our own reservation that nobody uses.
+            // SAFETY: an unused part of our own reservation.
             unsafe { mm::unmap(start, len) }.map_err(refused)?;
             held.forget(start, len);
         }

@@ -1,4 +1,4 @@
-//! Giving addresses back, whatever the kernel refuses at that moment. Nothing here allocates but the error of what failed.
+//! Gives addresses back, even if the kernel refuses calls at that moment. Only errors allocate.
 
 use std::ptr::NonNull;
 
@@ -12,7 +12,7 @@ use super::leftovers::{self, Claim, Signature};
 use super::{Owner, Window};
 
 impl Window {
-    /// Replaces every mapped area by a reservation again.
+    /// Replaces every mapped area by a reservation (`mmap`).
     pub(in crate::mem) fn clear(&mut self) -> Result<()> {
         self.check_process()?;
         if *self.pinned.get_mut() {
@@ -23,13 +23,13 @@ impl Window {
         cleared.map_err(|errno| Error::call("mmap", errno))
     }
 
-    /// As [`Window::clear`], where that is possible. Allocates nothing: the kernel may have no memory.
+    /// As [`Window::clear`], as far as possible. Allocates nothing, because memory may be exhausted.
     fn clear_all(&mut self) -> rustix::io::Result<()> {
         let mut result = Ok(());
         for area in std::mem::take(&mut self.mapped) {
             let Block { start, len, .. } = area.block;
             // SAFETY: the area is whole, so no leaf is split, and belongs to the window, whose
-            // owner has given up everything that used it.
+            // owner no longer uses it.
             if let Err(errno) = unsafe { mm::reserve_at(start, len, Existing::Replace) } {
                 self.remove(&area);
                 result = Err(errno);
@@ -38,15 +38,15 @@ impl Window {
         result
     }
 
-    /// Removes an area that no reservation could replace: at `vm.max_map_count` the kernel refuses
-    /// that and leaves the area as it was. Unmapping needs no entry there.
+    /// Unmaps an area that could not be replaced by a reservation: at `vm.max_map_count` the kernel refuses
+    /// the replacement and leaves the area as it was. Unmapping needs no new entry.
     ///
     /// But a failed `MAP_FIXED` can also have left a gap, which another thread may own by now. So the area
-    /// is unmapped only where it is known to be there still, and remembered where nobody can tell.
+    /// is unmapped only if it is known to still exist, and remembered if that is unknown.
     fn remove(&mut self, area: &Mapped) {
         let Block { start, len, .. } = area.block;
         let gone = match area.is_there() {
-            // SAFETY: as found this moment, the area is still there whole, and so the window's.
+            // SAFETY: the whole area was just found to exist, so it belongs to the window.
             Ok(true) => unsafe { mm::unmap(start, len) }.is_ok(),
             Ok(false) => true,
             Err(_) => false,
@@ -60,9 +60,9 @@ impl Window {
         self.heal(start, len, area.signature);
     }
 
-    /// Makes good a gap that a failed `MAP_FIXED` may have left, by reserving it again if it is still
-    /// free. What is there otherwise, be it the old content or another thread's, is left alone. It is
-    /// not the window's any more, and in an arena nothing may be placed over it until it is known what it is.
+    /// Closes a gap that a failed `MAP_FIXED` may have left, by reserving it again if it is still
+    /// free. Anything else there, the old content or another thread's, is left alone. It no longer belongs to
+    /// the window, and in an arena nothing may be placed over it until it is known what it is.
     pub(super) fn heal(&mut self, start: NonNull<u8>, len: usize, signature: Signature) {
         // SAFETY: replaces nothing.
         if unsafe { mm::reserve_at(start, len, Existing::Keep) }.is_ok() {
@@ -104,24 +104,24 @@ impl Window {
         }
     }
 
-    /// Gives back the addresses of a window of its own. Allocates nothing.
+    /// Unmaps the addresses that the window owns (`munmap`). Allocates nothing.
     fn unmap_all(&mut self) {
         for index in (0..self.blocks.len()).rev() {
             let block = self.blocks[index];
-            // SAFETY: the block is ours alone, and unused now. Its edges are those of
+            // SAFETY: the block is ours alone, and no longer used. Its edges are those of
             // reservations or of whole areas.
             if unsafe { mm::unmap(block.start, block.len) }.is_ok() {
                 self.blocks.remove(index);
             }
         }
         // At `vm.max_map_count` a reservation that the kernel has merged with another cannot be cut out.
-        // An area needs no cut.
+        // Areas need no cut.
         for area in std::mem::take(&mut self.mapped) {
             let Block { start, len, .. } = area.block;
             if !self.blocks.iter().any(|block| block.holds(&area.block)) {
                 continue;
             }
-            // SAFETY: as above, and nothing of the block is unmapped so far but other areas.
+            // SAFETY: as above, and only other areas of the block are unmapped so far.
             if unsafe { mm::unmap(start, len) }.is_err() {
                 self.room.remember(start, len, Claim::Ours);
             }
@@ -132,7 +132,7 @@ impl Window {
         }
     }
 
-    /// Leaves the addresses as they are, and nothing is ever placed over them.
+    /// Leaves the addresses as they are. Nothing is ever placed over them.
     fn leave(&mut self) {
         if self.owner == Owner::Arena {
             for area in std::mem::take(&mut self.mapped) {
@@ -148,7 +148,7 @@ impl Drop for Window {
         if self.process != this_process() {
             return;
         }
-        // What fails is remembered.
+        // Failures are remembered.
         match self.owner {
             _ if *self.pinned.get_mut() => self.leave(),
             Owner::Arena => drop(self.clear_all()),
