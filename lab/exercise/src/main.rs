@@ -11,6 +11,7 @@ mod edu;
 mod failures;
 mod handover;
 mod iommufd;
+mod irq;
 mod kvm;
 mod limit;
 mod mapped;
@@ -83,6 +84,13 @@ enum Scenario {
     Handover { device: Address, second: Address },
     /// Open devices by their own nodes and an iommufd
     Iommufd { device: Address, second: Address },
+    /// Take interrupts of QEMU's teaching device, and of a network card (e1000e) with MSI-X
+    Irq {
+        device: Address,
+        card: Address,
+        #[arg(value_parser = backend, default_value = "type1")]
+        backend: Backend,
+    },
     /// Keep a device mapped as from a chroot jail with device files of its own
     Jailed {
         device: Address,
@@ -224,6 +232,11 @@ fn main() -> Result<()> {
         Scenario::Kvm { device } => kvm::run(device),
         Scenario::Limit { device } => limit::run(device),
         Scenario::Iommufd { device, second } => iommufd::run(device, second),
+        Scenario::Irq {
+            device,
+            card,
+            backend,
+        } => irq::run(device, card, backend),
         Scenario::Peer {
             device,
             edu,

@@ -1,10 +1,10 @@
-//! What the process has open and mapped of VFIO and KVM.
+//! What the process has open and mapped of VFIO and KVM, and its eventfds.
 
 use std::fs;
 
 use anyhow::{Result, ensure};
 
-/// Descriptors and mappings that have to do with VFIO and KVM.
+/// Descriptors and mappings that have to do with VFIO and KVM, and eventfds.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct State {
     files: Vec<String>,
@@ -15,7 +15,11 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn observe() -> Result<Self> {
         let mut files = open()?;
-        files.retain(|name| name.contains("vfio") || name.contains("kvm"));
+        files.retain(|name| {
+            ["vfio", "kvm", "eventfd"]
+                .iter()
+                .any(|word| name.contains(word))
+        });
         files.sort();
         let maps = fs::read_to_string("/proc/self/maps")?;
         let ours = |line: &&str| line.contains("vfio") || line.contains("hugebar");

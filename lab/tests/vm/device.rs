@@ -46,12 +46,13 @@ fn paces(kernel: &str, more: &[Command]) {
     all_well(&two_devices(kernel), &scenarios);
 }
 
-/// And QEMU's teaching device.
+/// And QEMU's teaching device, and a card with MSI-X.
 fn two_devices(kernel: &str) -> Spec {
     with_exercise(kernel)
         .device("pci-testdev,membar=4G")
         .device("pci-testdev,membar=4G")
         .device("edu")
+        .device("e1000e")
 }
 
 #[test]
@@ -59,6 +60,7 @@ fn paces_on_6_12() {
     let more = [
         exercise("sandbox 0000:00:10.0"),
         exercise("dma 0000:00:12.0"),
+        exercise("irq 0000:00:12.0 0000:00:13.0"),
     ];
     paces("6.12", &more);
 }
@@ -97,7 +99,7 @@ fn beside_threads_on_the_newest() {
 /// Before huge leaves the same steps work as well.
 #[test]
 fn paces_on_6_1() {
-    paces("6.1", &[]);
+    paces("6.1", &[exercise("irq 0000:00:12.0 0000:00:13.0")]);
 }
 
 /// Devices by their own nodes and iommufd: shared, moved, handed over, taken; and an iommufd that
@@ -113,6 +115,8 @@ fn by_iommufd() {
             exercise("decode 0000:00:10.0 iommufd"),
             exercise("sandbox 0000:00:10.0 iommufd"),
             exercise("dma 0000:00:12.0 iommufd"),
+            exercise("irq 0000:00:12.0 0000:00:13.0 iommufd"),
+            exercise("irq 0000:00:12.0 0000:00:13.0"),
             // And by group on the same kernel.
             exercise("handover 0000:00:10.0 0000:00:11.0"),
         ],
@@ -154,10 +158,11 @@ fn the_example_maps_a_bar() {
 fn without_an_iommu() {
     let allowed = "intel_iommu=off vfio.enable_unsafe_noiommu_mode=1";
     all_well(
-        &with_exercise("lab").append(allowed),
+        &two_devices("lab").append(allowed),
         &[
             exercise("carve 0000:00:10.0 noiommu"),
             exercise("failures 0000:00:10.0 noiommu"),
+            exercise("irq 0000:00:12.0 0000:00:13.0 noiommu"),
         ],
     );
 }

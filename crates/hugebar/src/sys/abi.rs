@@ -31,6 +31,18 @@ pub(crate) const CAP_DMA_AVAIL: u16 = 3;
 pub(crate) const DMA_READ: u32 = 1 << 0;
 /// `VFIO_DMA_MAP_FLAG_WRITE`.
 pub(crate) const DMA_WRITE: u32 = 1 << 1;
+/// `VFIO_IRQ_SET_DATA_NONE`.
+pub(crate) const IRQ_DATA_NONE: u32 = 1 << 0;
+/// `VFIO_IRQ_SET_DATA_BOOL`.
+pub(crate) const IRQ_DATA_BOOL: u32 = 1 << 1;
+/// `VFIO_IRQ_SET_DATA_EVENTFD`.
+pub(crate) const IRQ_DATA_EVENTFD: u32 = 1 << 2;
+/// `VFIO_IRQ_SET_ACTION_MASK`.
+pub(crate) const IRQ_MASK: u32 = 1 << 3;
+/// `VFIO_IRQ_SET_ACTION_UNMASK`.
+pub(crate) const IRQ_UNMASK: u32 = 1 << 4;
+/// `VFIO_IRQ_SET_ACTION_TRIGGER`.
+pub(crate) const IRQ_TRIGGER: u32 = 1 << 5;
 /// `VFIO_PCI_CONFIG_REGION_INDEX`.
 pub(crate) const PCI_CONFIG_REGION: u32 = 7;
 /// BARs of a PCI function: regions 0 to 5 (`VFIO_PCI_BAR0_REGION_INDEX` and on).
@@ -101,6 +113,27 @@ pub(crate) struct Pair {
 pub(crate) struct RegionType {
     pub(crate) kind: u32,
     pub(crate) subtype: u32,
+}
+
+/// `struct vfio_irq_info`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct IrqInfo {
+    pub(crate) argsz: u32,
+    pub(crate) flags: u32,
+    pub(crate) index: u32,
+    pub(crate) count: u32,
+}
+
+/// `struct vfio_irq_set` without its data.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct IrqSet {
+    pub(crate) argsz: u32,
+    pub(crate) flags: u32,
+    pub(crate) index: u32,
+    pub(crate) start: u32,
+    pub(crate) count: u32,
 }
 
 /// `struct vfio_iommu_type1_info` without its capabilities.
@@ -278,6 +311,8 @@ const _: () = {
     assert!(size_of::<DeviceInfo>() == 24);
     assert!(size_of::<RegionInfo>() == 32);
     assert!(size_of::<CapHeader>() == 8);
+    assert!(size_of::<IrqInfo>() == 16);
+    assert!(size_of::<IrqSet>() == 20);
     assert!(size_of::<IommuInfo>() == 24);
     assert!(size_of::<DmaMap>() == 32);
     assert!(size_of::<DmaUnmap>() == 24);

@@ -56,6 +56,24 @@ fn structs_are_laid_out_as_in_vfio_bindings() {
         next = next
     );
     same_layout!(
+        IrqInfo,
+        theirs::vfio_irq_info,
+        argsz = argsz,
+        flags = flags,
+        index = index,
+        count = count,
+    );
+    same_layout!(
+        IrqSet,
+        theirs::vfio_irq_set,
+        argsz = argsz,
+        flags = flags,
+        index = index,
+        start = start,
+        count = count,
+    );
+    assert_eq!(offset_of!(theirs::vfio_irq_set, data), size_of::<IrqSet>());
+    same_layout!(
         Pair,
         theirs::vfio_region_sparse_mmap_area,
         first = offset,
@@ -256,13 +274,38 @@ fn constants_are_those_of_vfio_bindings() {
             IOAS_MAP_READABLE,
             iommufd_bindings::iommufd_ioas_map_flags_IOMMU_IOAS_MAP_READABLE,
         ),
+        (IRQ_DATA_NONE, theirs::VFIO_IRQ_SET_DATA_NONE),
+        (IRQ_DATA_BOOL, theirs::VFIO_IRQ_SET_DATA_BOOL),
+        (IRQ_DATA_EVENTFD, theirs::VFIO_IRQ_SET_DATA_EVENTFD),
+        (IRQ_MASK, theirs::VFIO_IRQ_SET_ACTION_MASK),
+        (IRQ_UNMASK, theirs::VFIO_IRQ_SET_ACTION_UNMASK),
+        (IRQ_TRIGGER, theirs::VFIO_IRQ_SET_ACTION_TRIGGER),
         (PCI_CONFIG_REGION, theirs::VFIO_PCI_CONFIG_REGION_INDEX),
         (PCI_BARS, theirs::VFIO_PCI_ROM_REGION_INDEX),
     ];
     for (index, (ours, theirs)) in pairs.iter().enumerate() {
         assert_eq!(ours, theirs, "constant {index}");
     }
-    use crate::vfio::RegionFlags;
+    use crate::vfio::{IrqFlags, IrqKind, RegionFlags};
+    let irqs = [
+        (IrqFlags::EVENTFD, theirs::VFIO_IRQ_INFO_EVENTFD),
+        (IrqFlags::MASKABLE, theirs::VFIO_IRQ_INFO_MASKABLE),
+        (IrqFlags::AUTOMASKED, theirs::VFIO_IRQ_INFO_AUTOMASKED),
+        (IrqFlags::NORESIZE, theirs::VFIO_IRQ_INFO_NORESIZE),
+    ];
+    for (ours, theirs) in irqs {
+        assert_eq!(ours.bits(), theirs);
+    }
+    let kinds = [
+        (IrqKind::Intx, theirs::VFIO_PCI_INTX_IRQ_INDEX),
+        (IrqKind::Msi, theirs::VFIO_PCI_MSI_IRQ_INDEX),
+        (IrqKind::Msix, theirs::VFIO_PCI_MSIX_IRQ_INDEX),
+        (IrqKind::Error, theirs::VFIO_PCI_ERR_IRQ_INDEX),
+        (IrqKind::Request, theirs::VFIO_PCI_REQ_IRQ_INDEX),
+    ];
+    for (ours, theirs) in kinds {
+        assert_eq!(ours.index(), theirs, "{ours}");
+    }
     assert_eq!(RegionFlags::READ.bits(), theirs::VFIO_REGION_INFO_FLAG_READ);
     assert_eq!(
         RegionFlags::WRITE.bits(),
@@ -287,6 +330,8 @@ fn ioctl_numbers_and_sizes_are_those_of_the_c_headers() {
         named(vfio::GROUP_GET_DEVICE_FD),
         named(vfio::DEVICE_GET_INFO),
         named(vfio::DEVICE_GET_REGION_INFO),
+        named(vfio::DEVICE_GET_IRQ_INFO),
+        named(vfio::DEVICE_SET_IRQS),
         named(vfio::IOMMU_GET_INFO),
         named(vfio::IOMMU_MAP_DMA),
         named(vfio::IOMMU_UNMAP_DMA),
@@ -307,6 +352,8 @@ fn ioctl_numbers_and_sizes_are_those_of_the_c_headers() {
     let structs = [
         ("vfio_group_status", size_of::<GroupStatus>()),
         ("vfio_region_info", size_of::<RegionInfo>()),
+        ("vfio_irq_info", size_of::<IrqInfo>()),
+        ("vfio_irq_set", size_of::<IrqSet>()),
         ("vfio_info_cap_header", size_of::<CapHeader>()),
         ("vfio_region_sparse_mmap_area", size_of::<Pair>()),
         ("vfio_iommu_type1_dma_map", size_of::<DmaMap>()),

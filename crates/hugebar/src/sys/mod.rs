@@ -6,6 +6,7 @@
 //! calls and make them fail.
 
 pub(crate) mod abi;
+pub(crate) mod eventfd;
 pub(crate) mod file;
 pub(crate) mod fork;
 #[cfg(test)]

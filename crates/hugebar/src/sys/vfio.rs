@@ -7,12 +7,13 @@ use core::ptr::NonNull;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::fs::OFlags;
-use rustix::io::Result;
+use rustix::io::{Errno, Result};
 use rustix::ioctl::{Opcode, opcode};
+use zerocopy::IntoBytes;
 
 use super::abi::{
     self, AttachPt, BindIommufd, DetachPt, DeviceInfo, DmaMap, DmaUnmap, FeatureDmaBuf,
-    GroupStatus, IommuInfo, RegionInfo, argsz,
+    GroupStatus, IommuInfo, IrqInfo, IrqSet, RegionInfo, argsz,
 };
 use super::ioctl::{Number, Request, ioctl, number, requests, update, with_capabilities};
 
@@ -31,6 +32,8 @@ requests! {
     GROUP_GET_DEVICE_FD: CStr = "VFIO_GROUP_GET_DEVICE_FD", vfio(6);
     DEVICE_GET_INFO: DeviceInfo = "VFIO_DEVICE_GET_INFO", vfio(7);
     DEVICE_GET_REGION_INFO: RegionInfo = "VFIO_DEVICE_GET_REGION_INFO", vfio(8);
+    DEVICE_GET_IRQ_INFO: IrqInfo = "VFIO_DEVICE_GET_IRQ_INFO", vfio(9);
+    DEVICE_SET_IRQS: IrqSet = "VFIO_DEVICE_SET_IRQS", vfio(10);
     IOMMU_GET_INFO: IommuInfo = "VFIO_IOMMU_GET_INFO", vfio(12);
     IOMMU_MAP_DMA: DmaMap = "VFIO_IOMMU_MAP_DMA", vfio(13);
     IOMMU_UNMAP_DMA: DmaUnmap = "VFIO_IOMMU_UNMAP_DMA", vfio(14);
@@ -103,6 +106,68 @@ pub(crate) fn device_get_region_info(
         ..RegionInfo::default()
     };
     with_capabilities(device, DEVICE_GET_REGION_INFO, ask, |info| info.argsz)
+}
+
+/// `VFIO_DEVICE_GET_IRQ_INFO`.
+pub(crate) fn device_get_irq_info(device: BorrowedFd<'_>, index: u32) -> Result<IrqInfo> {
+    let mut info = IrqInfo {
+        argsz: argsz::<IrqInfo>(),
+        index,
+        ..IrqInfo::default()
+    };
+    update(device, DEVICE_GET_IRQ_INFO, &mut info)?;
+    Ok(info)
+}
+
+/// What `VFIO_DEVICE_SET_IRQS` is given for each interrupt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum IrqData<'a> {
+    /// Nothing: all of so many.
+    All(u32),
+    /// Whether it is meant.
+    Bools(&'a [bool]),
+    /// An eventfd, or none (-1). The kernel takes references of its own.
+    Eventfds(&'a [Option<BorrowedFd<'a>>]),
+}
+
+/// `VFIO_DEVICE_SET_IRQS`: does `action` to interrupts of an index from `start` on. 0, or how many vectors there are
+/// where that is fewer than were asked for, and nothing was done.
+pub(crate) fn device_set_irqs(
+    device: BorrowedFd<'_>,
+    action: u32,
+    index: u32,
+    start: u32,
+    data: IrqData<'_>,
+) -> Result<c_int> {
+    let (kind, count, data): (u32, usize, Vec<u8>) = match data {
+        IrqData::All(count) => (abi::IRQ_DATA_NONE, count as usize, Vec::new()),
+        IrqData::Bools(bools) => {
+            let bytes = bools.iter().copied().map(u8::from).collect();
+            (abi::IRQ_DATA_BOOL, bools.len(), bytes)
+        }
+        IrqData::Eventfds(fds) => {
+            let number = |fd: &Option<BorrowedFd<'_>>| fd.map_or(-1, |fd| fd.as_raw_fd());
+            let bytes = fds.iter().flat_map(|fd| number(fd).to_ne_bytes());
+            (abi::IRQ_DATA_EVENTFD, fds.len(), bytes.collect())
+        }
+    };
+    let size = size_of::<IrqSet>() + data.len();
+    let set = IrqSet {
+        argsz: u32::try_from(size).map_err(|_| Errno::INVAL)?,
+        flags: action | kind,
+        index,
+        start,
+        count: u32::try_from(count).map_err(|_| Errno::INVAL)?,
+    };
+    // Words, for the alignment that the struct needs.
+    let mut argument = vec![0_u32; size.div_ceil(4)];
+    let bytes = argument.as_mut_slice().as_mut_bytes();
+    bytes[..size_of::<IrqSet>()].copy_from_slice(set.as_bytes());
+    bytes[size_of::<IrqSet>()..size].copy_from_slice(&data);
+    let address = bytes.as_mut_ptr().expose_provenance();
+    // SAFETY: the buffer starts with the struct that the request takes, and has the bytes that its `argsz` promises
+    // the kernel, which only reads them.
+    unsafe { ioctl(device, DEVICE_SET_IRQS, address) }
 }
 
 /// `VFIO_IOMMU_GET_INFO` on a container, asked twice like [`device_get_region_info`].

@@ -4,18 +4,20 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::iommu::{AddressSpace, Container, Group, Ioas};
+use crate::iommu::{AddressSpace, Container, Ioas};
 use crate::pci::{Address, Function, Msix, Unassigned, config};
 use crate::phys::Phys;
 use crate::sys::abi::{self, DeviceInfo};
 use crate::sys::{file, process, vfio};
 
+use super::handle::{Attachment, Handle};
 use super::{Region, remedy};
 
 /// An open VFIO device.
 ///
 /// Opening a device resets it and turns its memory decode on; closing it gives it back to the group.
-/// A mapping of it lives on without it, and keeps the device busy until it is dropped.
+/// A mapping of it lives on without it, and keeps the device busy until it is dropped. So do
+/// [`Interrupts`](super::Interrupts).
 ///
 /// Fields drop in order: the device is closed before what it is in.
 ///
@@ -23,7 +25,7 @@ use super::{Region, remedy};
 /// ([`Device::borrowed`]).
 #[derive(Debug)]
 pub struct Device<F = OwnedFd> {
-    pub(super) fd: F,
+    pub(super) handle: Arc<Handle<F>>,
     info: DeviceInfo,
     pub(super) attachment: Attachment,
     pub(super) address: Option<Address>,
@@ -31,17 +33,6 @@ pub struct Device<F = OwnedFd> {
 
 /// `PCI_COMMAND`: where configuration space has the command register.
 const COMMAND: u64 = 4;
-
-/// What a device is in, and keeps open.
-#[derive(Debug)]
-pub(super) enum Attachment {
-    /// A group that this crate opened, in a container.
-    Group(Arc<Group>),
-    /// An address space of an iommufd, or none of it.
-    Iommufd(Arc<Ioas>),
-    /// Whatever somebody else has put it into: perhaps a container that is known.
-    Elsewhere(Option<Arc<Container>>),
-}
 
 impl Device {
     /// Takes over a device that somebody else has opened, such as a manager or jailer.
@@ -87,7 +78,7 @@ impl<F: AsFd> Device<F> {
             named(error, address).with_remedy("is the descriptor a VFIO device?")
         })?;
         Ok(Self {
-            fd,
+            handle: Arc::new(Handle::new(fd, attachment.clone())),
             info,
             attachment,
             address,
@@ -241,7 +232,7 @@ impl<F: AsFd> Device<F> {
     }
 
     fn region_info(&self, index: u32) -> Result<(abi::RegionInfo, Vec<u8>)> {
-        vfio::device_get_region_info(self.fd.as_fd(), index).map_err(|errno| {
+        vfio::device_get_region_info(self.handle.fd.as_fd(), index).map_err(|errno| {
             let error = Error::call(vfio::DEVICE_GET_REGION_INFO.name, errno);
             match errno {
                 rustix::io::Errno::INVAL => error.of_kind(ErrorKind::NotFound),
@@ -310,7 +301,7 @@ impl<F: AsFd> Device<F> {
         buffer: &mut [u8],
     ) -> Result<()> {
         let position = self.position(index, info, offset, buffer.len())?;
-        let read = file::read_at(self.fd.as_fd(), buffer, position);
+        let read = file::read_at(self.handle.fd.as_fd(), buffer, position);
         self.complete("pread", index, read, buffer.len())
     }
 
@@ -318,7 +309,7 @@ impl<F: AsFd> Device<F> {
     pub fn region_write(&self, index: u32, offset: u64, bytes: &[u8]) -> Result<()> {
         let (info, _) = self.region_info(index)?;
         let position = self.position(index, &info, offset, bytes.len())?;
-        let written = file::write_at(self.fd.as_fd(), bytes, position);
+        let written = file::write_at(self.handle.fd.as_fd(), bytes, position);
         self.complete("pwrite", index, written, bytes.len())
     }
 
@@ -375,7 +366,7 @@ impl<F: AsFd> Device<F> {
 
 impl<F: AsFd> AsFd for Device<F> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.handle.fd.as_fd()
     }
 }
 

@@ -11,9 +11,10 @@ use crate::iommu::{Container, Ioas, IommuKind};
 use crate::pci::{Address, Function};
 use crate::sys::{file, process, vfio};
 
-use super::device::{Attachment, named};
+use super::device::named;
 use super::firmware;
 use super::group::{self, held_by_others, is_vfio, no_interrupt_remapping, not_viable};
+use super::handle::Attachment;
 use super::{Device, remedy};
 
 /// A way to open a device.
@@ -186,9 +187,10 @@ impl Device {
             let operation = "the device is not bound to the iommufd of this address space";
             return Err(self.subject_error(Error::new(ErrorKind::InvalidInput, operation)));
         }
-        vfio::device_attach_iommufd_pt(self.fd.as_fd(), ioas.id())
+        vfio::device_attach_iommufd_pt(self.handle.fd.as_fd(), ioas.id())
             .map_err(|errno| self.subject_error(attach_failed(errno, self.address)))?;
         self.attachment = Attachment::Iommufd(ioas.clone());
+        self.handle.moved(self.attachment.clone());
         Ok(())
     }
 
@@ -203,7 +205,7 @@ impl Device {
             let operation = "the device is not bound to an iommufd";
             return Err(self.subject_error(Error::new(ErrorKind::InvalidInput, operation)));
         }
-        vfio::device_detach_iommufd_pt(self.fd.as_fd()).map_err(|errno| {
+        vfio::device_detach_iommufd_pt(self.handle.fd.as_fd()).map_err(|errno| {
             self.subject_error(Error::call(vfio::DEVICE_DETACH_IOMMUFD_PT.name, errno))
         })
     }

@@ -60,6 +60,7 @@ fn equals(value: u64) -> Result<SeccompRule> {
 fn number(name: &str) -> Result<i64> {
     Ok(match name {
         "close" => libc::SYS_close,
+        "eventfd2" => libc::SYS_eventfd2,
         "fcntl" => libc::SYS_fcntl,
         "fstat" => libc::SYS_fstat,
         "futex" => libc::SYS_futex,
@@ -74,6 +75,7 @@ fn number(name: &str) -> Result<i64> {
         "munmap" => libc::SYS_munmap,
         "newfstatat" => libc::SYS_newfstatat,
         "openat" => libc::SYS_openat,
+        "ppoll" => libc::SYS_ppoll,
         "prctl" => libc::SYS_prctl,
         "prlimit64" => libc::SYS_prlimit64,
         "pread64" => libc::SYS_pread64,
@@ -98,6 +100,8 @@ fn request(name: &str) -> Option<u64> {
         "VFIO_GROUP_GET_DEVICE_FD" => VFIO | 106,
         "VFIO_DEVICE_GET_INFO" => VFIO | 107,
         "VFIO_DEVICE_GET_REGION_INFO" => VFIO | 108,
+        "VFIO_DEVICE_GET_IRQ_INFO" => VFIO | 109,
+        "VFIO_DEVICE_SET_IRQS" => VFIO | 110,
         "VFIO_IOMMU_GET_INFO" => VFIO | 112,
         "VFIO_IOMMU_MAP_DMA" => VFIO | 113,
         "VFIO_IOMMU_UNMAP_DMA" => VFIO | 114,

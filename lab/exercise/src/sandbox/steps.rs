@@ -2,15 +2,16 @@
 
 use std::any::Any;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use hugebar::bar::Bar;
 use hugebar::dma::DmaBuffer;
 use hugebar::facts;
 use hugebar::facts::Facts;
 use hugebar::pci::Address;
 use hugebar::populate::{Prefault, Type1, install};
-use hugebar::vfio::{Backend, Device};
+use hugebar::vfio::{Backend, Device, IrqKind};
 
 /// Something that is done under a filter, and what it has made.
 type Work = Box<dyn FnOnce() -> Result<Box<dyn Any>>>;
@@ -34,7 +35,7 @@ const fn step(title: &'static str, prepare: fn(Address) -> Result<Work>) -> Step
 }
 
 /// In the order of the document.
-pub(super) const STEPS: [Step; 20] = [
+pub(super) const STEPS: [Step; 23] = [
     step("Opening a device by type1", |device| {
         work(move || Ok(Device::open_by(device, Backend::Type1)?))
     }),
@@ -101,6 +102,26 @@ pub(super) const STEPS: [Step; 20] = [
         work(move || {
             let measured = bar.measure(&mut populate)?;
             Ok((device, bar, populate, measured))
+        })
+    }),
+    step("Enabling interrupts", |device| {
+        let device = Device::open(device)?;
+        work(move || Ok((device.enable_irqs(IrqKind::Request, 1)?, device)))
+    }),
+    step("Taking interrupts", |device| {
+        let interrupts = Device::open(device)?.enable_irqs(IrqKind::Request, 1)?;
+        work(move || {
+            interrupts.trigger(0)?;
+            ensure!(interrupts.wait(0, Some(Duration::from_secs(5)))? == 1);
+            Ok(interrupts)
+        })
+    }),
+    step("Disabling interrupts", |device| {
+        let device = Device::open(device)?;
+        let interrupts = device.enable_irqs(IrqKind::Request, 1)?;
+        work(move || {
+            drop(interrupts);
+            Ok(device)
         })
     }),
     step("Mapping memory for DMA by type1", |device| {
