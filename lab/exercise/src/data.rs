@@ -52,10 +52,7 @@ pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
         ensure!(mapping.read_u8(0x203)? == placement as u8 + 1);
         ensure!(mapping.read_u32(24 * KIB).is_err(), "the hole");
     }
-    // Configuration space: region 7. Its first word is the vendor.
-    let mut vendor = [0; 2];
-    bar.device.region_read(7, 0, &mut vendor)?;
-    ensure!(u16::from_le_bytes(vendor) == 0x1af4);
+    ensure!(bar.device.config()?.ids()?.0 == 0x1af4);
     ensure!(
         bar.device
             .region_read(2, bar.region.size() - 4, &mut [0; 8])

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use hugebar::ErrorKind;
 use hugebar::census::{CensusOptions, census};
 use hugebar::mem::Mapping;
-use hugebar::pci::Address;
+use hugebar::pci::{Address, Command};
 use hugebar::plan::Placement;
 use hugebar::populate::install;
 use hugebar::reason::{self, Code};
@@ -17,8 +17,6 @@ use hugebar::vfio::{Backend, Device};
 
 use crate::bar::{self, Bar};
 
-/// The region of configuration space (`VFIO_PCI_CONFIG_REGION_INDEX`).
-const CONFIG: u32 = 7;
 /// The command register, and its bit for memory decode.
 const COMMAND: u64 = 4;
 const MEMORY: u8 = 1 << 1;
@@ -71,10 +69,10 @@ fn installed_anew(bar: &mut Bar, mapping: &Mapping, leaves: u64) -> Result<()> {
 }
 
 pub(crate) fn switch(device: &Device, on: bool) -> Result<()> {
-    let mut command = [0];
-    device.region_read(CONFIG, COMMAND, &mut command)?;
-    device.region_write(CONFIG, COMMAND, &[with(command[0], on)])?;
-    Ok(())
+    let config = device.config()?;
+    let mut command = config.command()?;
+    command.set(Command::MEMORY, on);
+    Ok(config.set_command(command)?)
 }
 
 /// By way of sysfs, on a device that nobody has open.
@@ -83,16 +81,8 @@ pub(crate) fn switch_off(address: Address) -> Result<()> {
     let file = File::options().read(true).write(true).open(path)?;
     let mut command = [0];
     file.read_exact_at(&mut command, COMMAND)?;
-    file.write_all_at(&[with(command[0], false)], COMMAND)?;
+    file.write_all_at(&[command[0] & !MEMORY], COMMAND)?;
     file.read_exact_at(&mut command, COMMAND)?;
     ensure!(command[0] & MEMORY == 0, "{command:?}");
     Ok(())
-}
-
-fn with(command: u8, on: bool) -> u8 {
-    if on {
-        command | MEMORY
-    } else {
-        command & !MEMORY
-    }
 }

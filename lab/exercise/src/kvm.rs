@@ -15,7 +15,7 @@ use hugebar::kvm::Guest;
 use hugebar::layout::Area;
 use hugebar::leaf::{GIB, KIB, Leaves, MIB};
 use hugebar::mem::{Mapping, Window};
-use hugebar::pci::Address;
+use hugebar::pci::{Address, Command};
 use hugebar::plan::{Placement, Plan};
 use hugebar::populate::Prefault;
 use hugebar::seam::{Fault, fail, record};
@@ -170,17 +170,14 @@ fn handed_over(bar: &Bar) -> Result<()> {
 
 /// While memory decode is off nothing can be populated, and that is said; afterwards it can.
 fn without_decode(bar: &Bar) -> Result<()> {
-    const CONFIG: u32 = 7;
-    const COMMAND: u64 = 4;
-    let mut command = [0; 2];
-    bar.device.region_read(CONFIG, COMMAND, &mut command)?;
-    let off = [command[0] & !2, command[1]];
-    bar.device.region_write(CONFIG, COMMAND, &off)?;
+    let config = bar.device.config()?;
+    let command = config.command()?;
+    config.set_command(command - Command::MEMORY)?;
     let plan = bar.plan(&[], Placement::Congruent)?;
     let mapping = bar.map(&plan)?;
     let mut populate = Prefault::new()?;
     let refused = count(bar, &mapping, &mut populate);
-    bar.device.region_write(CONFIG, COMMAND, &command)?;
+    config.set_command(command)?;
     let error = refused.err().context("memory decode is off")?;
     ensure!(error.kind() == ErrorKind::NotMappableForDma, "{error}");
     println!("{error}");

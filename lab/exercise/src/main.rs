@@ -4,6 +4,7 @@
 mod bar;
 mod bounds;
 mod carve;
+mod config;
 mod data;
 mod decode;
 mod dma;
@@ -40,6 +41,13 @@ enum Scenario {
     /// Carve, drop and re-make populated mappings by every public function
     Carve {
         device: Address,
+        #[arg(value_parser = backend, default_value = "type1")]
+        backend: Backend,
+    },
+    /// Read and write configuration space of QEMU's teaching device, and of a network card (e1000e)
+    Config {
+        device: Address,
+        card: Address,
         #[arg(value_parser = backend, default_value = "type1")]
         backend: Backend,
     },
@@ -193,6 +201,11 @@ fn main() -> Result<()> {
     );
     match scenario {
         Scenario::Carve { device, backend } => carve::run(device, backend),
+        Scenario::Config {
+            device,
+            card,
+            backend,
+        } => config::run(device, card, backend),
         Scenario::Decode { device, backend } => decode::run(device, backend),
         Scenario::DmaBounds {
             device,

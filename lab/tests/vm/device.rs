@@ -61,6 +61,7 @@ fn paces_on_6_12() {
         exercise("sandbox 0000:00:10.0"),
         exercise("dma 0000:00:12.0"),
         exercise("irq 0000:00:12.0 0000:00:13.0"),
+        exercise("config 0000:00:12.0 0000:00:13.0"),
     ];
     paces("6.12", &more);
 }
@@ -99,7 +100,11 @@ fn beside_threads_on_the_newest() {
 /// Before huge leaves the same steps work as well.
 #[test]
 fn paces_on_6_1() {
-    paces("6.1", &[exercise("irq 0000:00:12.0 0000:00:13.0")]);
+    let more = [
+        exercise("irq 0000:00:12.0 0000:00:13.0"),
+        exercise("config 0000:00:12.0 0000:00:13.0"),
+    ];
+    paces("6.1", &more);
 }
 
 /// Devices by their own nodes and iommufd: shared, moved, handed over, taken; and an iommufd that
@@ -117,6 +122,7 @@ fn by_iommufd() {
             exercise("dma 0000:00:12.0 iommufd"),
             exercise("irq 0000:00:12.0 0000:00:13.0 iommufd"),
             exercise("irq 0000:00:12.0 0000:00:13.0"),
+            exercise("config 0000:00:12.0 0000:00:13.0 iommufd"),
             // And by group on the same kernel.
             exercise("handover 0000:00:10.0 0000:00:11.0"),
         ],

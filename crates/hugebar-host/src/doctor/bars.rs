@@ -103,7 +103,7 @@ fn possible(
     folder: &Path,
     size: impl Fn(u32) -> Option<u64>,
     config: &Path,
-    capability: u32,
+    capability: u16,
 ) -> Result<(Told, bool), Step> {
     // Readable by all.
     if let Some(told) = rebar::by_kernel(folder, size) {
@@ -208,10 +208,11 @@ struct Bridge {
 impl Bridge {
     /// `None` if the folder belongs to something else, such as a root bus.
     fn at(folder: &Path) -> Option<Self> {
-        let class = fs::read_to_string(folder.join("class")).ok()?;
-        class.starts_with("0x0604").then_some(())?;
         let address: Address = folder.file_name()?.to_str()?.parse().ok()?;
-        let resources = Function::at(address).ok()?.resources().ok()?;
+        let function = Function::at(address).ok()?;
+        let code = function.class_code().ok()?;
+        matches!((code.class, code.subclass), (6, 4)).then_some(())?;
+        let resources = function.resources().ok()?;
         Some(Self::new(address, &resources))
     }
 

@@ -5,9 +5,10 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Where extended capabilities begin, and how many fit at most.
+use hugebar::pci::ExtendedCapabilities;
+
+/// Where extended capabilities begin.
 pub(super) const FIRST: usize = 0x100;
-const MOST: usize = (4096 - FIRST) / 4;
 
 /// The file `config` of a function. Reading it wakes a device that is off.
 pub(super) struct Config(File);
@@ -33,21 +34,13 @@ impl Config {
 
 /// The offset of a capability, if there is one; `None` if configuration space ends before extended capabilities, as it
 /// does for readers without privilege. `word` reads 4 bytes at an offset.
-pub(super) fn find(word: impl Fn(usize) -> Option<u32>, capability: u32) -> Option<Option<usize>> {
+pub(super) fn find(word: impl Fn(usize) -> Option<u32>, capability: u16) -> Option<Option<usize>> {
     word(FIRST)?;
-    let mut next = FIRST;
-    // A longer chain is a cycle.
-    for _ in 0..MOST {
-        let Some(header) = word(next).filter(|header| !matches!(*header, 0 | u32::MAX)) else {
-            break;
-        };
-        if header & 0xffff == capability {
-            return Some(Some(next));
-        }
-        next = (header >> 20) as usize & !3;
-        if next < FIRST {
-            break;
-        }
-    }
-    Some(None)
+    let all = ExtendedCapabilities::new(|offset, buffer: &mut [u8]| {
+        let word = word(offset.into()).ok_or(())?;
+        buffer.copy_from_slice(&word.to_le_bytes());
+        Ok::<_, ()>(())
+    });
+    let found = all.map_while(Result::ok).find(|own| own.id == capability);
+    Some(found.map(|own| own.offset.into()))
 }

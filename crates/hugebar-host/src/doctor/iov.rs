@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use hugebar::leaf::Bytes;
-use hugebar::pci::{Function, Header, Resource};
+use hugebar::pci::{ExtendedCapability, Function, Header, Resource};
 use hugebar::vfio::{is_vfio, remedy};
 
 use super::extended::{self, Config};
@@ -19,9 +19,8 @@ const STEP: &str = "vf-bars";
 const FIRST: usize = 7;
 const COUNT: usize = 6;
 
-/// `PCI_EXT_CAP_ID_SRIOV`, and offsets in it: `PCI_SRIOV_INITIAL_VF` with `PCI_SRIOV_TOTAL_VF` in its upper half, and
+/// Offsets in the SR-IOV capability: `PCI_SRIOV_INITIAL_VF` with `PCI_SRIOV_TOTAL_VF` in its upper half, and
 /// `PCI_SRIOV_BAR`.
-const SRIOV: u32 = 0x10;
 const TOTAL: usize = 0x0c;
 const BARS: usize = 0x24;
 
@@ -148,7 +147,7 @@ struct Capability {
 impl Capability {
     /// `None` without privilege.
     fn read(config: &Config) -> Option<Self> {
-        let at = extended::find(|offset| config.word(offset), SRIOV)??;
+        let at = extended::find(|offset| config.word(offset), ExtendedCapability::SRIOV)??;
         let total = u16::try_from(config.word(at + TOTAL)? >> 16).ok()?;
         let mut bytes = [0; 64];
         for (bar, register) in bytes[0x10..][..4 * COUNT].chunks_exact_mut(4).enumerate() {

@@ -5,13 +5,14 @@ use std::io;
 use std::path::Path;
 
 use hugebar::leaf::Bytes;
+use hugebar::pci::ExtendedCapability;
 
 use super::extended::find;
 
-/// `PCI_EXT_CAP_ID_REBAR`: the BARs of a function.
-pub(super) const REBAR: u32 = 0x15;
-/// `PCI_EXT_CAP_ID_VF_REBAR`: the BARs of a physical function's virtual functions; the same format.
-pub(super) const VF_REBAR: u32 = 0x24;
+/// For the BARs of a function.
+pub(super) const REBAR: u16 = ExtendedCapability::RESIZABLE_BAR;
+/// For the BARs of a physical function's virtual functions; the same format.
+pub(super) const VF_REBAR: u16 = ExtendedCapability::VF_RESIZABLE_BAR;
 
 /// A BAR that can be resized. Sizes are encoded as in the capability: 0 is 1 MiB, 10 is 1 GiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +79,7 @@ pub(super) fn by_kernel(folder: &Path, size: impl Fn(u32) -> Option<u64>) -> Opt
 /// capabilities, as it does for readers without privilege. `word` reads 4 bytes at an offset.
 pub(super) fn resizable(
     word: impl Fn(usize) -> Option<u32>,
-    capability: u32,
+    capability: u16,
 ) -> Option<Vec<Resizable>> {
     let found = find(&word, capability)?;
     Some(found.map_or_else(Vec::new, |at| entries(|offset| word(at + offset))))
@@ -104,7 +105,7 @@ fn entries(word: impl Fn(usize) -> Option<u32>) -> Vec<Resizable> {
 mod tests {
     use super::*;
 
-    fn resizable(config: &[u8], capability: u32) -> Option<Vec<Resizable>> {
+    fn resizable(config: &[u8], capability: u16) -> Option<Vec<Resizable>> {
         let word = |offset: usize| {
             let bytes = config.get(offset..offset + 4)?;
             Some(u32::from_le_bytes(bytes.try_into().unwrap()))

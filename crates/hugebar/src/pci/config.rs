@@ -1,18 +1,30 @@
-//! Configuration space: where the MSI-X table and its pending bits lie.
+//! Configuration space: the command register, and where the MSI-X table and its pending bits lie.
+
+use bitflags::bitflags;
 
 use crate::layout::Area;
 
-/// `PCI_STATUS` and its bit for a capability list.
-const STATUS: u16 = 0x06;
-const STATUS_CAP_LIST: u8 = 0x10;
-/// `PCI_CAPABILITY_LIST`: offset of the first capability.
-const CAPABILITY_LIST: u16 = 0x34;
-/// `PCI_CAP_ID_MSIX`.
-const CAP_ID_MSIX: u8 = 0x11;
-/// Capabilities lie between the header and the end of the classic 256 bytes, four bytes each at
-/// least; a longer chain is a cycle.
-const FIRST: u8 = 0x40;
-const MOST: usize = (256 - FIRST as usize) / 4;
+use super::capability::{Capabilities, Capability};
+
+bitflags! {
+    /// The command register of a function (`PCI_COMMAND_*`). Unknown bits are kept.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct Command: u16 {
+        /// It answers accesses to its I/O ports.
+        const IO = 1 << 0;
+        /// It answers accesses to its memory: memory decode.
+        const MEMORY = 1 << 1;
+        /// It does DMA, and sends interrupts by MSI and MSI-X.
+        const BUS_MASTER = 1 << 2;
+        /// It answers parity errors.
+        const PARITY = 1 << 6;
+        /// It reports system errors (SERR#).
+        const SERR = 1 << 8;
+        /// It does not raise INTx.
+        const INTX_DISABLE = 1 << 10;
+        const _ = !0;
+    }
+}
 
 /// What a function's MSI-X capability says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,40 +47,32 @@ pub struct Msix {
 pub(crate) fn msix<E>(
     mut read: impl FnMut(u16, &mut [u8]) -> Result<(), E>,
 ) -> Result<Option<Msix>, E> {
-    let mut status = [0; 2];
-    read(STATUS, &mut status)?;
-    if status[0] & STATUS_CAP_LIST == 0 {
-        return Ok(None);
-    }
-    let mut pointer = [0; 1];
-    read(CAPABILITY_LIST, &mut pointer)?;
-    let mut next = pointer[0] & !3;
-    for _ in 0..MOST {
-        if next < FIRST {
+    let mut found = None;
+    for capability in Capabilities::new(&mut read) {
+        let Capability { id, offset } = capability?;
+        // A capability that cannot lie whole in the 256 bytes is none.
+        if id == Capability::MSIX && offset <= 0xf4 {
+            found = Some(offset);
             break;
         }
-        let mut header = [0; 2];
-        read(u16::from(next), &mut header)?;
-        // A capability that cannot lie whole in the 256 bytes is none.
-        if header[0] == CAP_ID_MSIX && next <= 0xf4 {
-            let mut body = [0; 12];
-            read(u16::from(next), &mut body)?;
-            let [_, _, control @ .., t0, t1, t2, t3, p0, p1, p2, p3] = body;
-            let vectors = (u16::from_le_bytes(control) & 0x7ff) + 1;
-            let table = u32::from_le_bytes([t0, t1, t2, t3]);
-            let pba = u32::from_le_bytes([p0, p1, p2, p3]);
-            let pending = u64::from(vectors).div_ceil(64) * 8;
-            return Ok(Some(Msix {
-                vectors,
-                table_bar: (table & 7) as u8,
-                table: Area::new(u64::from(table & !7), u64::from(vectors) * 16),
-                pba_bar: (pba & 7) as u8,
-                pba: Area::new(u64::from(pba & !7), pending),
-            }));
-        }
-        next = header[1] & !3;
     }
-    Ok(None)
+    let Some(offset) = found else {
+        return Ok(None);
+    };
+    let mut body = [0; 12];
+    read(offset, &mut body)?;
+    let [_, _, control @ .., t0, t1, t2, t3, p0, p1, p2, p3] = body;
+    let vectors = (u16::from_le_bytes(control) & 0x7ff) + 1;
+    let table = u32::from_le_bytes([t0, t1, t2, t3]);
+    let pba = u32::from_le_bytes([p0, p1, p2, p3]);
+    let pending = u64::from(vectors).div_ceil(64) * 8;
+    Ok(Some(Msix {
+        vectors,
+        table_bar: (table & 7) as u8,
+        table: Area::new(u64::from(table & !7), u64::from(vectors) * 16),
+        pba_bar: (pba & 7) as u8,
+        pba: Area::new(u64::from(pba & !7), pending),
+    }))
 }
 
 #[cfg(test)]

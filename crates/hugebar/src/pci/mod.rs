@@ -1,6 +1,8 @@
 //! PCI functions: addresses, sysfs, and configuration space.
 
 mod address;
+mod capability;
+mod class;
 pub(crate) mod config;
 mod header;
 mod holder;
@@ -11,7 +13,9 @@ mod resource;
 mod sysfs;
 
 pub use address::Address;
-pub use config::Msix;
+pub use capability::{Capabilities, Capability, ExtendedCapabilities, ExtendedCapability};
+pub use class::ClassCode;
+pub use config::{Command, Msix};
 pub use header::{Header, Unassigned};
 pub use iomem::{Conflict, Holder, Iomem};
 pub use locate::locate;

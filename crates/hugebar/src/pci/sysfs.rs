@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use crate::error::{Error, ErrorKind, Result};
 
 use super::Address;
+use super::class::ClassCode;
 use super::header::Header;
 use super::resource::Resource;
 
@@ -90,13 +91,20 @@ impl Function {
         u16::from_str_radix(digits, 16).map_err(|_| self.malformed(name, &text))
     }
 
+    /// Reads the class code from sysfs (`class`).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Malformed`] if the file does not hold a class code.
+    pub fn class_code(&self) -> Result<ClassCode> {
+        let text = self.text("class")?;
+        ClassCode::parse(&text).ok_or_else(|| self.malformed("class", &text))
+    }
+
     /// Whether the function is a bridge to another bus (class 0x0604 or 0x0607), which VFIO never binds:
     /// its header is not that of a device.
     pub fn is_bridge(&self) -> bool {
-        let class = self.text("class").unwrap_or_default();
-        ["0x0604", "0x0607"]
-            .iter()
-            .any(|bridge| class.starts_with(bridge))
+        self.class_code().is_ok_and(ClassCode::is_bridge)
     }
 
     /// The name of the driver that the function is bound to.

@@ -31,9 +31,6 @@ pub struct Device<F = OwnedFd> {
     pub(super) address: Option<Address>,
 }
 
-/// `PCI_COMMAND`: where configuration space has the command register.
-const COMMAND: u64 = 4;
-
 impl Device {
     /// Takes over a device that somebody else has opened, such as a manager or jailer.
     ///
@@ -134,25 +131,6 @@ impl<F: AsFd> Device<F> {
         space.map_err(|error| named(error, self.address))
     }
 
-    /// Turns bus mastering on or off (bit 2 of the command register): without it the device does no DMA, and sends no
-    /// interrupts by MSI. Opening a device turns it off.
-    ///
-    /// # Errors
-    ///
-    /// As [`Device::region_read`].
-    pub fn set_bus_master(&self, on: bool) -> Result<()> {
-        const BUS_MASTER: u8 = 1 << 2;
-        let mut command = [0; 2];
-        self.region_read(abi::PCI_CONFIG_REGION, COMMAND, &mut command)?;
-        let [low, high] = command;
-        let low = if on {
-            low | BUS_MASTER
-        } else {
-            low & !BUS_MASTER
-        };
-        self.region_write(abi::PCI_CONFIG_REGION, COMMAND, &[low, high])
-    }
-
     /// How many region numbers there are; some of them have no region.
     pub fn region_count(&self) -> u32 {
         self.info.num_regions
@@ -231,7 +209,7 @@ impl<F: AsFd> Device<F> {
         unassigned.is_some_and(|all| all.iter().any(is_it))
     }
 
-    fn region_info(&self, index: u32) -> Result<(abi::RegionInfo, Vec<u8>)> {
+    pub(super) fn region_info(&self, index: u32) -> Result<(abi::RegionInfo, Vec<u8>)> {
         vfio::device_get_region_info(self.handle.fd.as_fd(), index).map_err(|errno| {
             let error = Error::call(vfio::DEVICE_GET_REGION_INFO.name, errno);
             match errno {
@@ -293,7 +271,7 @@ impl<F: AsFd> Device<F> {
         self.read_exactly(index, &info, offset, buffer)
     }
 
-    fn read_exactly(
+    pub(super) fn read_exactly(
         &self,
         index: u32,
         info: &abi::RegionInfo,
@@ -308,17 +286,19 @@ impl<F: AsFd> Device<F> {
     /// Writes to a region (`pwrite`). Errors as for [`Device::region_read`].
     pub fn region_write(&self, index: u32, offset: u64, bytes: &[u8]) -> Result<()> {
         let (info, _) = self.region_info(index)?;
-        let position = self.position(index, &info, offset, bytes.len())?;
-        let written = file::write_at(self.handle.fd.as_fd(), bytes, position);
-        self.complete("pwrite", index, written, bytes.len())
+        self.write_exactly(index, &info, offset, bytes)
     }
 
-    /// Whether memory decode of a PCI device is on: bit 1 of the command register in configuration space.
-    /// Virtual functions have no such bit.
-    pub fn memory_decode(&self) -> Result<bool> {
-        let mut command = [0; 2];
-        self.region_read(abi::PCI_CONFIG_REGION, COMMAND, &mut command)?;
-        Ok(command[0] & 2 != 0)
+    pub(super) fn write_exactly(
+        &self,
+        index: u32,
+        info: &abi::RegionInfo,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<()> {
+        let position = self.position(index, info, offset, bytes.len())?;
+        let written = file::write_at(self.handle.fd.as_fd(), bytes, position);
+        self.complete("pwrite", index, written, bytes.len())
     }
 
     /// Where in the device's file an access lies.
@@ -356,10 +336,10 @@ impl<F: AsFd> Device<F> {
             Some(address) => address.to_string(),
             None => "device".to_owned(),
         };
-        if self.is_pci() && index < abi::PCI_BARS {
-            format!("{device} BAR {index}")
-        } else {
-            format!("{device} region {index}")
+        match index {
+            bar if self.is_pci() && bar < abi::PCI_BARS => format!("{device} BAR {bar}"),
+            abi::PCI_CONFIG_REGION if self.is_pci() => format!("{device} configuration space"),
+            _ => format!("{device} region {index}"),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! VFIO devices, by group and container or by their own node and iommufd: opening them, their regions,
-//! reading and writing by `pread` and `pwrite`, their interrupts.
+//! reading and writing by `pread` and `pwrite`, their configuration space and interrupts.
 
+mod config;
 mod device;
 mod dma_buf;
 mod enable;
@@ -13,6 +14,7 @@ mod open;
 mod region;
 pub mod remedy;
 
+pub use config::ConfigSpace;
 pub use device::Device;
 pub use group::{held_by_others, is_vfio};
 pub use interrupts::Interrupts;

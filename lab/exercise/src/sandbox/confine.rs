@@ -79,6 +79,7 @@ fn number(name: &str) -> Result<i64> {
         "prctl" => libc::SYS_prctl,
         "prlimit64" => libc::SYS_prlimit64,
         "pread64" => libc::SYS_pread64,
+        "pwrite64" => libc::SYS_pwrite64,
         "read" => libc::SYS_read,
         "readlink" => libc::SYS_readlink,
         "statx" => libc::SYS_statx,

@@ -35,7 +35,7 @@ const fn step(title: &'static str, prepare: fn(Address) -> Result<Work>) -> Step
 }
 
 /// In the order of the document.
-pub(super) const STEPS: [Step; 23] = [
+pub(super) const STEPS: [Step; 24] = [
     step("Opening a device by type1", |device| {
         work(move || Ok(Device::open_by(device, Backend::Type1)?))
     }),
@@ -102,6 +102,14 @@ pub(super) const STEPS: [Step; 23] = [
         work(move || {
             let measured = bar.measure(&mut populate)?;
             Ok((device, bar, populate, measured))
+        })
+    }),
+    step("Reading and writing configuration space", |device| {
+        let device = Device::open(device)?;
+        work(move || {
+            device.config()?.class_code()?;
+            device.set_bus_master(true)?;
+            Ok(device)
         })
     }),
     step("Enabling interrupts", |device| {
