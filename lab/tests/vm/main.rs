@@ -12,6 +12,7 @@ mod jails;
 mod leaves;
 mod matrix;
 mod names;
+mod nvme;
 mod qemu;
 mod report;
 mod stuck;

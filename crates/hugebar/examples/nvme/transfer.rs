@@ -1,0 +1,77 @@
+//! Data of a command, and how the controller is told where it is: pages, and lists of pages (PRPs).
+
+use hugebar::dma::DmaBuffer;
+use hugebar::iommu::AddressSpace;
+
+use crate::Result;
+use crate::queue::Command;
+
+/// The controller's pages.
+pub(crate) const PAGE: usize = 4 << 10;
+
+/// I/O commands.
+const WRITE: u8 = 0x01;
+const READ: u8 = 0x02;
+
+/// Which way data goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    FromDrive,
+    ToDrive,
+}
+
+/// Memory that data goes through, mapped once and used again and again.
+pub(crate) struct Transfer {
+    pub(crate) data: DmaBuffer,
+    /// The I/O addresses of its pages but the first, for the controller to read.
+    list: DmaBuffer,
+}
+
+impl Transfer {
+    /// One for so many bytes, at most 1 MiB.
+    pub(crate) fn new(space: &AddressSpace, bytes: u64) -> Result<Self> {
+        let data = DmaBuffer::new(space, bytes)?;
+        let list = DmaBuffer::new(space, PAGE as u64)?;
+        let rest = (data.iova()..).step_by(PAGE).skip(1);
+        for (entry, page) in (0..pages(bytes) - 1).zip(rest) {
+            list.write(8 * entry, page)?;
+        }
+        Ok(Self { data, list })
+    }
+
+    /// The two addresses of a command for its first bytes.
+    pub(crate) fn prps(&self, bytes: u64) -> (u64, u64) {
+        let first = self.data.iova();
+        let second = match pages(bytes) {
+            0 | 1 => 0,
+            2 => first + PAGE as u64,
+            _ => self.list.iova(),
+        };
+        (first, second)
+    }
+}
+
+/// The command that moves so many blocks of a namespace, from its first one on.
+pub(crate) fn command(
+    direction: Direction,
+    namespace: u32,
+    (first, blocks): (u64, u16),
+    prps: (u64, u64),
+) -> Command {
+    let [a, b, c, d, e, f, g, h] = first.to_le_bytes();
+    let (low, high) = ([a, b, c, d], [e, f, g, h]);
+    let (low, high) = (u32::from_le_bytes(low), u32::from_le_bytes(high));
+    Command {
+        opcode: match direction {
+            Direction::FromDrive => READ,
+            Direction::ToDrive => WRITE,
+        },
+        namespace,
+        prps,
+        words: [low, high, u32::from(blocks) - 1, 0, 0, 0],
+    }
+}
+
+fn pages(bytes: u64) -> u64 {
+    bytes.div_ceil(PAGE as u64)
+}

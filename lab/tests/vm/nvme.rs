@@ -1,0 +1,176 @@
+//! The example of an NVMe driver: what it reads and writes, seen from the other side, and how its reads compare with a
+//! bare loop in C.
+
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process;
+
+use hugebar_lab::{Command, HostFile, Report, Spec};
+use tempfile::NamedTempFile;
+
+use crate::report::machine;
+
+const BLOCK: u64 = 512;
+
+/// Bytes that differ from block to block.
+fn pattern(len: u64, seed: u64) -> Vec<u8> {
+    let words = (0..len / 8).map(|index| (index ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    words.flat_map(u64::to_le_bytes).collect()
+}
+
+fn file(bytes: &[u8]) -> NamedTempFile {
+    let file = NamedTempFile::new().unwrap();
+    file.as_file().write_all_at(bytes, 0).unwrap();
+    file
+}
+
+fn at(host: &Path, guest: &str) -> HostFile {
+    HostFile {
+        host: host.into(),
+        guest: Some(guest.into()),
+    }
+}
+
+/// A machine with the drive that the file is, and the driver.
+fn with_drive(kernel: &str, drive: &NamedTempFile) -> Spec {
+    let path = drive.path().display();
+    let program = hugebar_lab::example("hugebar", "nvme", "release").unwrap();
+    machine(kernel)
+        .qemu(&format!("-drive file={path},if=none,id=disk,format=raw"))
+        .device("nvme,serial=x,drive=disk")
+        .copy(HostFile {
+            host: program,
+            guest: None,
+        })
+}
+
+fn all_well(report: &Report) {
+    for output in &report.commands {
+        assert!(output.success(), "{output:?}");
+    }
+}
+
+/// Blocks in pieces of the most that a command moves, with a list of pages, and of less than a page.
+fn reads_and_writes(kernel: &str, backend: &str) {
+    const BLOCKS: u64 = 16 << 10;
+    let before = pattern(BLOCKS * BLOCK, 1);
+    let (drive, long, short) = (
+        file(&before),
+        file(&pattern(2051 * BLOCK, 2)),
+        file(&pattern(3 * BLOCK, 3)),
+    );
+    let nvme = |words: &str| {
+        let all = ["nvme", "0000:00:10.0"].into_iter();
+        Command::new(
+            all.chain(backend.split_whitespace())
+                .chain(words.split(' ')),
+        )
+    };
+    let report = with_drive(kernel, &drive)
+        .copy(at(long.path(), "/long"))
+        .copy(at(short.path(), "/short"))
+        .run(&[
+            nvme("info"),
+            nvme("write 100 /long"),
+            nvme("write 5000 /short"),
+            // What the other side has written comes back to it at another place.
+            nvme("read 6001 2055 /copy"),
+            nvme("write 12000 /copy"),
+            nvme("read 7 1 /copy"),
+            nvme("write 15000 /copy"),
+            nvme("bench --seconds 1 --interrupts --threads 2 --depth 8"),
+            nvme("bench --seconds 1"),
+        ])
+        .unwrap();
+    all_well(&report);
+    let info = "QEMU NVMe Ctrl: 16384 blocks of 512 bytes, 524288 bytes a command\n";
+    assert_eq!(report.commands[0].stdout(), info);
+    assert!(
+        report.commands[7]
+            .stdout()
+            .starts_with("2 × 8 reads of 4 KiB at a time, interrupts: ")
+    );
+
+    let mut expected = before.clone();
+    let mut put = |block: u64, bytes: &[u8]| {
+        let place = usize::try_from(block * BLOCK).unwrap();
+        expected[place..place + bytes.len()].copy_from_slice(bytes);
+    };
+    put(100, &pattern(2051 * BLOCK, 2));
+    put(5000, &pattern(3 * BLOCK, 3));
+    let part = |first: u64, count: u64| {
+        let [first, end] =
+            [first, first + count].map(|block| usize::try_from(block * BLOCK).unwrap());
+        &before[first..end]
+    };
+    put(12000, part(6001, 2055));
+    put(15000, part(7, 1));
+    let mut after = vec![0; expected.len()];
+    drive.as_file().read_exact_at(&mut after, 0).unwrap();
+    let differs = (0..BLOCKS).find(|&block| {
+        let place = usize::try_from(block * BLOCK).unwrap();
+        after[place..place + 512] != expected[place..place + 512]
+    });
+    assert_eq!(differs, None, "the first block that is not as expected");
+}
+
+#[test]
+fn reads_and_writes_by_type1() {
+    reads_and_writes("newest", "");
+}
+
+#[test]
+fn reads_and_writes_by_iommufd() {
+    reads_and_writes("lab", "--iommufd");
+}
+
+/// As many reads as a loop in C, which takes turns with it in one guest: the median of how both compare in each turn, for
+/// what else this machine does meanwhile changes either by more than a half.
+#[test]
+fn as_many_reads_as_a_loop_in_c() {
+    let folder = tempfile::tempdir().unwrap();
+    let bare = folder.path().join("nvme-loop");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/c/nvme.c");
+    let built = process::Command::new("cc")
+        .args(["-O2", "-Wall", "-Wextra", "-Werror", "-o"])
+        .args([&bare, &source])
+        .status()
+        .unwrap();
+    assert!(built.success());
+    let drive = file(&pattern(8 << 20, 1));
+    let words = |text: &str| Command::new(text.split(' '));
+    let rounds = 21;
+    let commands: Vec<_> = (0..rounds)
+        .flat_map(|_| {
+            [
+                words("nvme-loop 0000:00:10.0 32 0.5"),
+                words("nvme 0000:00:10.0 bench --depth 32 --seconds 0.5"),
+            ]
+        })
+        .collect();
+    let report = with_drive("newest", &drive)
+        .copy(HostFile {
+            host: bare,
+            guest: None,
+        })
+        .run(&commands)
+        .unwrap();
+    all_well(&report);
+    let rate = |index: usize| -> f64 {
+        let line = report.commands[index].stdout();
+        let number = line.trim_end().rsplit(": ").next().unwrap_or_default();
+        number.trim_end_matches(" IOPS").parse().unwrap()
+    };
+    let mut ratios: Vec<f64> = (0..rounds)
+        .map(|turn| rate(2 * turn + 1) / rate(2 * turn))
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    let best = |first: usize| (first..2 * rounds).step_by(2).map(rate).fold(0.0, f64::max);
+    let median = ratios[rounds / 2];
+    println!(
+        "best of {rounds}: C {:.0} IOPS, the example {:.0} IOPS; median of the ratios {median:.2}",
+        best(0),
+        best(1)
+    );
+    assert!(median >= 0.8, "{ratios:?}");
+}
