@@ -8,15 +8,15 @@ use hugebar_lab::{Command, Failure, Report, Spec, Thp, install, kernel};
 
 use crate::table::Table;
 
-/// Optimised, so that the times are those of the kernel.
+/// An optimised build, so that the times are those of the kernel.
 const PROFILE: &str = "release";
 
 const PLACEMENTS: [&str; 3] = ["plain", "size-aligned", "congruent"];
 
-/// A page that a device driver would leave out of its mapping, as for an MSI-X table.
+/// A page that a driver would leave out of its mapping, for example for an MSI-X table.
 const HOLE: &str = "0x6000+0x1000";
 
-/// Show what hugebar does: a device's BARs mapped plain, size-aligned and congruent, with leaves and times side by side.
+/// Map a device's BARs plain, size-aligned and congruent, and show leaves and times side by side.
 ///
 /// Boots a current kernel in a virtual machine with a device of 4 GiB and one of 256 GiB; no hardware is needed. QEMU is installed if it is missing.
 #[derive(clap::Args)]
@@ -29,7 +29,7 @@ pub(crate) struct Args {
         conflicts_with = "device"
     )]
     kernel: String,
-    /// Map this device of this host instead, which must be bound to vfio-pci already
+    /// Map this device of this host instead, which must already be bound to vfio-pci
     #[arg(long, value_name = "DEV")]
     device: Option<String>,
     /// Install what is missing without asking
@@ -37,7 +37,7 @@ pub(crate) struct Args {
     yes: bool,
 }
 
-/// Shows it.
+/// Runs the demo.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     match &args.device {
         Some(device) => on_this_host(device),
@@ -134,7 +134,7 @@ fn heading(report: &Report) -> String {
         _ => "emulated CPU (QEMU TCG)",
     };
     format!(
-        "Linux {}, {cpu}, transparent huge pages: madvise. Leaves are the entries of the page table, by size; fewer are better.",
+        "Linux {}, {cpu}, transparent huge pages: madvise. Leaves are page-table entries, by size; fewer are better.",
         report.release
     )
 }
@@ -156,9 +156,7 @@ fn on_this_host(device: &str) -> Result<ExitCode> {
         }
         table.add(&String::from_utf8_lossy(&output.stdout), "")?;
     }
-    println!(
-        "{device} of this host. Leaves are the entries of the page table, by size; fewer are better."
-    );
+    println!("{device} of this host. Leaves are page-table entries, by size; fewer are better.");
     print!("\n{}", table.render());
     Ok(ExitCode::SUCCESS)
 }

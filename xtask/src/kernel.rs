@@ -8,8 +8,8 @@ use hugebar_lab::{install, kernel};
 
 /// Build the lab kernel, unless the newest source has been built already, and print where it is.
 ///
-/// It has VFIO's device files, iommufd, no-IOMMU, a dump of page tables and KVM, as lab/kernel.config says, which Debian's own
-/// kernels lack in part. Takes minutes, and 3 GiB of the cache while it does.
+/// It has VFIO's device files, iommufd, no-IOMMU, a dump of page tables and KVM (see lab/kernel.config), which Debian's own
+/// kernels lack in part. Takes minutes, and temporarily 3 GiB of the cache.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Install what is missing without asking
@@ -17,7 +17,7 @@ pub(crate) struct Args {
     yes: bool,
 }
 
-/// Builds it.
+/// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     install::ensure_build(args.yes)?;
     let kernel = kernel::build_lab(&Cache::open()?)?;

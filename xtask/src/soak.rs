@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: what takes longer than a test may.
+//! `cargo xtask soak`: checks that take too long for a test.
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -7,12 +7,12 @@ use anyhow::{Context, Result, ensure};
 use hugebar_lab::cache::Cache;
 use hugebar_lab::root::{BOOKWORM, Release, Root, TRIXIE};
 
-/// Where README says what the demo prints.
+/// README, which shows the demo's output.
 const README: &str = include_str!("../../README.md");
 
 /// Follow README as a new user would: the demo in fresh roots of Debian 12 and 13.
 ///
-/// Each root has nothing but Debian's Rust, and a clone of what is committed here. The rows that the demo prints, times aside, have to be those of README. Takes about ten minutes and 4 GiB of disk, and needs root.
+/// Each root has only Debian's Rust and a clone of this repository's commit. The demo has to print README's rows, except for the times. Takes about ten minutes and 4 GiB of disk, and needs root.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only this release: bookworm or trixie
@@ -23,7 +23,7 @@ pub(crate) struct Args {
     yes: bool,
 }
 
-/// Runs it for each release, also after a failure.
+/// Runs the demo on each release, even after a failure.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let expected = rows(README)?;
     let mut code = ExitCode::SUCCESS;
@@ -67,7 +67,7 @@ fn demo(release: Release, yes: bool, expected: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The rows of the demo's table, without their times, which two columns have: a number and its unit.
+/// The rows of the demo's table, without the times, which take two words: a number and its unit.
 fn rows(text: &str) -> Result<Vec<String>> {
     let row = |line: &str| {
         let words: Vec<_> = line.split_whitespace().collect();

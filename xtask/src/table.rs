@@ -1,4 +1,4 @@
-//! The table of the demo: what `hugebar map --json` says of several mappings, side by side.
+//! The demo's table: the results of `hugebar map --json` for several mappings, side by side.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,7 +21,7 @@ struct Region {
     bar: u32,
     size: u64,
     placement: String,
-    /// Leaves by their size in bytes; none if nothing could populate the mapping.
+    /// Leaves by their size in bytes; `None` if nothing could populate the mapping.
     measured: Option<BTreeMap<u64, u64>>,
     faults: Option<u64>,
     populate_ns: Option<u64>,
@@ -35,7 +35,7 @@ const NUMBERS: std::ops::Range<usize> = 2..7;
 pub(crate) struct Table(comfy_table::Table);
 
 impl Table {
-    /// One with nothing but the names of the columns.
+    /// A table with only the header.
     pub(crate) fn new() -> Self {
         let mut table = comfy_table::Table::new();
         table.load_preset(presets::NOTHING);
@@ -51,10 +51,10 @@ impl Table {
         Table(table)
     }
 
-    /// Adds a row for each region; `remark` tells what is special about this mapping.
+    /// Adds a row for each region; `remark` describes this mapping.
     pub(crate) fn add(&mut self, json: &str, remark: &str) -> Result<()> {
         let mapped: Mapped = serde_json::from_str(json)
-            .with_context(|| format!("hugebar did not print what it should: {json:?}"))?;
+            .with_context(|| format!("hugebar printed an unexpected report: {json:?}"))?;
         ensure!(
             mapped.version == 1,
             "hugebar prints version {} of its report, not 1",

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every check and every test there is, with one line at the end that counts them.
+//! `cargo xtask test`: all checks and tests, with one line at the end that counts them.
 
 use std::env;
 use std::ffi::OsString;
@@ -11,15 +11,15 @@ use hugebar_lab::cache::Cache;
 use hugebar_lab::toolchain::Toolchain;
 use hugebar_lab::{debian, install, kernel};
 
-/// The kernels that tests boot, fetched or built before they start.
+/// The kernels that tests boot. They are fetched or built before the tests start.
 const KERNELS: [&str; 5] = ["6.1", "6.12", "6.18", "newest", "lab"];
 
-/// Run every check and every test there is, those in virtual machines included.
+/// Run all checks and tests, including those in virtual machines.
 ///
 /// The last line counts the tests of all programs: N passed, N failed, N skipped.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Run only the tests whose names have this in them, and no other checks
+    /// Run only the tests whose names contain this, and no other checks
     #[arg(long, value_name = "NAME")]
     filter: Option<String>,
     /// Install what is missing without asking
@@ -27,7 +27,7 @@ pub(crate) struct Args {
     yes: bool,
 }
 
-/// One step: a name, what Cargo is told, and what is set in its environment.
+/// One step: a name, Cargo's arguments, and a variable of its environment.
 struct Step {
     name: &'static str,
     cargo: &'static str,
@@ -65,10 +65,10 @@ const CHECKS: [Step; 5] = [
 const TESTS: [Step; 2] = [
     Step {
         name: "tests",
-        // With what tests print that have passed: how many cells of the matrix, for one.
+        // Show the output of passed tests too, such as the number of cells in the matrix.
         cargo: "test --workspace --all-features --no-fail-fast --lib --bins --examples --tests -- --show-output",
-        // A case that fails is printed. It cannot be kept beside tests that are no part of a library, and
-        // proptest says so each time.
+        // Failing cases are printed. proptest cannot save them for tests outside a library, and
+        // would warn each time.
         env: Some(("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1")),
     },
     Step {
@@ -78,7 +78,7 @@ const TESTS: [Step; 2] = [
     },
 ];
 
-/// Runs them all, also after a failure.
+/// Runs all steps, even after a failure.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut failed = Vec::new();
     let mut counts = Counts::default();
@@ -97,7 +97,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         let passed = step.run(&mut |line| counts.add(line), args.filter.as_deref())?;
         if !passed {
             failed.push(step.name);
-            // A program that does not build, or is killed, counts no failures of its own.
+            // A program that does not build, or is killed, reports no failures itself.
             counts.failed = counts.failed.max(failures + 1);
         }
     }
@@ -119,7 +119,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     })
 }
 
-/// Gets QEMU, the kernels and what goes into guests, so that no test has to wait for them.
+/// Gets QEMU, the kernels and the guest programs, so that no test has to wait for them.
 fn prepare(yes: bool) -> Result<()> {
     let started = begin("QEMU and kernels");
     install::ensure_all(yes)?;
@@ -152,7 +152,7 @@ fn end(started: Instant, passed: bool) {
 }
 
 impl Step {
-    /// Runs the step, showing what it prints, and says whether it went well.
+    /// Runs the step, shows its output, and returns whether it passed.
     fn run(&self, line: &mut dyn FnMut(&str), filter: Option<&str>) -> Result<bool> {
         let started = begin(self.name);
         let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
@@ -182,12 +182,12 @@ struct Counts {
     passed: u64,
     failed: u64,
     skipped: u64,
-    /// The names of those that failed.
+    /// The names of failed tests.
     failures: Vec<String>,
 }
 
 impl Counts {
-    /// Takes in a line; the last one of a test program has its counts.
+    /// Adds a line of output; the last line of a test program has its counts.
     fn add(&mut self, line: &str) {
         let test = line.strip_prefix("test ");
         if let Some(name) = test.and_then(|rest| rest.strip_suffix(" ... FAILED")) {
@@ -200,7 +200,7 @@ impl Counts {
         }
     }
 
-    /// Reads `test result: ok. 4 passed; 1 failed; 2 ignored; …`.
+    /// Parses `test result: ok. 4 passed; 1 failed; 2 ignored; …`.
     fn of(line: &str) -> Result<Counts> {
         let (_, parts) = line
             .strip_prefix("test result: ")

@@ -11,14 +11,14 @@ use hugebar_lab::{Command, DEFAULT_DEVICE, Failure, HostFile, Spec, Stream, Thp,
 
 /// Run a command on a real kernel in a virtual machine, with devices bound to vfio-pci.
 ///
-/// Prints what the command prints, and nothing else. The exit status is the command's; 125 if the guest crashed or hung,
-/// 124 if the time was over, 2 if it could not be started.
+/// Prints only the command's output. The exit status is the command's; 125 if the guest crashed or hung,
+/// 124 if the time ran out, 2 if the guest could not be started.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// 6.1, 6.12, 6.18, newest, lab, an exact version, host, or the path of an image
     #[arg(long, default_value = "newest", value_name = "KERNEL")]
     kernel: String,
-    /// The folder lib/modules/RELEASE that goes with an image
+    /// The folder lib/modules/RELEASE that belongs to an image
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
     /// Policy for transparent huge pages: always, madvise or never [default: the kernel's]
@@ -26,7 +26,7 @@ pub(crate) struct Args {
     thp: Option<Thp>,
     #[arg(long = "device", value_name = "QEMU_DEVICE", help = format!("A device, as for QEMU's -device; the first is at 0000:00:10.0, the next at 0000:00:11.0 [default: {DEFAULT_DEVICE}]"))]
     devices: Vec<String>,
-    /// Run the command also if a BAR has no address
+    /// Run the command even if a BAR has no address
     #[arg(long)]
     may_lack_addresses: bool,
     /// Leave the devices to the kernel's own drivers
@@ -38,7 +38,7 @@ pub(crate) struct Args {
     /// Arguments for QEMU, separated by spaces
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     qemu: Vec<String>,
-    /// Take a file or folder along; programs go to /bin with the shared libraries that they need
+    /// Copy a file or folder into the guest; programs go to /bin with the shared libraries that they need
     #[arg(long, value_name = "FILE_OR_FOLDER[:GUEST_PATH]")]
     copy: Vec<HostFile>,
     /// Memory of the guest
@@ -53,7 +53,7 @@ pub(crate) struct Args {
     /// Write the kernel's console to a file
     #[arg(long, value_name = "FILE")]
     console: Option<PathBuf>,
-    /// The profile of Cargo that hugebar is built with
+    /// The Cargo profile for building hugebar
     #[arg(long, default_value = "dev")]
     profile: String,
     /// Install what is missing without asking

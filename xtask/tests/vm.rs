@@ -1,4 +1,4 @@
-//! `cargo xtask vm` as its users have it: what the command in the guest prints and how it ends, and nothing
+//! `cargo xtask vm` as users run it: it passes on the output and exit status of the command in the guest, and nothing
 //! else.
 
 use std::process::{Command, Output, Stdio};

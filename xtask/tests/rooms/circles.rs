@@ -1,14 +1,14 @@
-//! Files that know one another, directly or by way of others.
+//! Import cycles: files that import one another, directly or through others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::imports::Imports;
 
-/// A circle: files each of which can be reached from each other one.
+/// A cycle: files that can all reach one another.
 pub(crate) type Circle = BTreeSet<PathBuf>;
 
-/// All circles, each as large as it can be.
+/// All maximal cycles.
 pub(crate) fn find(imports: &Imports) -> BTreeSet<Circle> {
     let reached: BTreeMap<_, _> = imports
         .keys()
@@ -22,7 +22,7 @@ pub(crate) fn find(imports: &Imports) -> BTreeSet<Circle> {
     circles.filter(|circle| !circle.is_empty()).collect()
 }
 
-/// The files that a file knows, and those that these know; itself only if one of them knows it.
+/// The files that a file reaches through imports; itself only if it is in a cycle.
 fn reached_from(imports: &Imports, file: &Path) -> BTreeSet<PathBuf> {
     let mut reached = BTreeSet::new();
     let mut open = vec![file];

@@ -1,7 +1,7 @@
-//! Which file a file knows, by every path in it: `use`, types, calls, and what macros are given.
+//! Which files a file imports, by all paths in it: `use`, types, calls, and arguments of macros.
 //!
-//! A name that a module passes on (`pub use`) is followed to where it is defined. Passing it on is no use of it,
-//! so a `mod.rs` that only gathers what its folder has knows none of it.
+//! A name that a module re-exports (`pub use`) is followed to its definition. A re-export is no import,
+//! so a `mod.rs` that only re-exports its folder imports none of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -12,13 +12,13 @@ use syn::{Item, ItemUse, Macro, UseTree, Visibility};
 
 use super::tree::{Content, Module, Tree, is_for_tests};
 
-/// The files that each file knows.
+/// The files that each file imports.
 pub(crate) type Imports = BTreeMap<PathBuf, BTreeSet<PathBuf>>;
 
-/// A name in a module that stands for a path, from the root of a crate on.
+/// A name in a module that stands for a path from the root of a crate.
 #[derive(Clone)]
 struct Alias {
-    /// `None` for all names of what it stands for.
+    /// `None` for a glob import.
     name: Option<String>,
     path: Vec<String>,
     /// Whether others can use it.
@@ -51,7 +51,7 @@ pub(crate) fn read(tree: &Tree) -> Imports {
     imports
 }
 
-/// Whether an item is read: modules are read by themselves, and what is compiled for tests alone does not count.
+/// Whether an item is read here: modules are read separately, and test-only items do not count.
 fn counts(item: &Item) -> bool {
     let attributes = match item {
         Item::Mod(_) => return false,
@@ -63,7 +63,7 @@ fn counts(item: &Item) -> bool {
     !is_for_tests(attributes)
 }
 
-/// All names that stand for others.
+/// All imported names.
 struct Names<'a> {
     tree: &'a Tree,
     aliases: BTreeMap<&'a Module, Vec<Alias>>,
@@ -89,7 +89,7 @@ impl<'a> Names<'a> {
         names
     }
 
-    /// A path from the root of its crate on; empty for one of a crate that is not ours.
+    /// A path from the root of its crate; empty for other crates than ours.
     fn absolute(&self, module: &Module, content: &Content, path: &[String]) -> Vec<String> {
         let mut base: &[String] = module;
         let mut rest = path;
@@ -121,19 +121,19 @@ impl<'a> Names<'a> {
         self.tree.modules.contains_key(&child)
     }
 
-    /// A path in an expression or type: its first name can be one that the module imports.
+    /// A path in an expression or type, whose first name can be an imported one.
     fn begin(&self, module: &Module, path: &[String]) -> Vec<String> {
         let mut aliases = self.aliases.get(module).into_iter().flatten();
         let first = path.first();
         match aliases.find(|alias| alias.name.is_some() && alias.name.as_ref() == first) {
             Some(alias) => [&alias.path[..], &path[1..]].concat(),
-            // A variable, or an item of the module itself: a module alone is no expression or type.
+            // A variable, or an item of the module itself: a module alone is not an expression or type.
             None if path.len() == 1 => Vec::new(),
             None => self.absolute(module, &self.tree.modules[module], path),
         }
     }
 
-    /// The module that has what a path names.
+    /// The module that contains the item of a path.
     fn resolve(&self, path: &[String], depth: u32) -> Option<Module> {
         assert!(depth < 32, "{path:?} goes round");
         let mut module = path.get(..1)?.to_vec();
@@ -165,7 +165,7 @@ impl<'a> Names<'a> {
         Some(module)
     }
 
-    /// Whether a path is an item of the module before it.
+    /// Whether the last name of a path is an item of the module before it.
     fn defines(&self, path: &[String]) -> bool {
         let Some((name, module)) = path.split_last() else {
             return false;
@@ -192,7 +192,7 @@ fn is_named(item: &Item, name: &str) -> bool {
     own == name
 }
 
-/// Finds the `use` items of a module, those in functions included.
+/// Finds the `use` items of a module, including those in functions.
 #[derive(Default)]
 struct Uses {
     found: Vec<Alias>,
@@ -241,7 +241,7 @@ struct Paths {
 }
 
 impl Paths {
-    /// Names with `::` between them. What a macro makes of them is not known, so all of them count.
+    /// Names with `::` between them. All of them count, because it is unknown what a macro makes of them.
     fn tokens(&mut self, tokens: TokenStream) {
         let mut path = Vec::new();
         let mut colons = 0;

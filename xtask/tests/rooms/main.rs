@@ -1,5 +1,5 @@
-//! The way the house is built: no two files know one another, rooms know only those below them, and `unsafe` lies
-//! where it may. Read from the source of all crates.
+//! Checks the structure of all crates from their source: files have no import cycles, rooms import only rooms below
+//! them, and `unsafe` is only where it is allowed.
 
 mod circles;
 mod imports;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use tree::{MEMBERS, Tree, workspace};
 
-/// Otherwise there would be files that nothing below looks at.
+/// Otherwise the tests below would miss files.
 #[test]
 fn every_file_is_read() {
     let tree = Tree::read();
@@ -54,7 +54,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
 fn no_two_files_know_one_another() {
     let tree = Tree::read();
     let found = circles::find(&imports::read(&tree));
-    assert!(found.is_empty(), "circles: {found:#?}");
+    assert!(found.is_empty(), "import cycles: {found:#?}");
 }
 
 #[test]
@@ -83,10 +83,10 @@ fn rooms_know_only_those_below_them() {
     let named: BTreeSet<_> = floors.keys().cloned().collect();
     assert_eq!(
         named, rooms,
-        "the rooms of ARCHITECTURE.md, and those there are"
+        "the rooms of ARCHITECTURE.md, and the actual ones"
     );
     assert!(
         climbs.is_empty(),
-        "rooms that know one above or beside them: {climbs:#?}"
+        "rooms that import one above or beside them: {climbs:#?}"
     );
 }

@@ -6,17 +6,17 @@ use std::path::Path;
 
 use super::tree::workspace;
 
-/// What a room is: a crate's folder, and the first name below its `src`.
+/// A room: a crate's folder, and the first name below its `src`.
 pub(crate) type Room = (String, String);
 
-/// Each room with its floor: a room may know those of its crate that lie on lower floors.
+/// Each room with its floor: a room may import rooms of its crate on lower floors.
 pub(crate) fn read() -> BTreeMap<Room, usize> {
     let text = fs::read_to_string(workspace().join("ARCHITECTURE.md")).unwrap();
     parse(&text)
 }
 
-/// The list in a block that is fenced with the word `rooms`. A crate's folder begins a list, which goes on in lines
-/// that are indented. `<` lies between floors, from the lowest to the highest.
+/// Parses the block that is fenced with the word `rooms`. A crate's folder begins a list, which continues in
+/// indented lines. `<` separates floors, from the lowest to the highest.
 fn parse(text: &str) -> BTreeMap<Room, usize> {
     let (_, block) = text.split_once("```rooms\n").expect("a list of rooms");
     let (block, _) = block.split_once("```").expect("its end");
@@ -46,9 +46,9 @@ fn parse(text: &str) -> BTreeMap<Room, usize> {
     rooms
 }
 
-/// The room of a file; none of a crate's root, which may know all of them, and of tests, examples and benchmarks.
+/// The room of a file; `None` for a crate's root, which may import all rooms, and for tests, examples and benchmarks.
 pub(crate) fn room(file: &Path, members: &[&str]) -> Option<Room> {
-    // The longest one: `lab/guest` lies in `lab`.
+    // The longest match: `lab/guest` lies in `lab`.
     let member = members
         .iter()
         .filter(|member| file.starts_with(member))

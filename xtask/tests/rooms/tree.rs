@@ -1,4 +1,4 @@
-//! The source files of all crates, found as the compiler finds them: from the roots by `mod`.
+//! The source files of all crates, found as the compiler does: from the roots by `mod`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,13 +13,13 @@ pub(crate) type Module = Vec<String>;
 pub(crate) struct Content {
     /// Its file below the workspace.
     pub(crate) file: PathBuf,
-    /// Its items; those of a module in braces are its own.
+    /// Its items, without those of inline modules.
     pub(crate) items: Vec<Item>,
-    /// The crates that its paths can begin with, by the names that they have there.
+    /// The crates that its paths can begin with, by their names there.
     pub(crate) externs: BTreeSet<String>,
 }
 
-/// All modules of all crates but those that are compiled for unit tests alone.
+/// All modules of all crates except those that are only compiled for unit tests.
 #[derive(Default)]
 pub(crate) struct Tree {
     pub(crate) modules: BTreeMap<Module, Content>,
@@ -62,7 +62,7 @@ impl Tree {
                     externs.remove(&own);
                     own
                 } else {
-                    // Such as `crates/hugebar-cli/src/main.rs`: no path can begin with that.
+                    // For example `crates/hugebar-cli/src/main.rs`: no path can begin with it.
                     root.display().to_string()
                 };
                 tree.add_file(vec![name], &root, &externs, true);
@@ -113,7 +113,7 @@ impl Tree {
     }
 }
 
-/// Whether something is compiled for unit tests or documentation tests alone.
+/// Whether an item is only compiled for unit tests or documentation tests.
 pub(crate) fn is_for_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let Meta::List(list) = &attribute.meta else {
@@ -124,7 +124,7 @@ pub(crate) fn is_for_tests(attributes: &[Attribute]) -> bool {
     })
 }
 
-/// What `#[path = "…"]` says.
+/// The value of `#[path = "…"]`.
 fn path_of(attribute: &Attribute) -> Option<String> {
     let Meta::NameValue(pair) = &attribute.meta else {
         return None;
@@ -146,7 +146,7 @@ fn file_of(parent: &Path, child: &Module, path: Option<&str>) -> PathBuf {
     }
     let name = child.last().unwrap();
     let stem = parent.file_stem().unwrap();
-    // A root, or a `mod.rs`, has its modules beside it; another file in a folder of its own name.
+    // The modules of a root or a `mod.rs` lie beside it; those of another file in a folder of its name.
     let folder = if child.len() == 2 || stem == "mod" {
         folder.to_owned()
     } else {
@@ -160,7 +160,7 @@ fn file_of(parent: &Path, child: &Module, path: Option<&str>) -> PathBuf {
     }
 }
 
-/// What other crates call a member's library.
+/// The name of a member's library in other crates.
 fn crate_name(member: &str) -> String {
     let manifest = fs::read_to_string(workspace().join(member).join("Cargo.toml")).unwrap();
     let name = manifest
@@ -170,7 +170,7 @@ fn crate_name(member: &str) -> String {
     name.trim_matches('"').replace('-', "_")
 }
 
-/// The root files of a member: its library, programs, tests, examples and benchmarks, where cargo looks for them.
+/// The root files of a member: its library, programs, tests, examples and benchmarks, at Cargo's default paths.
 fn roots(member: &str) -> Vec<PathBuf> {
     let member = Path::new(member);
     let mut roots: Vec<_> = ["src/lib.rs", "src/main.rs"]

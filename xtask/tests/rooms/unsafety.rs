@@ -1,4 +1,4 @@
-//! Where `unsafe` may be.
+//! Where `unsafe` is allowed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use syn::{Attribute, Meta};
 
 use super::tree::{MEMBERS, Tree, workspace};
 
-/// Folders and files that may allow it, and what for.
+/// Folders and files that may allow it, and why.
 const PLACES: &[(&str, &str)] = &[
     ("crates/hugebar/src/sys", "system calls"),
     ("crates/hugebar/src/mem", "owned addresses"),
@@ -67,7 +67,7 @@ const PLACES: &[(&str, &str)] = &[
     ("lab/exercise/src/main.rs", "flags of prctl"),
     (
         "lab/exercise/src/posing.rs",
-        "a mapping that nobody touches",
+        "a mapping that is never touched",
     ),
     (
         "lab/exercise/src/sandbox/mod.rs",
@@ -109,11 +109,11 @@ fn unsafe_is_allowed_only_where_it_is_listed() {
     assert!(wrong.is_empty(), "unsafe is allowed in {wrong:#?}");
     for (place, _) in PLACES {
         let used = allowed.iter().any(|file| file.starts_with(place));
-        assert!(used, "{place} allows none: take it off the list");
+        assert!(used, "{place} has no unsafe code: remove it from the list");
     }
 }
 
-/// What is not allowed is denied: by the lints of the workspace, which each member takes.
+/// The workspace's lints, which each member inherits, deny `unsafe` elsewhere.
 #[test]
 fn every_crate_denies_unsafe() {
     let text = |folder: &Path| fs::read_to_string(folder.join("Cargo.toml")).unwrap();
