@@ -82,7 +82,7 @@ fn the_example_gives_a_bar_to_a_guest() {
     ] {
         let lines = lines(output);
         assert!(
-            lines.contains(&format!("foretold: {foretold}")),
+            lines.contains(&format!("predicted: {foretold}")),
             "{lines:#?}"
         );
         let kvm = lines.iter().any(|line| line.contains(counted));

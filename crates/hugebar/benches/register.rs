@@ -1,9 +1,9 @@
-//! What an access to a register costs, beside a bare volatile one, with any number of holes in the mapping.
+//! The cost of a register access, beside a bare volatile one, with any number of holes in the mapping.
 //!
-//! `cargo bench -p hugebar --bench register` prints the times, and fails where a register that was checked once
+//! `cargo bench -p hugebar --bench register` prints the times, and fails if a register that was checked once
 //! takes more than 1.2 times as long as the bare access.
 
-#![allow(unsafe_code, reason = "the bare access to compare with")]
+#![allow(unsafe_code, reason = "the bare access for comparison")]
 
 use std::hint::black_box;
 use std::os::fd::OwnedFd;
@@ -16,9 +16,9 @@ use hugebar::mem::{MapOptions, Mapping, Register, Window};
 use hugebar::phys::Phys;
 use hugebar::plan::{Placement, Plan};
 
-/// Bytes of the file that stands for a BAR.
+/// Size of the file that represents a BAR, in bytes.
 const SIZE: u64 = 4 * MIB;
-/// Where the register is: behind all holes.
+/// Offset of the register, after all holes.
 const OFFSET: u64 = SIZE - 0x1000;
 /// Accesses in a round.
 const ACCESSES: u32 = 1 << 16;
@@ -49,7 +49,7 @@ fn bare(address: NonNull<u32>) -> u32 {
     let mut sum = 0_u32;
     let address = black_box(address);
     for _ in 0..ACCESSES {
-        // SAFETY: the address of a word in a mapping that lives as long as this is called.
+        // SAFETY: the address of a word in a mapping that outlives these calls.
         sum = sum.wrapping_add(unsafe { address.read_volatile() });
     }
     sum
@@ -96,7 +96,7 @@ fn mapping_read(bencher: divan::Bencher<'_, '_>, holes: u64) {
     bencher.bench_local(|| checked_each_time(&mapping));
 }
 
-/// The shortest of many rounds, by turns, so that what else the machine does falls on both.
+/// The shortest of many alternating rounds, so that other load affects both.
 fn shortest(mut one: impl FnMut() -> u32, mut other: impl FnMut() -> u32) -> (Duration, Duration) {
     let time = |body: &mut dyn FnMut() -> u32| {
         let begin = Instant::now();

@@ -1,4 +1,4 @@
-//! Maps a BAR as well as it can be, counts what the kernel installed, and says why when it fell short.
+//! Maps a BAR with the fewest leaves, counts what the kernel installed, and explains any difference.
 //!
 //! ```text
 //! cargo run --example map_bar -- 0000:01:00.0 2
@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bar = device.map_bar(index.parse()?)?;
     println!("{bar}");
 
-    let container = device.container().ok_or("iommufd populates no BAR")?;
+    let container = device.container().ok_or("iommufd cannot populate BARs")?;
     let result = bar.measure(&mut Type1::new(container)?)?;
     println!("{:?}: {}", result.verdict, result.census.measured);
     for reason in &result.reasons {

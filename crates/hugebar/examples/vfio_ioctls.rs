@@ -1,8 +1,8 @@
 //! Maps a BAR of a device that the crate `vfio-ioctls` has opened, as Cloud Hypervisor and other monitors do.
 //!
 //! ```text
-//! cargo run --example vfio_ioctls -- 0000:01:00.0 2            # maps BAR 2 and shows where
-//! cargo run --example vfio_ioctls -- 0000:01:00.0 2 0x100      # reads the register at 0x100, in both ways
+//! cargo run --example vfio_ioctls -- 0000:01:00.0 2            # maps BAR 2 and shows its address
+//! cargo run --example vfio_ioctls -- 0000:01:00.0 2 0x100      # reads the register at 0x100, both ways
 //! cargo run --example vfio_ioctls -- 0000:01:00.0 2 0x100 7    # writes 7 to it first
 //! ```
 //!
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     #[allow(unsafe_code, reason = "VfioDevice has no AsFd")]
     // SAFETY: `opened` keeps its descriptor open until the end of this function.
     let fd = unsafe { BorrowedFd::borrow_raw(opened.as_raw_fd()) };
-    // Its address is optional. With it, errors name the device, and sysfs tells its physical addresses.
+    // Its address is optional. With it, errors name the device, and sysfs has its physical addresses.
     let device = Device::borrowed(fd, Some(address))?;
     let bar = device.map_bar(index)?;
     println!("{bar}");

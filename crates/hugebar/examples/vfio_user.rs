@@ -4,7 +4,7 @@
 //! cargo run --example vfio_user -- /run/device.sock 2
 //! ```
 //!
-//! There is no VFIO and no physical address here: the kernel has huge pages of such a file where addresses are
+//! This uses neither VFIO nor physical addresses: the kernel maps such a file with huge pages where addresses are
 //! congruent with its offsets, and `/sys/kernel/mm/transparent_hugepage/shmem_enabled` allows them.
 
 use std::error::Error;
@@ -21,7 +21,7 @@ use vfio_bindings::bindings::vfio::{
 };
 use vfio_user::{Client, Region};
 
-#[allow(dead_code, reason = "a test takes the rest of this file")]
+#[allow(dead_code, reason = "a test uses the rest of this file")]
 fn main() -> Result<(), Box<dyn Error>> {
     const USAGE: &str = "usage: vfio_user SOCKET REGION";
     let mut arguments = std::env::args().skip(1);
@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Maps all of a region that its device lets be mapped. The mapping needs neither the region nor its client any more.
+/// Maps all mappable areas of a region. The mapping then needs neither the region nor its client.
 pub(crate) fn map(region: &Region) -> Result<Mapping, Box<dyn Error>> {
     let allows = |flag| region.flags & flag != 0;
     let source = region.file_offset.as_ref();

@@ -1,5 +1,5 @@
-//! A virtual machine monitor at its least: gives a BAR to a guest, and shows which leaves KVM makes of
-//! it, beside what was foretold.
+//! A minimal virtual machine monitor: gives a BAR to a guest, and shows KVM's leaves for
+//! it, beside the predicted ones.
 //!
 //! ```text
 //! cargo run --features kvm --example vmm -- 0000:01:00.0 --bar 2 --exclude 0x6000+0x1000
@@ -23,7 +23,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const USAGE: &str = "usage: vmm DEVICE [--bar N] [--exclude OFFSET+SIZE]... [--guest-offset BYTES]";
 
-/// Guest addresses that no guest has memory at.
+/// Guest addresses without guest memory.
 const FREE: u64 = 64 * GIB;
 
 struct Arguments {
@@ -31,7 +31,7 @@ struct Arguments {
     bar: u32,
     /// Parts of the BAR that the monitor emulates itself.
     exclude: Vec<Area>,
-    /// How far off the best guest address the BAR is put.
+    /// Distance of the BAR from its best guest address.
     guest_offset: u64,
 }
 
@@ -62,7 +62,7 @@ impl Arguments {
     }
 }
 
-/// A number of bytes: decimal or, after `0x`, hexadecimal, or with K, M or G behind it.
+/// Parses a number of bytes: decimal, hexadecimal after `0x`, or followed by K, M or G.
 fn bytes(text: &str) -> Result<u64> {
     if let Some(digits) = text.strip_prefix("0x") {
         return Ok(u64::from_str_radix(digits, 16)?);
@@ -74,10 +74,10 @@ fn bytes(text: &str) -> Result<u64> {
         None => (text, 1),
     };
     let number = digits.parse::<u64>()?.checked_mul(unit);
-    Ok(number.ok_or("that many bytes are no 64-bit number")?)
+    Ok(number.ok_or("the number of bytes exceeds 64 bits")?)
 }
 
-/// Status 0 if KVM does as foretold, 1 if it does not, 2 if it could not be tried.
+/// Exits with 0 if KVM's leaves match the prediction, 1 if not, 2 on an error.
 fn main() -> ExitCode {
     match run() {
         Ok(true) => ExitCode::SUCCESS,
@@ -89,7 +89,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether KVM made the leaves that were foretold.
+/// Whether KVM's leaves match the prediction.
 fn run() -> Result<bool> {
     let arguments = Arguments::parse(env::args().skip(1))?;
     let facts = Facts::observe();
@@ -99,7 +99,7 @@ fn run() -> Result<bool> {
     let mapping = bar.map()?;
     println!("{mapping}");
 
-    // Where to put it in the guest, and what comes of that.
+    // Choose the guest address, and predict its leaves.
     let slots = mapping.slots(&arguments.exclude)?;
     let fit = Fit::new(&slots, phys, &facts.device_leaf_sizes());
     let wanted = fit.wanted(Table::SecondStage).above(FREE);
@@ -110,7 +110,7 @@ fn run() -> Result<bool> {
         println!("slot {} at guest address {guest:#x}", slot.area);
     }
     let foretold = fit.leaves(Table::SecondStage, address);
-    println!("foretold: {foretold}");
+    println!("predicted: {foretold}");
     println!("the IOMMU: {}", fit.leaves(Table::Iommu, address));
     if let Some(better) = fit.better(Table::SecondStage, address) {
         let [below, above] = [better.below, better.above].map(|address| match address {

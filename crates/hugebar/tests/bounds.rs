@@ -1,5 +1,5 @@
-//! No number makes a public function of the pure modules panic or wrap: every one of them, over all of
-//! 64 bits. Overflow is checked here, as in every build with debug assertions.
+//! No number makes a public function of the pure modules panic or wrap: tests all of them, over all
+//! 64 bits. Overflow checks are on, as in every build with debug assertions.
 
 use hugebar::guest::{Fit, Slot, Table};
 use hugebar::layout::{Area, Layout};
@@ -9,7 +9,7 @@ use hugebar::plan::{Placement, Plan};
 use hugebar::verdict::{Verdict, reaches};
 use proptest::prelude::*;
 
-/// All numbers, and above all those beside the ends and beside powers of two.
+/// All numbers, especially those near the ends and near powers of two.
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![
         any::<u64>(),
@@ -19,7 +19,7 @@ fn number() -> impl Strategy<Value = u64> {
     ]
 }
 
-/// Every set of sizes that there can be.
+/// Every possible set of sizes.
 fn sizes() -> impl Strategy<Value = LeafSizes> {
     prop::collection::btree_set(0_u32..64, 1..=LeafSizes::MAX).prop_map(|bits| {
         let sizes: Vec<_> = bits.into_iter().map(|bit| 1_u64 << bit).collect();
@@ -93,7 +93,7 @@ proptest! {
         prop_assert_eq!(Run { start, size, count }.bytes(), u128::from(size) * u128::from(count));
     }
 
-    /// Sums are never less than their parts, and say when they are not exact.
+    /// Sums are never less than their parts, and report if they are inexact.
     #[test]
     fn counts_of_any_numbers(one in some_leaves(), other in some_leaves(), size in number(), count in number()) {
         let mut sum = one;
@@ -116,7 +116,7 @@ proptest! {
         let _ = (sum.to_string(), serde_json::to_string(&sum).unwrap());
     }
 
-    /// More leaves never come out better, and too many to count never come out well.
+    /// More leaves never get a better verdict, and inexact counts never a good one.
     #[test]
     fn verdicts_of_any_numbers(best in some_leaves(), expected in some_leaves(), measured in some_leaves(), size in number()) {
         let verdict = Verdict::of(&best, &expected, Some(&measured));
@@ -210,14 +210,14 @@ fn too_many_leaves_are_not_optimal() {
     assert_eq!(many.total(), u64::MAX);
     assert!(!many.is_exact());
     assert_eq!(Verdict::of(&best, &best, Some(&many)), Verdict::Degraded);
-    // The same twice: both stay at the end of their count.
+    // The same twice: both saturate.
     let mut more = many;
     more.add(sizes.base(), 5);
     assert_eq!(Verdict::of(&many, &many, Some(&more)), Verdict::Degraded);
     assert!(!reaches(&many, &more, sizes.base()));
 }
 
-/// A plan for a region at the very top of physical addresses knows all of its leaves.
+/// A plan for a region at the top of physical addresses counts all of its leaves.
 #[test]
 fn leaves_at_the_top_of_physical_addresses_are_counted() {
     let sizes = LeafSizes::X86_64;

@@ -1,5 +1,5 @@
-//! The census on memory files of this host: the kernel gives them pages only, one fault each, which
-//! is what a closed gate looks like to a mapping that was placed for more.
+//! The census on memory files of this host: the kernel gives them only base pages, one fault each, like
+//! a closed THP gate for a mapping that was placed for larger leaves.
 
 #![allow(unsafe_code, reason = "touches what it has mapped")]
 
@@ -23,7 +23,7 @@ use hugebar::verdict::Verdict;
 #[derive(Default)]
 struct Touch {
     longest: Option<u64>,
-    /// At this call the thread takes a fault of its own beside.
+    /// At this call the thread takes an additional fault of its own.
     stray: Option<u64>,
     calls: u64,
 }
@@ -72,7 +72,7 @@ fn map(size: u64, sizes: &LeafSizes) -> Mapping {
     map_plan(size, &plan)
 }
 
-/// In pages on every host, whatever its policy for huge pages in memory files is.
+/// Gets base pages on every host, whatever its policy for huge pages in memory files.
 fn map_plan(size: u64, plan: &Plan) -> Mapping {
     let options = MapOptions {
         hint: Hint::NoHugepage,
@@ -155,14 +155,14 @@ fn a_second_count_is_refused() {
     count(&mapping, "7.3.4", None).unwrap();
     let error = count(&mapping, "7.3.4", None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyPopulated, "{error}");
-    // In parts, too.
+    // Also in parts.
     let mapping = map(64 * KIB, &X86);
     mapping.write_u8(9 * 4096, 1).unwrap();
     let error = count(&mapping, "7.3.4", None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyPopulated, "{error}");
 }
 
-/// Old by its version, yet it takes a fault for each leaf: as where a distribution has backported huge
+/// An old version that takes a fault for each leaf, like a distribution's kernel with backported huge
 /// leaves.
 #[test]
 fn an_old_version_does_not_deceive() {
@@ -176,10 +176,10 @@ fn an_old_version_does_not_deceive() {
     }
 }
 
-/// Populates as a kernel before huge leaves does: whatever is touched first, all of the mapping is filled.
+/// Populates like a kernel before huge leaves: the first access fills the whole mapping.
 struct Fill<'a> {
     mapping: &'a Mapping,
-    /// Unmapped right after that, as another thread might do.
+    /// Unmapped right afterwards, as another thread might do.
     ballast: Option<Mapping>,
 }
 
@@ -191,7 +191,7 @@ impl Populate for Fill<'_> {
     fn populate(&mut self, span: &Span<'_>) -> hugebar::Result<Duration> {
         let own = self.mapping.areas()[0];
         let distance = (span.start().addr().get() as u64).wrapping_sub(own.address());
-        // And not the page that a census warms up on.
+        // But not the page for a census's warm-up.
         if distance < own.area.size {
             touch_all(self.mapping);
             self.ballast = None;
@@ -217,7 +217,7 @@ fn count_filled(mapping: &Mapping, ballast: Option<Mapping>) -> hugebar::Result<
     census(mapping, &facts("6.1.0"), &mut fill, options)
 }
 
-/// Page tables are those of the whole process: what other threads give back must not hide what was filled.
+/// Page tables belong to the whole process: tables that other threads free must not hide what was filled.
 #[test]
 fn an_area_that_one_fault_fills_has_pages_whatever_other_threads_do() {
     for with_ballast in [false, true] {
@@ -230,7 +230,7 @@ fn an_area_that_one_fault_fills_has_pages_whatever_other_threads_do() {
     }
 }
 
-/// Of a single leaf only the page tables could tell; when they cannot, nothing is claimed.
+/// For a single leaf only the page tables can decide; if they cannot, nothing is claimed.
 #[test]
 fn what_cannot_be_told_is_no_count() {
     let ballast = map(128 * MIB, &X86);
@@ -261,7 +261,7 @@ fn steps_of_any_length_add_up() {
     }
 }
 
-/// More faults than there are base pages do not mean more leaves, whatever they came from.
+/// More faults than base pages do not mean more leaves, whatever their cause.
 #[test]
 fn faults_of_other_causes_are_no_leaves() {
     for size in [64 * KIB, 2 * MIB, 4 * MIB + 4 * KIB] {
@@ -280,14 +280,14 @@ fn faults_of_other_causes_are_no_leaves() {
     }
 }
 
-/// Takes the faults that a kernel with large leaves would, and at first some of other causes.
+/// Takes the faults of a kernel with large leaves, and at first some of other causes.
 struct LargeLeaf {
-    /// Bytes of each leaf.
+    /// Size of each leaf in bytes.
     leaf: u64,
     installed: BTreeSet<u64>,
-    /// How many pages that are there take a fault of another cause, before that ends.
+    /// How many present pages take a fault of another cause, before that ends.
     stray: u32,
-    /// Pages that nobody has touched, one for each fault.
+    /// Untouched pages, one for each fault.
     untouched: Mapping,
     faults: u64,
 }
@@ -344,7 +344,7 @@ fn a_leaf_that_looks_smaller_at_first_is_one() {
     }
 }
 
-/// Whoever has touched the very pages that a simple count would look at has still to be found out.
+/// Having touched exactly the pages that a simple count would check must still be detected.
 #[test]
 fn pages_at_the_ends_that_were_there_before_are_no_large_leaf() {
     let first = |_: u64| vec![0];

@@ -1,5 +1,5 @@
-//! Guest addresses against a model that decides page by page as KVM and an IOMMU do, and memory slots
-//! against a set of pages.
+//! Compares guest addresses with a model that decides page by page as KVM and an IOMMU do, and memory slots
+//! with a set of pages.
 
 use hugebar::ErrorKind;
 use hugebar::guest::{Fit, Slot, Table};
@@ -24,7 +24,7 @@ struct Placed {
     vma: (u64, u64),
 }
 
-/// The largest leaf that the process has over an address, by `vfio_pci_mmap_huge_fault`.
+/// The process's largest leaf at an address, by `vfio_pci_mmap_huge_fault`.
 fn host_leaf(address: u64, placed: &Placed, hpa: u64, sizes: &LeafSizes) -> u64 {
     let fits = |size: &&u64| {
         let start = address / **size * **size;
@@ -34,8 +34,8 @@ fn host_leaf(address: u64, placed: &Placed, hpa: u64, sizes: &LeafSizes) -> u64 
     *sizes.as_slice().iter().rev().find(fits).unwrap()
 }
 
-/// Populates a guest page by page, as KVM on x86 does: `kvm_alloc_memslot_metadata` says which blocks of a
-/// slot may be large, `host_pfn_mapping_level` how large the process has them.
+/// Populates a guest page by page, as KVM on x86 does: `kvm_alloc_memslot_metadata` decides which blocks of a
+/// slot may be large, `host_pfn_mapping_level` how large they are in the process.
 fn second_stage(all: &[Placed], phys: Phys, sizes: &LeafSizes, address: u64) -> Leaves {
     let mut leaves = Leaves::none(sizes);
     for placed in all {
@@ -76,7 +76,7 @@ fn iommu(all: &[Placed], phys: Phys, sizes: &LeafSizes, address: u64) -> Leaves 
     leaves
 }
 
-/// A region of areas with further holes, at addresses that are congruent by chance only.
+/// A region of areas with further holes, at addresses that are only congruent by chance.
 fn placed() -> impl Strategy<Value = Vec<Placed>> {
     let area = (1_u64..90, 0_u64..20, 0_u64..64, 0_u64..120, 0_u64..8);
     prop::collection::vec(area, 1..4).prop_map(|list| {
@@ -84,7 +84,7 @@ fn placed() -> impl Strategy<Value = Vec<Placed>> {
         let mut offset = 0;
         for (index, (pages, gap, shift, hole, hole_pages)) in list.into_iter().enumerate() {
             offset += gap * PAGE;
-            // At times congruent with the offset modulo every size.
+            // Sometimes congruent with the offset modulo every size.
             let shift = if shift < 24 { 0 } else { shift };
             let address = ((index as u64 + 1) << 30) + offset + shift * PAGE;
             let end = offset + pages * PAGE;
@@ -171,11 +171,11 @@ fn a_region_wants_no_more_alignment_than_is_of_use() {
     assert_eq!(small.better(Table::Iommu, 2 * MIB), None);
     let large = fit(Area::new(0, 4 * GIB), 0x7f00_0000_0000);
     assert_eq!(large.wanted(Table::SecondStage).alignment(), GIB);
-    // The process has pages only: KVM can have no more, but the IOMMU can.
+    // The process has only base pages: KVM cannot have more, but the IOMMU can.
     let odd = fit(Area::new(0, 4 * GIB), 0x7f00_0000_1000);
     assert_eq!(odd.wanted(Table::SecondStage).alignment(), 4 * KIB);
     assert_eq!(odd.wanted(Table::Iommu).alignment(), GIB);
-    // Nothing lower, nothing higher; an address inside a page is none for a slot.
+    // Nothing lower, nothing higher; a slot cannot start inside a page.
     let better = large.better(Table::Iommu, u64::MAX).unwrap();
     assert_eq!(
         (better.below, better.above),
@@ -187,7 +187,7 @@ fn a_region_wants_no_more_alignment_than_is_of_use() {
     assert_eq!(high.better(Table::Iommu, MIB).unwrap().below, None);
 }
 
-/// A mapped file of so many pages with holes.
+/// A mapped file of `pages` pages with holes.
 fn map(pages: u64, holes: &[Area], placement: Placement) -> Mapping {
     let file = rustix::fs::memfd_create("bar", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
     rustix::fs::ftruncate(&file, pages * PAGE).unwrap();

@@ -1,4 +1,4 @@
-//! The kernel's rule, against a model that faults as the kernel does, one fault at a time.
+//! Compares the kernel's rule with a model that handles one fault at a time, as the kernel does.
 
 use hugebar::leaf::{GIB, KIB, LeafSizes, Leaves, MIB, leaves, runs};
 use proptest::prelude::*;
@@ -86,7 +86,7 @@ proptest! {
         let len = pages * page - misfit % page;
         let (hva, hpa) = (hva * page, hpa * page);
         let mut kernel = Kernel::new(hva, hpa, len, &sizes);
-        // A permutation of the pages: steps that have no factor in common with their number.
+        // A permutation of the pages: steps that are coprime to their number.
         let count = kernel.mapped.len() as u64;
         let step = (order % count..).find(|&step| gcd(step.max(1), count) == 1).unwrap().max(1);
         for index in 0..count {

@@ -1,4 +1,4 @@
-//! Layouts and plans: the leaf counts to expect, and that no other addresses do better.
+//! Layouts and plans: the expected leaf counts, and that no other addresses do better.
 
 use hugebar::layout::{Area, Layout, LayoutError};
 use hugebar::leaf::{GIB, KIB, LeafSizes, Leaves, MIB, leaves};
@@ -7,7 +7,7 @@ use hugebar::plan::{Placement, Plan, Shape};
 use proptest::prelude::*;
 
 const X86: LeafSizes = LeafSizes::X86_64;
-/// Coherent memory of a GB200, no power of two.
+/// Coherent memory of a GB200, not a power of two.
 const GB200: u64 = 0x2F_00F0_0000;
 
 fn whole(size: u64, sizes: &LeafSizes) -> Layout {
@@ -42,7 +42,7 @@ fn congruent(layout: &Layout, sizes: &LeafSizes) -> Leaves {
     found
 }
 
-/// Size-aligned areas at a base that is a multiple of what the rule asks for, and of no more.
+/// Size-aligned areas at a base with exactly the alignment of the rule.
 fn unlucky(layout: &Layout, sizes: &LeafSizes) -> Leaves {
     let plan = plan(layout, sizes, Placement::SizeAligned);
     leaves_in(&plan, |shape| shape.alignment() | 0x7f00_0000_0000)
@@ -98,8 +98,8 @@ fn leaf_counts_to_expect() {
     let best = congruent(&uneven, &X86);
     assert_eq!(best.total(), 363);
     assert_eq!(best.to_string(), "3 × 1 GiB + 120 × 2 MiB + 240 × 4 KiB");
-    // The rule asks for 64 KiB only: as good as congruent where the base happens to be a multiple of
-    // 1 GiB, and nothing but pages where it does not.
+    // The rule only requires 64 KiB: as good as congruent if the base happens to be a multiple of
+    // 1 GiB, and only base pages if not.
     let size_aligned = plan(&uneven, &X86, Placement::SizeAligned);
     assert_eq!(size_aligned.shapes()[0].alignment(), 64 * KIB);
     assert_eq!(leaves_in(&size_aligned, |_| 5 * GIB).total(), 363);
@@ -281,7 +281,7 @@ proptest! {
         let other = leaves_in(&plan, |_| base << 12);
         prop_assert!(own.total() <= other.total());
         prop_assert_eq!(own.bytes(), u128::from(layout.mappable()));
-        // And an alignment of a size less would not do, wherever it makes a difference.
+        // And the next smaller alignment would not suffice, wherever it makes a difference.
         if let Some(relaxed) = plan.relaxed() {
             let shape = &relaxed.shapes()[0];
             let start = (plan.shapes()[0].residue() + shape.alignment()) % plan.shapes()[0].alignment();

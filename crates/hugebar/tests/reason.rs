@@ -1,4 +1,4 @@
-//! Reasons follow from what was seen, and from nothing that the count contradicts.
+//! Reasons follow from the facts, and never contradict the count.
 
 use hugebar::facts::{Facts, KernelVersion, ThpDisabled, ThpPolicy};
 use hugebar::layout::{Area, Layout};
@@ -47,7 +47,7 @@ fn pages(mapping: &Mapping) -> Leaves {
     mapping.expected(&X86.only_base())
 }
 
-/// The codes for a mapping of which `measured` was counted.
+/// The codes for a mapping with the count `measured`.
 fn codes(facts: &Facts, mapping: &Mapping, measured: &Leaves, driver: &str) -> Vec<Code> {
     let reasons = explain(&Evidence {
         facts,
@@ -86,10 +86,10 @@ fn nothing_to_explain() {
         let facts = facts("6.12.107", thp, ThpDisabled::Yes);
         assert_eq!(codes(&facts, &mapping, &best, "vfio-pci"), []);
     }
-    // An old version with huge leaves was given them by its distribution.
+    // An old version has huge leaves if its distribution backported them.
     let old = facts("5.14.0-427.el9", Some(ThpPolicy::Always), ThpDisabled::No);
     assert_eq!(codes(&old, &mapping, &best, "vfio-pci"), []);
-    // With pages only, it is likely that it lacks them, but not certain.
+    // With only base pages it probably lacks them, but that is not certain.
     let reasons = explain(&Evidence {
         facts: &old,
         mapping: &mapping,
@@ -103,7 +103,7 @@ fn nothing_to_explain() {
         "{}",
         reasons[0].fact
     );
-    // What it falls short by has other reasons than its version.
+    // The difference has other reasons than its version.
     let window = Plan::new(
         &whole(4 * GIB),
         Phys::At(2 * MIB),
@@ -137,7 +137,7 @@ fn a_closed_gate_has_its_reason() {
         (Some(Madvise), No, &hinted, Code::Unexplained),
         (Some(Always), No, &unhinted, Code::Unexplained),
         (Some(Always), ExceptAdvised, &hinted, Code::Unexplained),
-        // What cannot be read may be what it was.
+        // An unreadable policy may be the reason.
         (Some(ThpPolicy::Unknown), No, &unhinted, Code::ThpPolicy),
     ] {
         let facts = facts("6.18.15", thp, disabled);
@@ -194,14 +194,14 @@ fn leaves_that_the_machine_does_not_have() {
             codes(&facts, &mapping, &plan.best(), "vfio-pci")
         };
         assert_eq!(found(missing), [Code::Architecture], "{sizes:?}");
-        // Nothing is missed where there is no room for it.
+        // Nothing is missing where there is no room for it.
         assert_eq!(found(missing / 2), [], "{sizes:?}");
     }
 }
 
 #[test]
 fn an_open_gate_is_not_blamed() {
-    // 2 MiB leaves in place of 1 GiB: something else is wrong than the policy.
+    // 2 MiB leaves instead of 1 GiB: not because of the policy.
     let mapping = congruent(4 * GIB, Hint::Off);
     let smaller = LeafSizes::ARM64_4K;
     let measured = hugebar::leaf::leaves(0, 0, 4 * GIB, &smaller);
@@ -243,12 +243,12 @@ fn kernel_placement_and_shape() {
         codes(&today, &aligned, &measured, "vfio-pci"),
         [Code::Placement, Code::Holes]
     );
-    // Leaves of the best placement are more than the whole region's, too.
+    // Even the best placement has more leaves than the whole region.
     let carved = map(&odd, Phys::Natural, Placement::Congruent, Hint::On);
     let best = carved.plan().best();
     assert_eq!(best.total(), 1025);
     assert_eq!(codes(&today, &carved, &best, "vfio-pci"), [Code::Holes]);
-    // A hole of whole blocks cuts none.
+    // A hole of whole blocks cuts no block.
     let blocks = whole(4 * GIB).without(Area::new(GIB, GIB)).unwrap();
     let blocks = map(&blocks, Phys::Natural, Placement::Congruent, Hint::On);
     let best = blocks.plan().best();

@@ -1,4 +1,4 @@
-//! Regions of a `vfio-user` client: descriptors that come over a socket, from a device that is a
+//! Regions of a `vfio-user` client: descriptors received over a socket, from a device that is a
 //! process.
 
 use std::fs::File;
@@ -22,7 +22,7 @@ use vfio_user::{
 mod example;
 
 const BAR: u64 = 2 * GIB;
-/// What the device lets nobody map.
+/// The part that the device does not allow to be mapped.
 const DOORBELLS: Area = Area::new(0x6000, 0x1000);
 
 /// A device whose BAR 2 is a file.
@@ -125,7 +125,7 @@ fn a_region_of_a_vfio_user_client_is_mapped() {
 
     client.shutdown().unwrap();
     let _ = device.join().unwrap();
-    // The mapping lives on without client and device.
+    // The mapping outlives client and device.
     assert_eq!(mapping.read_u32(MIB), Ok(0x1234_5678));
     let _ = std::fs::remove_file(&socket);
 }

@@ -106,7 +106,7 @@ fn second_stage(bar: &Bar, plan: &Plan, exclude: &[Area], address: u64) -> Resul
     println!("guest address {address:#x}, {exclude:?}: {counted}");
     ensure!(
         counted == foretold,
-        "foretold {foretold}, counted {counted}"
+        "predicted {foretold}, counted {counted}"
     );
     Ok(counted)
 }

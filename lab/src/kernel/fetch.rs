@@ -63,7 +63,7 @@ fn nothing(known: &[Candidate], spec: &Spec) -> String {
     let mut versions: Vec<_> = known.iter().map(|one| one.version.as_str()).collect();
     versions.dedup();
     format!(
-        "no kernel {} can be had; there are {}",
+        "no kernel {} is available; there are {}",
         spec.describe(),
         versions.join(", ")
     )

@@ -11,7 +11,7 @@ const RESOURCES: &str = "\
 0x00000000e1000000 0x00000000e107ffff 0x0000000000046200
 ";
 
-/// What the kernel writes, with all that can hold a BAR of that card.
+/// The kernel's text, with all resources that can claim a BAR of that card.
 const MACHINE: &str = "\
 00001000-0009fbff : System RAM
 40000000-febfffff : PCI Bus 0000:00
@@ -42,7 +42,7 @@ fn one(line: &str) -> Vec<Option<Resource>> {
     resources(line)
 }
 
-/// What whoever lacks `CAP_SYS_ADMIN` sees.
+/// The same without `CAP_SYS_ADMIN`.
 fn hidden(text: &str) -> String {
     let lines = text.lines().map(|line| {
         let (range, name) = line.split_once(" : ").unwrap();
@@ -52,7 +52,7 @@ fn hidden(text: &str) -> String {
     lines.collect()
 }
 
-/// The names of what holds a BAR.
+/// The names of a BAR's holders.
 fn holders(text: &str, resources: &[Option<Resource>], bar: usize) -> Vec<String> {
     let conflict = Iomem::parse(text).conflict(function(), resources, bar);
     let holders = conflict.iter().flat_map(Conflict::holders);
@@ -86,7 +86,7 @@ fn what_lies_in_a_bar_holds_it() {
     );
 }
 
-/// Each of them has to go before the BAR can be had.
+/// All of them have to go before the BAR can be mapped.
 #[test]
 fn holders_of_several_kinds_have_several_remedies() {
     let bar = one("0x00000000c0000000 0x00000000c0ffffff 0x0000000000040200");
@@ -108,7 +108,7 @@ c0000000-c0ffffff : 0000:01:00.0
     }
 }
 
-/// Names that are hidden can only be told apart where all BARs are among them.
+/// Without addresses, BARs can only be told apart if all are listed.
 #[test]
 fn hidden_addresses_leave_no_guess() {
     let resources = resources(RESOURCES);
@@ -159,13 +159,13 @@ fn ranges_of_the_machine_hold_what_they_overlap() {
   1fffffff000-20000000fff : ACPI Tables
 ";
     assert_eq!(holders(both, &bar, 0), ["Reserved", "ACPI Tables"]);
-    // It lies in what the kernel holds for nobody.
+    // It lies in a range that the kernel reserves.
     let around = "\
 00f00000000-2ffffffffff : Reserved
   10000000000-1ffffffffff : PCI Bus 0000:00
     10000000000-1ffffffffff : 0000:01:00.0
 ";
-    // So has whoever has it mapped by VFIO.
+    // A VFIO mapping claims it as well.
     let mapped = "\
 10000000000-1ffffffffff : PCI Bus 0000:00
   10000000000-1ffffffffff : 0000:01:00.0
@@ -182,7 +182,7 @@ fn ranges_of_the_machine_hold_what_they_overlap() {
     }
 }
 
-/// The kernel indents five levels and no more: what lies deeper is told by its address.
+/// The kernel indents at most five levels: addresses show what lies deeper.
 #[test]
 fn deep_lines_are_told_by_their_addresses() {
     let bar = one("0x00000000c0000000 0x00000000c0ffffff 0x0000000000040200");
@@ -208,7 +208,7 @@ c0000000-c0ffffff : 0000:01:00.0
   c0000000-c0000fff : a : b\u{1b}[2J\u{202e}
   ffffffffffffffff-0 : turned round
 ";
-    // Whoever shows it spells out what a terminal would obey.
+    // Callers have to escape it for a terminal.
     assert_eq!(holders(text, &bar, 0), ["a : b\u{1b}[2J\u{202e}"]);
     let end = one("0xfffffffffffff000 0xffffffffffffffff 0x0000000000040200");
     let text = "fffffffffffff000-ffffffffffffffff : 0000:01:00.0\n";

@@ -1,4 +1,4 @@
-//! The kernel interface as this crate has it, against `vfio-bindings` and the C headers.
+//! Compares this crate's kernel interface with `vfio-bindings` and the C headers.
 
 use std::mem::{offset_of, size_of};
 
@@ -315,7 +315,7 @@ fn constants_are_those_of_vfio_bindings() {
     assert_eq!(RegionFlags::CAPS.bits(), theirs::VFIO_REGION_INFO_FLAG_CAPS);
 }
 
-/// `vfio-bindings` has no ioctl numbers: the C compiler says what the headers have.
+/// `vfio-bindings` has no ioctl numbers, so the C compiler checks those of the headers.
 #[test]
 fn ioctl_numbers_and_sizes_are_those_of_the_c_headers() {
     fn named<A: ?Sized>(request: ioctl::Request<A>) -> (&'static str, u32) {

@@ -20,16 +20,16 @@ pub(crate) fn open_read_write(path: &Path) -> Result<OwnedFd> {
     })
 }
 
-/// What tells the mappings of a file from those of others, by the numbers that `/proc/self/maps` has.
+/// Identifies the mappings of a file by the numbers in `/proc/self/maps`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Identity {
     pub(crate) device: (u32, u32),
     pub(crate) inode: u64,
-    /// `st_blksize`: of a file of huge pages, the size of such a page.
+    /// `st_blksize`: for a file of huge pages, the size of a page.
     block: u64,
 }
 
-/// `fstat(fd)`: which file it is.
+/// `fstat(fd)`: identifies the file.
 pub(crate) fn identity(fd: BorrowedFd<'_>) -> Result<Identity> {
     let stat = seam::call("fstat", || rustix::fs::fstat(fd))?;
     #[allow(
@@ -47,10 +47,10 @@ pub(crate) fn identity(fd: BorrowedFd<'_>) -> Result<Identity> {
     })
 }
 
-/// Whether the file is of huge pages, in which the kernel maps no fewer bytes than one.
+/// Whether the file consists of huge pages, of which the kernel maps only whole ones.
 ///
-/// Asks `fstatfs` only where the blocks are larger than pages. They are not for a device, and a sandbox
-/// that was written for one may not know that call.
+/// Calls `fstatfs` only if the blocks are larger than pages. For a device they are not, and a sandbox
+/// for devices may not allow that call.
 pub(crate) fn is_hugetlb(fd: BorrowedFd<'_>, identity: &Identity) -> Result<bool> {
     // `HUGETLBFS_MAGIC` of include/uapi/linux/magic.h.
     const HUGETLBFS: u32 = 0x9584_58f6;

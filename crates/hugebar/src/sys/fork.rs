@@ -1,7 +1,7 @@
-//! Which process this is, also after `fork`: a number alone does not tell, for a child in a PID namespace of
-//! its own can have its parent's.
+//! Identifies this process, even after `fork`: the PID does not suffice, because a child in a new PID
+//! namespace can have its parent's.
 //!
-//! Asked when windows are made and dropped, and without any harm when it fails: so it does not pass the seam.
+//! Used when windows are made and dropped. Failures do no harm, so it does not go through the seam.
 
 #![allow(unsafe_code, reason = "one of the modules that may: system calls")]
 
@@ -12,14 +12,14 @@ use std::sync::OnceLock;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 use rustix::time::{ClockId, clock_gettime};
 
-/// A process: no two have the same, a parent and its children least of all.
+/// Identifies a process: different for any two processes, in particular for a parent and its children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Process {
     id: u32,
     mark: u64,
 }
 
-/// The process that asks (`getpid`, and a page that children find wiped).
+/// Identifies the calling process (`getpid`, and a page that is wiped in children).
 pub(crate) fn this_process() -> Process {
     Process {
         id: std::process::id(),
@@ -27,14 +27,14 @@ pub(crate) fn this_process() -> Process {
     }
 }
 
-/// What this process has written into its page: the time when it first asked. 0 where there is no such
-/// page (`MADV_WIPEONFORK` came with Linux 4.14), and the number has to do.
+/// The content of this process's page: the time of the first call. 0 if there is no such
+/// page (`MADV_WIPEONFORK` came with Linux 4.14), and the PID has to suffice.
 fn mark() -> u64 {
     static PAGE: OnceLock<Option<&AtomicU64>> = OnceLock::new();
     let Some(mark) = PAGE.get_or_init(wiped_page) else {
         return 0;
     };
-    // No two processes of a family ask first in the same nanosecond; a child does after the fork.
+    // No two related processes make their first call in the same nanosecond; a child makes it after the fork.
     let now = clock_gettime(ClockId::Monotonic);
     let now = now
         .tv_sec
@@ -47,14 +47,14 @@ fn mark() -> u64 {
     }
 }
 
-/// A page that is there for good, and all zeroes in a child (`madvise(MADV_WIPEONFORK)`).
+/// A page that is mapped for good, and zeroed in a child (`madvise(MADV_WIPEONFORK)`).
 fn wiped_page() -> Option<&'static AtomicU64> {
     let size = rustix::param::page_size();
     let access = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: a new mapping where the kernel likes, which replaces nothing.
+    // SAFETY: a new mapping at an address of the kernel's choice, which replaces nothing.
     let page = unsafe { mmap_anonymous(ptr::null_mut(), size, access, MapFlags::PRIVATE) };
     let page = page.ok()?;
-    // SAFETY: the mapping was made this moment, and nobody else knows of it.
+    // SAFETY: the mapping was just made, and no other code knows its address.
     unsafe { madvise(page, size, Advice::LinuxWipeOnFork) }.ok()?;
     // SAFETY: the page is mapped for reading and writing for good, aligned, zeroed, and only ever accessed
     // through this reference.

@@ -1,7 +1,7 @@
-//! How an ioctl is made: requests that know their argument, and answers that grow.
+//! Makes ioctls: typed requests, and answers that grow.
 //!
-//! The kernel gives the requests of VFIO and iommufd no direction and no size (`_IO(type, n)`); every
-//! struct says its own size, and the kernel writes no more than that. KVM's have theirs in the number.
+//! The requests of VFIO and iommufd encode no direction or size (`_IO(type, n)`); every
+//! struct contains its own size, and the kernel writes no more than that. KVM's requests encode both.
 
 #![allow(unsafe_code, reason = "one of the modules that may: system calls")]
 
@@ -28,11 +28,11 @@ pub(crate) struct Request<A: ?Sized> {
     argument: PhantomData<fn(&A)>,
 }
 
-/// The argument of a request that takes a number, or none, instead of a pointer.
+/// The argument of a request that takes a number, or nothing, instead of a pointer.
 pub(crate) enum Number {}
 
 impl<A: ?Sized> Request<A> {
-    /// A request by its number.
+    /// Makes a request.
     ///
     /// # Safety
     ///
@@ -46,21 +46,21 @@ impl<A: ?Sized> Request<A> {
     }
 }
 
-/// Requests of a header, each with its argument, its name there, and its number.
+/// Requests of a header, each with its argument, name and number.
 macro_rules! requests {
     ($($constant:ident: $argument:ty = $name:literal, $number:expr;)*) => {$(
         pub(crate) const $constant: Request<$argument> =
-            // SAFETY: the header that the file names has this request with this argument, which tests
-            // compare with headers from another hand.
+            // SAFETY: the header that the file names has this request with this argument; tests
+            // compare them with independent headers.
             unsafe { Request::new($name, $number) };
     )*};
 }
 pub(super) use requests;
 
-/// An answer of more than this is not believed: no driver has capabilities of that size.
+/// A larger answer is rejected: no driver has capabilities of that size.
 const LARGEST_INFO: u32 = 1 << 20;
 
-/// A driver that wants more room each time is asked no more often than this.
+/// How often a driver that asks for more room each time is called at most.
 const MOST_TRIES: usize = 8;
 
 /// A request that takes a number.
@@ -81,12 +81,12 @@ pub(super) fn update<A: FromBytes + IntoBytes>(
     unsafe { ioctl(fd, request, address) }.map(drop)
 }
 
-/// A request whose struct is followed by capabilities: asks with as much room as the last answer
-/// wanted (`argsz`), until that suffices; a bounded number of times. The struct and all bytes of the last
+/// A request whose struct is followed by capabilities: repeats it with as much room as the last answer
+/// asked for (`argsz`), until that suffices; a bounded number of times. Returns the struct and all bytes of the last
 /// answer.
 ///
-/// Some vGPU drivers fill the base fields only when there is room for the capabilities, so the last
-/// answer is the one that counts.
+/// Some vGPU drivers fill in the base fields only if there is room for the capabilities, so use the last
+/// answer.
 pub(super) fn with_capabilities<A>(
     fd: BorrowedFd<'_>,
     request: Request<A>,

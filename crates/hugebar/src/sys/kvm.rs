@@ -1,6 +1,6 @@
 //! The KVM ioctls, one function each, and the structs of `linux/kvm.h` that they take.
 //!
-//! KVM requests have their direction and size in their number (`_IOC`), so a struct can never grow.
+//! KVM requests encode direction and size in their number (`_IOC`), so a struct can never grow.
 
 #![allow(unsafe_code, reason = "one of the modules that may: system calls")]
 
@@ -113,15 +113,15 @@ pub(crate) fn get_stats_fd(vm: BorrowedFd<'_>) -> Result<OwnedFd> {
     new_fd(vm, GET_STATS_FD, 0)
 }
 
-/// `KVM_SET_USER_MEMORY_REGION`: makes a slot, or removes it where there is no `memory`.
+/// `KVM_SET_USER_MEMORY_REGION`: makes a slot, or removes it if `memory` is `None`.
 ///
 /// # Safety
 ///
 /// Until the slot is removed, or all descriptors of the virtual machine are closed, its vCPUs can read
-/// and write whatever lies at these addresses of the process that made it:
+/// and write everything at these addresses of the process that made it:
 /// * nothing there may be a Rust object, or be borrowed;
-/// * it must stay mapped and belong to the caller, or no vCPU may run: KVM forgets what is unmapped
-///   (MMU notifiers), but would find what comes in its place.
+/// * it must stay mapped and belong to the caller, or no vCPU may run: KVM drops what is unmapped
+///   (MMU notifiers), but would find what is mapped there later.
 pub(crate) unsafe fn set_user_memory_region(
     vm: BorrowedFd<'_>,
     slot: u32,
@@ -147,7 +147,7 @@ pub(crate) struct Memory {
 }
 
 /// `KVM_PRE_FAULT_MEMORY` on a vCPU: maps `[gpa, gpa + size)` in the second stage, as reads of the guest
-/// would, but without any access. `range` is left with what is still to be done, also after an error.
+/// would, but without any access. `range` is reduced to the remaining part, even after an error.
 pub(crate) fn pre_fault_memory(vcpu: BorrowedFd<'_>, range: &mut PreFault) -> Result<()> {
     update(vcpu, PRE_FAULT_MEMORY, range)
 }
@@ -155,8 +155,8 @@ pub(crate) fn pre_fault_memory(vcpu: BorrowedFd<'_>, range: &mut PreFault) -> Re
 /// A request that answers with a descriptor.
 fn new_fd(fd: BorrowedFd<'_>, request: Request<Number>, argument: u32) -> Result<OwnedFd> {
     let fd = number(fd, request, argument)?;
-    // SAFETY: the kernel has just made this descriptor for us, nobody else owns it: callers ask files
-    // that have shown to be KVM's, by the version of its interface or by a capability.
+    // SAFETY: the kernel has just made this descriptor for us, and nothing else owns it: callers use files
+    // that have proved to be KVM's, by the API version or by a capability.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -1,4 +1,4 @@
-//! KVM's interface as this crate has it, against the C header.
+//! Compares this crate's KVM interface with the C header.
 
 use std::mem::{offset_of, size_of};
 

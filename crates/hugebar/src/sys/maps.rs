@@ -1,12 +1,12 @@
-//! What lies at given addresses of this process, read from `/proc/self/maps` without allocating: it is asked
-//! when the kernel has no more mappings to give, not even to the allocator.
+//! Reads what is mapped at given addresses of this process from `/proc/self/maps`. Does not allocate, because it is
+//! called when the kernel has no mappings left, not even for the allocator.
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Result, retry_on_intr};
 
 use super::seam;
 
-/// What a shared file mapping is of.
+/// The file and offset of a shared mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Backing {
     /// Major and minor number of the file system.
@@ -16,12 +16,12 @@ pub(crate) struct Backing {
     pub(crate) offset: u64,
 }
 
-/// What lies at a range of addresses.
+/// What is mapped at a range of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum There {
     /// No mapping at all.
     Nothing,
-    /// Private anonymous mappings without access, over all of it: what reservations are.
+    /// Private anonymous mappings without access cover the whole range: reservations.
     Reserved,
     /// One shared mapping of a file, of exactly this range.
     Shared(Backing),
@@ -45,7 +45,7 @@ pub(crate) fn look(start: usize, len: usize) -> Result<There> {
     }
 }
 
-/// The longest beginning of a line that has all of its numbers: the name of the file may be of any length.
+/// The longest prefix of a line with all of its numbers: the file name may have any length.
 const NUMBERS: usize = 128;
 
 /// Reads the text byte by byte, in pieces of any length.
@@ -84,7 +84,7 @@ impl Search {
     fn end_of_line(&mut self) {
         let line = &self.line[..self.filled];
         let Some(line) = Line::parse(line) else {
-            // Nothing is known of what this line says, so nothing is claimed.
+            // The line is not understood, so nothing is claimed.
             self.found = There::Other;
             return;
         };
@@ -112,7 +112,7 @@ impl Search {
     }
 }
 
-/// `START-END MODE OFFSET MAJOR:MINOR INODE NAME`, numbers but the last in hexadecimal.
+/// Parses `START-END MODE OFFSET MAJOR:MINOR INODE NAME`, with all numbers except the last in hexadecimal.
 struct Line {
     start: u64,
     end: u64,
@@ -150,7 +150,7 @@ impl Line {
     }
 }
 
-/// Two hexadecimal numbers on either side of a separator.
+/// Parses two hexadecimal numbers on either side of a separator.
 fn halves(word: &[u8], separator: u8) -> Option<(u64, u64)> {
     let at = word.iter().position(|&byte| byte == separator)?;
     Some((number(&word[..at], 16)?, number(&word[at + 1..], 16)?))

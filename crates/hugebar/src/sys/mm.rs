@@ -10,15 +10,15 @@ use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 
 use super::seam;
 
-/// A file and where in it a mapping starts.
+/// A file, and the offset at which a mapping starts.
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'a> {
     pub(crate) fd: BorrowedFd<'a>,
     pub(crate) offset: u64,
 }
 
-/// `mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)`: addresses that nobody
-/// else gets, with nothing behind them.
+/// `mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)`: reserves addresses, with
+/// nothing mapped there.
 pub(crate) fn reserve(len: usize) -> Result<NonNull<u8>> {
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
     let address = seam::call("mmap", || {
@@ -39,7 +39,7 @@ pub(crate) fn map_memory(len: usize, more: MapFlags) -> Result<NonNull<u8>> {
     NonNull::new(address.cast()).ok_or(Errno::NOMEM)
 }
 
-/// `mmap(NULL, len, prot, MAP_SHARED, fd, offset)`: a mapping where the kernel likes.
+/// `mmap(NULL, len, prot, MAP_SHARED, fd, offset)`: a mapping at an address of the kernel's choice.
 pub(crate) fn map_anywhere(
     len: usize,
     protection: ProtFlags,
@@ -61,11 +61,11 @@ pub(crate) fn map_anywhere(
     NonNull::new(address.cast()).ok_or(Errno::NOMEM)
 }
 
-/// `mmap(address, len, prot, MAP_SHARED | MAP_FIXED, fd, offset)`: a mapping in place of whatever is
+/// `mmap(address, len, prot, MAP_SHARED | MAP_FIXED, fd, offset)`: a mapping that replaces everything
 /// at these addresses.
 ///
-/// When it fails, the kernel (6.12 to 7.3) may have unmapped what was there already. That gap is
-/// anybody's: it must not be unmapped again.
+/// If it fails, the kernel (6.12 to 7.3) may already have unmapped the old content. Another thread may take
+/// that gap, so it must not be unmapped again.
 ///
 /// # Safety
 ///
@@ -98,7 +98,7 @@ pub(crate) unsafe fn map_over(
     .map(drop)
 }
 
-/// What a reservation does with a mapping that is at its addresses.
+/// What a reservation does with an existing mapping at its addresses.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Existing {
     /// Replaces it (`MAP_FIXED`).
@@ -135,7 +135,7 @@ pub(crate) unsafe fn reserve_at(
         unsafe { mm::mmap_anonymous(target, len, ProtFlags::empty(), flags) }
     })?;
     if got != target {
-        // Before 4.17 the flag is unknown and the address a mere hint.
+        // Before 4.17 the flag is unknown and the address only a hint.
         // SAFETY: the kernel has just made this mapping for us, elsewhere.
         unsafe { unmap(NonNull::new(got.cast()).ok_or(Errno::EXIST)?, len) }?;
         return Err(Errno::EXIST);
@@ -143,13 +143,13 @@ pub(crate) unsafe fn reserve_at(
     Ok(())
 }
 
-/// What a failing `MAP_FIXED` does before it says so.
+/// What a failing `MAP_FIXED` does before it returns.
 ///
 /// # Safety
 ///
 /// As for [`map_over`].
 unsafe fn leave_gap(address: NonNull<u8>, len: usize) {
-    // SAFETY: the caller's contract. Should it fail, there is no gap.
+    // SAFETY: the caller's contract. If it fails, there is no gap.
     let _ = unsafe { mm::munmap(address.as_ptr().cast(), len) };
 }
 
@@ -159,7 +159,7 @@ unsafe fn leave_gap(address: NonNull<u8>, len: usize) {
 ///
 /// `[address, address + len)` must be page-aligned, belong to the caller, and hold nothing that is
 /// in use. An edge must not lie inside a populated mapping of a device: the kernel (6.12 to 7.3)
-/// takes a 1 GiB leaf that it has to split for a table, and oopses.
+/// mistakes a 1 GiB leaf that it has to split for a table, and oopses.
 pub(crate) unsafe fn unmap(address: NonNull<u8>, len: usize) -> Result<()> {
     seam::call("munmap", || {
         // SAFETY: the caller's contract.
@@ -178,7 +178,7 @@ pub(crate) unsafe fn advise_huge(address: NonNull<u8>, len: usize) -> Result<()>
     unsafe { advise(address, len, Advice::LinuxHugepage) }
 }
 
-/// `madvise(MADV_NOHUGEPAGE)`: pages only, on every kernel and under every THP policy.
+/// `madvise(MADV_NOHUGEPAGE)`: base pages only, on every kernel and under every THP policy.
 ///
 /// # Safety
 ///

@@ -1,9 +1,9 @@
-//! Every system call, ioctl number and kernel struct of the crate, and nothing else. Only text in `/proc`
-//! and `/sys` is read elsewhere, by `std::fs`.
+//! Every system call, ioctl number and kernel struct of the crate, and nothing else. Other modules only read text
+//! in `/proc` and `/sys`, by `std::fs`.
 //!
-//! Functions here do one call each, return the kernel's errno as it is, and know nothing of plans
-//! or devices. All that can leave something behind when it fails goes through [`seam`], where tests count
-//! calls and make them fail.
+//! Functions here make one call each, return the kernel's errno unchanged, and do not depend on plans
+//! or devices. Calls whose failure can leave something behind go through [`seam`], where tests count
+//! them and make them fail.
 
 pub(crate) mod abi;
 pub(crate) mod eventfd;

@@ -1,4 +1,4 @@
-//! What the kernel tells a thread or process of itself: faults, kernel release, THP, page size.
+//! Facts about this thread or process: faults, kernel release, THP, page size.
 
 #![allow(unsafe_code, reason = "one of the modules that may: system calls")]
 
@@ -18,7 +18,7 @@ pub(crate) fn minor_faults() -> Result<u64> {
             let error = std::io::Error::last_os_error();
             return Err(Errno::from_io_error(&error).unwrap_or(Errno::INVAL));
         }
-        // SAFETY: all zeroes are a valid `struct rusage` as well as what the kernel wrote.
+        // SAFETY: both all zeroes and the kernel's answer are a valid `struct rusage`.
         let usage = unsafe { usage.assume_init() };
         u64::try_from(usage.ru_minflt).map_err(|_| Errno::OVERFLOW)
     })
@@ -43,7 +43,7 @@ pub(crate) fn thp_disabled() -> Result<u32> {
     })
 }
 
-/// `getrlimit(RLIMIT_MEMLOCK)`: how many bytes this process may lock; `None` where there is no limit.
+/// `getrlimit(RLIMIT_MEMLOCK)`: how many bytes this process may lock; `None` if there is no limit.
 pub(crate) fn locked_memory_limit() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Memlock).current
 }
@@ -55,7 +55,7 @@ pub(crate) fn close_on_exec(fd: BorrowedFd<'_>) -> Result<()> {
     })
 }
 
-/// Whether the CPU has 1 GiB pages (`pdpe1gb`: CPUID 0x8000_0001, EDX bit 26). Asked of the CPU,
+/// Whether the CPU has 1 GiB pages (`pdpe1gb`: CPUID 0x8000_0001, EDX bit 26). Uses CPUID
 /// because a jail may have no `/proc`.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn has_gib_pages() -> bool {

@@ -1,11 +1,11 @@
-//! The one place that the system calls of the crate pass, so that tests can count them and make any one of
-//! them fail. It is nothing at all without the cfg `hugebar_seam`, which this
-//! workspace sets for itself (`.cargo/config.toml`).
+//! All system calls of the crate go through here, so that tests can count them and make any one of
+//! them fail. Compiles to nothing without the cfg `hugebar_seam`, which only this
+//! workspace sets (`.cargo/config.toml`).
 
 #[cfg(hugebar_seam)]
 pub use script::{Fault, fail, record};
 
-/// Does a system call, unless a test's script has it fail.
+/// Makes a system call, unless a test's script makes it fail.
 #[cfg(not(hugebar_seam))]
 #[inline(always)]
 pub(crate) fn call<T>(
@@ -15,7 +15,7 @@ pub(crate) fn call<T>(
     call()
 }
 
-/// Does a system call whose failure changes something; `harm` does what the kernel would have done.
+/// Makes a system call whose failure changes something; `harm` does what the kernel would have done.
 #[cfg(not(hugebar_seam))]
 #[inline(always)]
 pub(crate) fn call_or_harm<T>(
@@ -37,14 +37,14 @@ mod script {
 
     /// Which call of a script fails, and how.
     pub struct Fault {
-        /// How many calls go well before it.
+        /// How many calls succeed before it.
         pub after: usize,
-        /// What it fails with.
+        /// The error.
         pub errno: i32,
-        /// Whether the kernel does its worst before it refuses: a failed `MAP_FIXED` can leave what
-        /// was there, or a gap.
+        /// Whether the kernel does harm before it refuses: a failed `MAP_FIXED` can leave the old
+        /// content, or a gap.
         pub harm: bool,
-        /// Done right after the failure: what another thread might do at that moment.
+        /// Runs right after the failure, like another thread at that moment.
         pub meanwhile: Option<Box<dyn FnOnce()>>,
     }
 
@@ -59,12 +59,12 @@ mod script {
         static SCRIPT: RefCell<Option<Script>> = const { RefCell::new(None) };
     }
 
-    /// Runs `body` and tells which system calls it made on this thread, by name.
+    /// Runs `body` and returns the names of the system calls that it made on this thread.
     pub fn record<T>(body: impl FnOnce() -> T) -> (T, Vec<&'static str>) {
         run(Script::default(), body)
     }
 
-    /// Runs `body` with one system call of this thread failing, as [`record`] does without.
+    /// Like [`record`], but one system call of this thread fails.
     pub fn fail<T>(fault: Fault, body: impl FnOnce() -> T) -> (T, Vec<&'static str>) {
         let fault = Some(fault);
         run(
@@ -106,7 +106,7 @@ mod script {
         }
     }
 
-    /// Notes the call; the fault, if it is this call's.
+    /// Records the call; returns the fault if it is meant for this call.
     fn due(name: &'static str) -> Option<Fault> {
         SCRIPT.with_borrow_mut(|script| {
             let script = script.as_mut()?;

@@ -118,7 +118,7 @@ fn the_msix_table_is_left_out_unless_the_driver_allows_it() {
     );
     let mappable = Answer::new(SIZE).cap(abi::CAP_MSIX_MAPPABLE, &[]);
     assert_eq!(mappable.areas(table), [area(0, SIZE)]);
-    // A driver that lists areas has thought of the table itself.
+    // A driver that lists areas takes care of the table itself.
     let sparse = Answer::new(SIZE).sparse(&[area(0, 0x4000)]);
     assert_eq!(sparse.areas(table), [area(0, 0x4000)]);
     // Beyond the BAR, or across its end.
@@ -238,7 +238,7 @@ fn broken_chains_are_errors() {
 /// 256 KiB in which each header is also an area of the lists before it.
 fn overlapping() -> Answer {
     let mut answer = Answer::new(SIZE);
-    // Header, then the count and what is reserved behind it, which is where the next header starts.
+    // Header, then the count and reserved bytes, where the next header starts.
     let step = 16;
     let end = 256 << 10;
     answer.info.flags |= abi::REGION_CAPS;
@@ -309,7 +309,7 @@ fn a_chain_may_go_backwards() {
     assert_eq!(answer.areas(None), [area(0, 0x1000), area(0x2000, 0x1000)]);
 }
 
-/// Bytes with some sense to them: small numbers where offsets and counts stand.
+/// Plausible bytes: small numbers for offsets and counts.
 fn hostile() -> impl Strategy<Value = Vec<u8>> {
     let word = prop_oneof![
         0_u32..96,

@@ -199,7 +199,7 @@ fn blocks_of_words() {
     assert_eq!(mapping.read_words::<u64>(BAR, &mut []), Ok(()));
 }
 
-/// Whoever has a share of the mapping has its addresses, whatever else is dropped.
+/// Every sharer of the mapping keeps its addresses, whatever else is dropped.
 fn shares() {
     let file = File::new(BAR);
     let mapping = Arc::new(map(&file, &plan(&holed(), Placement::Congruent)).unwrap());

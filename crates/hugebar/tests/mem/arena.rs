@@ -26,7 +26,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ),
 ];
 
-/// Addresses of the caller's own.
+/// The caller's own addresses.
 pub(crate) struct Arena {
     pub(crate) base: NonNull<u8>,
     pub(crate) len: usize,
@@ -112,7 +112,7 @@ fn does_not_fit() {
     assert_eq!(odd.unwrap_err().kind(), ErrorKind::InvalidInput);
 }
 
-/// What the file refuses is found before anything in the arena is replaced, whatever the placement.
+/// The file's refusal is detected before anything in the arena is replaced, with any placement.
 fn refused() {
     let file = File::new(BAR);
     rustix::fs::fcntl_add_seals(&file, rustix::fs::SealFlags::FUTURE_WRITE).unwrap();

@@ -1,4 +1,4 @@
-//! A memory file that stands for a BAR, and how tests map it.
+//! A memory file that represents a BAR, and how tests map it.
 
 use hugebar::layout::Layout;
 use hugebar::leaf::{GIB, LeafSizes, MIB};
@@ -8,9 +8,9 @@ use hugebar::plan::{Placement, Plan};
 
 use crate::maps::File;
 
-/// What stands for a BAR: sparse, so it can be large.
+/// A file that represents a BAR: sparse, so it can be large.
 pub(crate) const BAR: u64 = 4 * GIB;
-/// A hole as small as a page near the start.
+/// A one-page hole near the start.
 pub(crate) const HOLE: hugebar::layout::Area = hugebar::layout::Area::new(0x6000, 0x1000);
 
 pub(crate) fn whole() -> Layout {
@@ -39,5 +39,5 @@ pub(crate) const PLACEMENTS: [Placement; 3] = [
     Placement::Plain,
 ];
 
-/// Half of what a huge leaf spans: an offset that no alignment forgives.
+/// Half of a huge leaf: an offset that no alignment compensates.
 pub(crate) const ODD: u64 = MIB;

@@ -66,7 +66,7 @@ fn harmless(after: usize, errno: i32) -> Fault {
     }
 }
 
-/// The mappings of files of ours that there are.
+/// The existing mappings of our files.
 fn files() -> Vec<Line> {
     let ours = |line: &Line| line.name.contains("memfd:bar");
     maps().into_iter().filter(ours).collect()
@@ -75,7 +75,7 @@ fn files() -> Vec<Line> {
 fn take_away(line: &Line) {
     let start = std::ptr::with_exposed_provenance_mut(usize::try_from(line.start).unwrap());
     let len = usize::try_from(line.end - line.start).unwrap();
-    // SAFETY: a mapping of this test's that nobody uses.
+    // SAFETY: an unused mapping of this test.
     unsafe { munmap(start, len) }.unwrap();
 }
 
@@ -98,12 +98,12 @@ fn every_call() {
                         assert_eq!(error.errno(), Some(errno), "{placement} {index}: {error}");
                     }
                     Ok(mapping) => {
-                        // A hint that was not taken, a rehearsal without room, a smaller alignment.
+                        // A refused hint, a rehearsal without room, a smaller alignment.
                         survived += 1;
                         mapping.write_u32(0x7000, 1).unwrap();
                     }
                 }
-                // What `munmap` refuses once is given back later.
+                // What `munmap` refuses once is unmapped later.
                 assert_eq!(leftovers(), [], "{placement} {index}: {call}");
                 assert_eq!(files(), [], "{placement} {index}: {call}");
             }
@@ -168,7 +168,7 @@ impl Intruder {
         got.expect("the kernel left a gap");
     }
 
-    /// Checks that it is still there, and takes it away.
+    /// Checks that it still exists, and unmaps it.
     fn leave(address: u64) {
         let line = at(address).expect("the other thread's page was unmapped");
         let found = (line.mode.as_str(), line.start);
@@ -200,7 +200,7 @@ fn taken_gap() {
     Intruder::leave(gap);
 }
 
-/// Which call of `Mapping::new` is the last `mmap`: that of the last area.
+/// The index of the last `mmap` in `Mapping::new`: that of the last area.
 fn last_mmap(file: &File, plan: &Plan) -> usize {
     let window = Window::reserve(plan).unwrap();
     let new = || Mapping::new(file, 0, plan, window, MapOptions::default()).unwrap();
@@ -262,8 +262,8 @@ fn the_seam_sees() {
     assert_eq!(rest, due.iter().collect::<Vec<_>>());
 }
 
-/// A refusal that leaves everything as it was is told from one that leaves a gap: nothing of the file
-/// stays mapped, here or there. Addresses that might be another thread's are given up.
+/// A refusal that changes nothing is told from one that leaves a gap: no part of the file
+/// stays mapped in either case. Addresses that might belong to another thread are given up.
 fn refusal_that_changed_nothing() {
     let file = File::new(BAR);
     let plan = plan(&holed(), Placement::Congruent);
@@ -298,19 +298,19 @@ fn at_the_limit_of_mappings() {
     let spare = map(&file, &plan).unwrap();
     let mapping = map(&file, &plan).unwrap();
     let Some(filler) = fill_up() else { return };
-    // Whether it works out or not, nothing of the file may stay.
+    // In success and failure, no part of the file may stay mapped.
     let failed = map(&file, &plan).is_err() && mapping.into_window().is_err();
     assert!(failed, "the kernel has no entry left");
     drop(spare);
     drop(filler);
     assert_eq!(files(), []);
-    // Of a reservation that could not be replaced nobody can tell whether it is still ours: its
+    // It is unknown whether a reservation that could not be replaced is still ours: its
     // addresses are given up.
     let given_up = |line: &&Line| line.mode == "---p" && !before.contains(line);
     maps().iter().filter(given_up).for_each(take_away);
 }
 
-/// Makes mappings until the kernel allows no more; `None` where it allows too many to try.
+/// Makes mappings until the kernel allows no more; `None` if it allows too many to try.
 fn fill_up() -> Option<(Arena, Vec<Arena>)> {
     let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap();
     let limit: u64 = limit.trim().parse().unwrap();
@@ -362,8 +362,8 @@ fn without_descriptors<T>(body: impl FnOnce() -> T) -> T {
     result
 }
 
-/// No entry left for a mapping, and nobody can look what there is: the areas stay, nothing is placed over
-/// them, and they are removed as soon as they can be.
+/// With no entry left for a mapping, and `/proc` unreadable, the areas stay, nothing is placed over
+/// them, and they are removed as soon as possible.
 fn blind_at_the_limit() {
     for own in [false, true] {
         let file = File::new(BAR);
@@ -378,7 +378,7 @@ fn blind_at_the_limit() {
         let stuck: Vec<_> = mapping.areas().iter().map(|area| area.address()).collect();
         let Some(filler) = fill_up() else { return };
         without_descriptors(|| {
-            // In a window of its own, only what replaces the areas needs an entry.
+            // In an own window, only replacing the areas needs an entry.
             let refused = mapping.into_window().map(drop);
             assert_eq!(refused.unwrap_err().kind(), ErrorKind::OutOfMemory);
             let left = leftovers();
@@ -397,7 +397,7 @@ fn blind_at_the_limit() {
         assert_eq!(leftovers(), [], "{stuck:x?}");
         assert_eq!(files(), []);
         if own {
-            // The hole between the areas was nobody's any more.
+            // The hole between the areas was free by then.
             continue;
         }
         assert!(reserved(arena.address(), arena.len as u64));
@@ -407,7 +407,7 @@ fn blind_at_the_limit() {
     }
 }
 
-/// What another thread has mapped into exactly the gap is not ours, though it is shared as well.
+/// Another thread's mapping that exactly fills the gap is not ours, although it is also shared.
 fn shared_in_the_gap() {
     let file = File::new(BAR);
     let plan = plan(&holed(), Placement::Congruent);
@@ -455,7 +455,7 @@ fn shared_in_the_gap() {
     assert_eq!(files(), []);
 }
 
-/// A file that was mapped for trial and could not be unmapped then.
+/// A trial mapping of a file that could not be unmapped.
 fn rehearsal_that_stays() {
     let file = File::new(BAR);
     let plan = plan(&holed(), Placement::Congruent);

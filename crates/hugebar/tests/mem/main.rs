@@ -28,7 +28,7 @@ fn main() {
             Ok(())
         })
     };
-    // The page that tells processes apart is made once and stays.
+    // The page that distinguishes processes is made once and stays.
     drop(Window::reserve(&plan(&whole(), Placement::Congruent)));
     let mut arguments = Arguments::from_args();
     // On the main thread, one after another: no other thread changes the address space meanwhile.

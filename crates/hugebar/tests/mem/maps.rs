@@ -1,4 +1,4 @@
-//! What `/proc/self` says of the address space and the open files.
+//! The address space and open files in `/proc/self`.
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -80,7 +80,7 @@ fn open_files() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// The address space as far as it is not the allocator's own affair.
+/// The address space without the allocator's mappings.
 fn snapshot() -> (Vec<Line>, usize) {
     let kept = |line: &Line| line.name != "[heap]" && line.name != "[stack]";
     (maps().into_iter().filter(kept).collect(), open_files())
@@ -100,7 +100,7 @@ pub(crate) fn unchanged(test: fn()) {
     assert_eq!(files, files_after, "open files");
 }
 
-/// A file in memory that stands for a device.
+/// A memory file that represents a device.
 pub(crate) struct File(OwnedFd);
 
 impl File {

@@ -1,4 +1,4 @@
-//! Where areas come to lie, what is around them, what is left of them.
+//! Where areas lie, what is around them, and what is left of them.
 
 use hugebar::ErrorKind;
 use hugebar::layout::{Area, Layout};
@@ -208,7 +208,7 @@ fn no_room() {
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(error.to_string().contains("no room"), "{error}");
 
-    // An arena is never left, not even by addresses that the kernel could choose.
+    // Mappings never leave an arena, not even for addresses that the kernel could choose.
     let arena = crate::arena::Arena::new(MIB);
     let window = arena.window(&plan(&small, Placement::Plain)).unwrap();
     let large = plan(&whole(), Placement::Plain);
@@ -220,7 +220,7 @@ fn no_room() {
     assert!(error.to_string().contains("nothing"), "{error}");
 }
 
-/// Runs `body` with so many more bytes of addresses than there are in use.
+/// Runs `body` with room for this many more bytes of address space.
 fn with_addresses<T>(bytes: u64, body: impl FnOnce() -> T) -> T {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
@@ -255,7 +255,7 @@ fn scarce_addresses() {
     drop(mapping);
     let error = with_addresses(BAR / 2, || map(&file, &whole)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OutOfMemory);
-    // The rule of old has no way out.
+    // QEMU's rule has no alternative.
     let aligned = plan(whole.layout(), Placement::SizeAligned);
     assert!(with_addresses(BAR + spare, || map(&file, &aligned)).is_err());
 }
@@ -277,7 +277,7 @@ fn refused_by_the_file() {
     }
 }
 
-/// The kernel maps no less than a whole huge page, beyond the end of an area and of the window.
+/// The kernel maps at least a whole huge page, beyond the end of an area and of the window.
 fn huge_pages() {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB;
     let Ok(file) = rustix::fs::memfd_create("huge", flags) else {
@@ -311,7 +311,7 @@ fn other_threads() {
     check::<hugebar::vfio::Device>();
 }
 
-/// After a fork the child has nothing of the mapping, and may have put something of its own there.
+/// After a fork the child has no part of the mapping, and may have mapped something else there.
 fn a_child_does_not_unmap() {
     let file = File::new(BAR);
     let mapping = map(&file, &plan(&holed(), Placement::Congruent)).unwrap();
@@ -326,11 +326,11 @@ fn a_child_does_not_unmap() {
     }
 }
 
-/// Nor in a PID namespace of its own, where it has the number that its parent has in another.
+/// The same in a new PID namespace, where the child has the PID that its parent has in another.
 fn a_child_of_the_same_number_does_not_unmap() {
     const REFUSED: i32 = 2 << 8;
     let space = libc::CLONE_NEWUSER | libc::CLONE_NEWPID;
-    // SAFETY: as above; whoever is forked ends without unwinding.
+    // SAFETY: as above; the children end without unwinding.
     let outer = match unsafe { libc::fork() } {
         // SAFETY: takes flags and changes nothing of ours.
         0 if unsafe { libc::unshare(space) } != 0 => end_with(2),
@@ -364,7 +364,7 @@ fn number_one_forks_number_one() -> bool {
     }
 }
 
-/// In a child: whether the mapping's addresses are free, and what is put there outlives the mapping.
+/// In a child: whether the mapping's addresses are free, and a new mapping there outlives the old one.
 fn drops_without_unmapping(mapping: Mapping, address: u64) -> bool {
     let free = at(address).is_none();
     let target = std::ptr::with_exposed_provenance_mut(usize::try_from(address).unwrap());
@@ -376,7 +376,7 @@ fn drops_without_unmapping(mapping: Mapping, address: u64) -> bool {
     free && own.is_ok() && kept
 }
 
-/// Nor can it give what it has there to a mapping or a window of its parent's.
+/// Nor can it use its parent's mapping or window there.
 fn a_child_has_no_use_of_a_window() {
     let file = File::new(BAR);
     let plan = plan(&holed(), Placement::Congruent);
@@ -428,7 +428,7 @@ fn smaller_pages() {
         let plan = Plan::new(&layout, Phys::Natural, &tiny, placement).unwrap();
         let error = Window::reserve(&plan).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
-        // A window for another plan is no way around it.
+        // A window for another plan does not help.
         let window = Window::reserve(&crate::plan(&whole(), Placement::Plain)).unwrap();
         let error = Mapping::new(&file, 4095, &plan, window, MapOptions::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
