@@ -297,7 +297,7 @@ fn device(evidence: &Evidence<'_>) -> Option<Reason> {
     if evidence.mapping.plan().phys() == Phys::Unknown {
         return Some(Reason::new(
             Code::PhysUnknown,
-            "the driver puts other memory, at an unknown physical address, in the BAR's place, so its alignment was guessed",
+            "the driver puts other memory, at an unknown physical address, in the BAR's place, so the alignment was guessed",
             "",
         ));
     }

@@ -104,7 +104,7 @@ fn no_iommu_only_when_it_is_asked_for_by_name() {
     let refused = &report.commands[0];
     assert_eq!(refused.code(), 2, "{refused:?}");
     assert!(
-        refused.stderr().contains("no-IOMMU mode by name"),
+        refused.stderr().contains("no-IOMMU mode explicitly"),
         "{refused:?}"
     );
     let warned = &report.commands[1];

@@ -44,7 +44,7 @@ pub(super) fn steps(
     } else if !resources.iter().take(BARS).flatten().any(is_mapped) {
         let fact = format!("no memory BAR has an address; {fact}");
         let remedy = format!(
-            "if a BAR is missing (dmesg names it), {}",
+            "if one should have an address (dmesg names it), {}",
             remedy::NO_ADDRESS
         );
         steps.push(Step::warning(STEP, fact, remedy));

@@ -1,4 +1,4 @@
-//! Refusals that firmware is behind.
+//! Refusals that firmware causes.
 
 use rustix::io::Errno;
 
@@ -7,8 +7,8 @@ use crate::pci::DirectRegion;
 
 use super::remedy::RESERVED_BY_FIRMWARE;
 
-/// Tells of a refusal that the kernel has refused a group because firmware demands a mapping for it; `None` where it
-/// was not for that. `errno` is what the kernel said: EPERM on 6.1, EINVAL on 6.12 and later.
+/// Explains a refusal if the kernel refuses the group because firmware demands a mapping for it; `None` if it has
+/// another cause. `errno` is the kernel's error: EPERM on 6.1, EINVAL on 6.12 and later.
 pub(super) fn demanded(name: &'static str, errno: Errno, group: Option<u32>) -> Option<Error> {
     if !matches!(errno, Errno::PERM | Errno::INVAL) {
         return None;
@@ -19,14 +19,14 @@ pub(super) fn demanded(name: &'static str, errno: Errno, group: Option<u32>) -> 
     Some(error.with_remedy(remedy))
 }
 
-/// What to do about ranges that firmware demands to be mapped one to one; `None` where there are none.
+/// What to do about ranges that firmware demands to be mapped one to one; `None` if there are none.
 fn remedy(group: u32, direct: &[DirectRegion]) -> Option<String> {
     if direct.is_empty() {
         return None;
     }
     let ranges: Vec<_> = direct.iter().map(DirectRegion::to_string).collect();
     Some(format!(
-        "firmware demands that IOMMU group {group} reaches {} (RMRR), so the kernel does not give it away: {RESERVED_BY_FIRMWARE}",
+        "firmware demands access to {} for IOMMU group {group} (RMRR), so the kernel gives the group to no program: {RESERVED_BY_FIRMWARE}",
         ranges.join(", ")
     ))
 }

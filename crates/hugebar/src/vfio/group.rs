@@ -1,4 +1,4 @@
-//! IOMMU groups: the smallest set of devices that an IOMMU can tell apart.
+//! IOMMU groups: the smallest sets of devices that an IOMMU can isolate.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,7 +16,7 @@ use crate::sys::{abi, file, process, vfio};
 use super::firmware;
 use super::remedy::free_group;
 
-/// Drivers that leave a group viable beside VFIO's own: they say so themselves by `driver_managed_dma`
+/// Drivers besides VFIO's that leave a group viable: they set `driver_managed_dma`
 /// (Linux 5.18). Before, `pci-stub` did, and any driver of a bridge (`vfio_dev_driver_allowed`).
 const HARMLESS: [&str; 2] = ["pci-stub", "pcieport"];
 
@@ -25,8 +25,8 @@ pub fn is_vfio(driver: &str) -> bool {
     driver.contains("vfio")
 }
 
-/// Opens `/dev/vfio/NUMBER` (`/dev/vfio/noiommu-NUMBER` without an IOMMU) and attaches it to a container,
-/// unless it is already; the container's first group sets its IOMMU type.
+/// Opens `/dev/vfio/NUMBER` (`/dev/vfio/noiommu-NUMBER` without an IOMMU) and attaches it to a container
+/// (`VFIO_GROUP_SET_CONTAINER`), unless it already is; the container's first group sets its IOMMU type.
 pub(super) fn attached(
     number: u32,
     address: Address,
@@ -59,9 +59,9 @@ fn attach(number: u32, address: Address, container: &Container, first: bool) -> 
         })
         .map_err(|error| error.on(subject()))?;
     let undecided = match container.kind() {
-        // A container tells of its IOMMU once it has one, and then cannot be given another.
+        // A container reports its IOMMU once it has one, and then the IOMMU cannot be changed.
         IommuKind::Type1 | IommuKind::Iommufd => vfio::iommu_get_info(container.as_fd()).is_err(),
-        // Of none it tells nothing.
+        // Without an IOMMU it reports nothing.
         IommuKind::None => first,
     };
     if undecided {
@@ -88,9 +88,9 @@ pub(super) fn device(group: &Group, address: Address) -> Result<OwnedFd> {
         match errno {
             Errno::NODEV => failed(errno)
                 .of_kind(ErrorKind::NotBound)
-                .with_remedy("the driver of the device is not VFIO's"),
+                .with_remedy("the device's driver is not VFIO's: bind the device to vfio-pci"),
             Errno::BUSY => failed(errno).with_remedy("another process has the device open"),
-            // Where type1 says it of the group, iommufd does of each device.
+            // type1 checks this for the group, iommufd for each device.
             Errno::PERM if group.container().kind() == IommuKind::Iommufd => {
                 no_interrupt_remapping(failed(errno), "iommufd")
             }
@@ -104,12 +104,12 @@ fn open_failed(errno: Errno, number: u32, node: &std::path::Path) -> Error {
     match errno {
         Errno::NOENT if PathBuf::from(format!("/dev/vfio/noiommu-{number}")).exists() => {
             error.of_kind(ErrorKind::NoIommu).with_remedy(
-                "there is no IOMMU; if the device may reach all of memory, ask for no-IOMMU mode \
-                 by name",
+                "there is no IOMMU; if the device may reach all memory, request no-IOMMU mode \
+                 explicitly",
             )
         }
         Errno::NOENT => error.with_remedy(
-            "the node is not there: pass it into this container or jail, or use a kernel with \
+            "the node does not exist: pass it into this container or jail, or use a kernel with \
              VFIO groups (CONFIG_VFIO_GROUP)",
         ),
         Errno::BUSY => error.with_remedy(format!(
@@ -119,14 +119,14 @@ fn open_failed(errno: Errno, number: u32, node: &std::path::Path) -> Error {
             error.with_remedy("give this user read and write permission for the group")
         }
         Errno::PERM => error.with_remedy(
-            "the device cgroup of this process denies it, or it is for CAP_SYS_RAWIO only",
+            "the device cgroup of this process denies it, or it requires CAP_SYS_RAWIO",
         ),
         _ => error,
     }
 }
 
-/// Says which devices of the group are in the hands of which driver. `address` is the device that was asked for,
-/// where it is known.
+/// The error for a group that is not viable, with the devices that other drivers have. `address` is the requested device,
+/// if known.
 pub(super) fn not_viable(number: u32, address: Option<Address>) -> Error {
     let held = held_by_others(number);
     let operation = format!("IOMMU group {number} is not viable");
@@ -137,8 +137,8 @@ pub(super) fn not_viable(number: u32, address: Option<Address>) -> Error {
     Error::new(ErrorKind::GroupNotViable, operation).with_remedy(remedy)
 }
 
-/// The devices of an IOMMU group that drivers other than VFIO's use, each with its driver: they keep the
-/// group from being viable. From sysfs; opens nothing.
+/// Lists the devices of an IOMMU group that are bound to drivers other than VFIO's, each with its driver: they make the
+/// group not viable. Reads sysfs, and opens no device.
 pub fn held_by_others(number: u32) -> Vec<String> {
     let features = Features::of(&process::kernel_release());
     let spares_bridges = features.counts_bridges() == Some(false);
@@ -166,7 +166,7 @@ fn set_iommu_failed(errno: Errno) -> Error {
     }
 }
 
-/// The refusal of a module whose parameter lets the administrator accept the risk.
+/// The error of a module that has a parameter to accept the risk.
 pub(super) fn no_interrupt_remapping(error: Error, module: &str) -> Error {
     error
         .of_kind(ErrorKind::NoInterruptRemapping)

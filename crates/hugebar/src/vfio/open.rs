@@ -1,4 +1,4 @@
-//! Opening devices, whatever the host offers: by group and container, or by their own node and iommufd.
+//! Opens devices in the way that the host supports: by group and container, or by their own node and iommufd.
 
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
@@ -26,7 +26,7 @@ pub enum Backend {
     Type1,
     /// By its own node and an iommufd.
     Iommufd,
-    /// By its group and a container without IOMMU: the device can reach all of memory.
+    /// By its group and a container without an IOMMU: the device can reach all memory.
     NoIommu,
 }
 
@@ -41,15 +41,15 @@ impl fmt::Display for Backend {
 }
 
 impl Device {
-    /// Opens the device at an address in an address space of its own, by the first backend that this
-    /// host has and this process may use: type1, which can populate BARs too, or iommufd. Never without an
+    /// Opens the device at an address in its own address space, by the first backend that this
+    /// host has and this process may use: type1, which can also populate BARs, or iommufd. Never without an
     /// IOMMU.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::NotFound`], [`ErrorKind::NotBound`], [`ErrorKind::NoIommu`],
     /// [`ErrorKind::GroupNotViable`], [`ErrorKind::NoInterruptRemapping`],
-    /// [`ErrorKind::PermissionDenied`] or [`ErrorKind::Busy`], each with what to do about it.
+    /// [`ErrorKind::PermissionDenied`] or [`ErrorKind::Busy`], each with a remedy.
     /// Nothing stays open.
     ///
     /// ```no_run
@@ -66,23 +66,23 @@ impl Device {
             decided => return decided,
         };
         match Self::open_by(address, Backend::Iommufd) {
-            // Neither will do: what the first one lacks is the likelier thing to fix.
+            // Neither works: report the first one's error, which is more likely to be fixable.
             Err(error) if concerns_backend(error.kind()) => Err(first),
             decided => decided,
         }
     }
 
-    /// Opens the device at an address by one backend, in an address space of its own.
+    /// Opens the device at an address by one backend, in its own address space.
     ///
-    /// Without an IOMMU, whatever the device is told to do can overwrite this process. So that is a call of
-    /// its own: [`Device::open_without_iommu`].
+    /// Without an IOMMU, the device's DMA can overwrite this process. So that has a separate
+    /// function: [`Device::open_without_iommu`].
     ///
     /// # Errors
     ///
-    /// As [`Device::open`]; [`ErrorKind::Unsupported`] where this host does not have the backend;
+    /// As [`Device::open`]; [`ErrorKind::Unsupported`] if this host does not have the backend;
     /// [`ErrorKind::InvalidInput`] for [`Backend::NoIommu`].
     pub fn open_by(address: Address, backend: Backend) -> Result<Self> {
-        // First what sysfs knows, so that a wrong address is not a question of VFIO.
+        // Check sysfs first, so that a wrong address is not reported as a VFIO error.
         Function::at(address)?;
         let subject = |error: Error| error.on(address);
         match backend {
@@ -91,7 +91,7 @@ impl Device {
                 Self::open_in(address, &Container::open().map_err(subject)?)
             }
             Backend::NoIommu => {
-                let operation = "without an IOMMU a device is opened by an unsafe call";
+                let operation = "opening a device without an IOMMU needs an unsafe call";
                 let error = Error::new(ErrorKind::InvalidInput, operation);
                 Err(subject(error.with_remedy("use Device::open_without_iommu")))
             }
@@ -103,12 +103,12 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// As [`Device::open`]; [`ErrorKind::Unsupported`] where the mode is not allowed.
+    /// As [`Device::open`]; [`ErrorKind::Unsupported`] if the mode is not allowed.
     ///
     /// # Safety
     ///
-    /// The device can read and write all of memory, this process's too. Whatever it is told to do, by writes
-    /// to its registers for example, must not do that to memory that is in use.
+    /// The device can read and write all memory, including this process's. Whatever the device is made to do, for example by
+    /// writes to its registers, it must not write to memory that is in use.
     #[allow(unsafe_code, reason = "a contract with the caller, passed on")]
     pub unsafe fn open_without_iommu(address: Address) -> Result<Self> {
         Function::at(address)?;
@@ -135,10 +135,10 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// As [`Device::open`]; [`ErrorKind::Unsupported`] where the kernel has no such nodes.
+    /// As [`Device::open`]; [`ErrorKind::Unsupported`] if the kernel has no such nodes.
     pub fn open_on(address: Address, ioas: &Arc<Ioas>) -> Result<Self> {
         let Some(node) = Function::at(address)?.vfio_node()? else {
-            let error = Error::new(ErrorKind::NotBound, "the device has no node of its own")
+            let error = Error::new(ErrorKind::NotBound, "the device has no VFIO device node")
                 .with_remedy("this kernel has no VFIO device nodes (CONFIG_VFIO_DEVICE_CDEV)")
                 .of_kind(ErrorKind::Unsupported);
             return Err(explain(error, address));
@@ -146,7 +146,7 @@ impl Device {
         let fd = file::open_read_write(&node).map_err(|errno| {
             let error = Error::call("open", errno).on(node.display());
             let remedy = match errno {
-                Errno::NOENT => "the node is not there: pass it into this container or jail",
+                Errno::NOENT => "the node does not exist: pass it into this container or jail",
                 Errno::ACCESS => "give this user read and write permission for the node",
                 Errno::PERM => "the device cgroup of this process denies it",
                 _ => return error,
@@ -156,14 +156,14 @@ impl Device {
         Self::bind(fd, Some(address), ioas)
     }
 
-    /// Takes over a device's own node that somebody else has opened, binds it to the iommufd and
+    /// Takes an open descriptor of a device's own node, binds it to the iommufd and
     /// attaches it to the address space (`VFIO_DEVICE_BIND_IOMMUFD`, `VFIO_DEVICE_ATTACH_IOMMUFD_PT`).
     /// The descriptor becomes close-on-exec.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Busy`] when the device is open otherwise, [`ErrorKind::GroupNotViable`],
-    /// [`ErrorKind::NoInterruptRemapping`], or whatever the ioctls of another file say.
+    /// [`ErrorKind::Busy`] if the device is open elsewhere, [`ErrorKind::GroupNotViable`],
+    /// [`ErrorKind::NoInterruptRemapping`], or any error of the ioctls on a wrong file.
     pub fn bind(fd: OwnedFd, address: Option<Address>, ioas: &Arc<Ioas>) -> Result<Self> {
         let subject = |error: Error| named(error, address);
         process::close_on_exec(fd.as_fd()).map_err(|errno| subject(Error::call("fcntl", errno)))?;
@@ -179,7 +179,7 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when the address space is on another iommufd, or the device is not
+    /// [`ErrorKind::InvalidInput`] if the address space is on another iommufd, or the device is not
     /// bound to one by this crate.
     pub fn attach(&mut self, ioas: &Arc<Ioas>) -> Result<()> {
         let bound = self.ioas().is_some_and(|own| own.is_sibling(ioas));
@@ -195,11 +195,11 @@ impl Device {
     }
 
     /// Takes the device out of its address space (`VFIO_DEVICE_DETACH_IOMMUFD_PT`): its DMA is blocked
-    /// until [`Device::attach`]. Its BARs can be mapped all the same.
+    /// until [`Device::attach`]. Its BARs can still be mapped.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when this crate has not bound the device to an iommufd.
+    /// [`ErrorKind::InvalidInput`] if this crate has not bound the device to an iommufd.
     pub fn detach(&mut self) -> Result<()> {
         if self.ioas().is_none() {
             let operation = "the device is not bound to an iommufd";
@@ -214,7 +214,7 @@ impl Device {
         named(error, self.address)
     }
 
-    /// How the device was opened, where this crate did so.
+    /// How the device was opened, if this crate did so.
     pub fn backend(&self) -> Option<Backend> {
         match &self.attachment {
             Attachment::Iommufd(_) => Some(Backend::Iommufd),
@@ -227,8 +227,8 @@ impl Device {
     }
 }
 
-/// Whether a failure is about the backend, so that the device may be had by another one: the host does not
-/// have it, this process may not use it, or its module insists on interrupt remapping.
+/// Whether an error concerns the backend, so that another one may work: the host does not
+/// have it, this process may not use it, or its module requires interrupt remapping.
 fn concerns_backend(kind: ErrorKind) -> bool {
     matches!(
         kind,
@@ -249,7 +249,7 @@ fn group_of(address: Address) -> Result<u32> {
     })
 }
 
-/// Says whose fault it is when a device cannot be had: often it has another driver.
+/// Explains why a device cannot be opened: often it is bound to another driver.
 fn explain(error: Error, address: Address) -> Error {
     let could_be = [
         ErrorKind::NotBound,
@@ -275,7 +275,7 @@ fn explain(error: Error, address: Address) -> Error {
         .with_remedy(remedy::bind(&function, driver.as_deref()))
 }
 
-/// The group of a device, where both are known.
+/// The group of a device, if both are known.
 fn known_group(address: Option<Address>) -> Option<u32> {
     Function::at(address?).ok()?.iommu_group().ok()?
 }
@@ -289,7 +289,7 @@ fn bind_failed(errno: Errno, address: Option<Address>) -> Error {
     match errno {
         Errno::BUSY => {
             match known_group(address) {
-                // Of two reasons for the same errno this one shows in sysfs.
+                // Of two reasons for the same errno, sysfs shows this one.
                 Some(group) if !held_by_others(group).is_empty() => not_viable(group, address),
                 _ => error.with_remedy(
                     "another process, or this one, has the device open by its IOMMU group or by \
@@ -314,7 +314,7 @@ fn attach_failed(errno: Errno, address: Option<Address>) -> Error {
     let error = Error::call(name, errno);
     match errno {
         Errno::PERM => no_interrupt_remapping(error, "iommufd"),
-        Errno::NOENT => error.with_remedy("the iommufd has no address space of this number"),
+        Errno::NOENT => error.with_remedy("the iommufd has no address space with this ID"),
         _ => error,
     }
 }

@@ -1,4 +1,4 @@
-//! Regions: what `VFIO_DEVICE_GET_REGION_INFO` says, and the layout that follows from it.
+//! Regions: the answer of `VFIO_DEVICE_GET_REGION_INFO`, and the layout that follows from it.
 
 use bitflags::bitflags;
 use zerocopy::FromBytes;
@@ -9,7 +9,7 @@ use crate::layout::{Area, Layout};
 use crate::sys::abi::{self, RegionInfo, RegionType};
 
 bitflags! {
-    /// What can be done with a region (`VFIO_REGION_INFO_FLAG_*`). Unknown bits are kept.
+    /// The access that a region supports (`VFIO_REGION_INFO_FLAG_*`). Unknown bits are kept.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct RegionFlags: u32 {
         /// It can be read.
@@ -24,7 +24,7 @@ bitflags! {
     }
 }
 
-/// What a driver tells of a region beyond size and flags.
+/// What a driver reports about a region beyond size and flags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Capability {
@@ -39,7 +39,7 @@ pub enum Capability {
     },
     /// The MSI-X table may be mapped with the rest (`VFIO_REGION_INFO_CAP_MSIX_MAPPABLE`).
     MsixMappable,
-    /// One that this crate does not know, or not in this version.
+    /// A capability that this crate does not know, or not in this version.
     Other {
         /// The kernel's number for it.
         id: u16,
@@ -60,7 +60,7 @@ pub struct Region {
 }
 
 impl Region {
-    /// Reads the kernel's answer.
+    /// Parses the kernel's answer.
     ///
     /// `msix` is where the MSI-X table lies, if it lies in this region. `page` is the page size.
     pub(super) fn parse(
@@ -71,9 +71,9 @@ impl Region {
     ) -> Result<Self> {
         let first = match (info.flags & abi::REGION_CAPS, info.cap_offset) {
             (0, _) => 0,
-            // The kernel says so when its answer found no room. Without the capabilities it is not
-            // known what may be mapped.
-            (_, 0) => return Err(caps::malformed("capabilities that are nowhere".to_owned())),
+            // The kernel returns this if its answer does not fit. Without the capabilities it is
+            // unknown what may be mapped.
+            (_, 0) => return Err(caps::malformed("capabilities without an offset".to_owned())),
             (_, first) => first,
         };
         let chain = caps::chain(answer, size_of::<RegionInfo>(), first)?;
@@ -110,12 +110,12 @@ impl Region {
         self.offset
     }
 
-    /// What can be done with it.
+    /// The access that it supports.
     pub fn flags(&self) -> RegionFlags {
         self.flags
     }
 
-    /// What the driver tells beyond that, in its order.
+    /// The driver's further capabilities, in its order.
     pub fn capabilities(&self) -> &[Capability] {
         &self.capabilities
     }
@@ -125,8 +125,8 @@ impl Region {
         !self.layout.areas().is_empty()
     }
 
-    /// The areas that can be mapped: the driver's sparse areas where it lists some, otherwise all of
-    /// it but the pages of the MSI-X table, unless the driver says that those may be mapped too. None where
+    /// The areas that can be mapped: the driver's sparse areas if it lists any, otherwise the whole
+    /// region except the pages of the MSI-X table, unless the driver allows those to be mapped too. None if
     /// the driver offers no mapping.
     pub fn layout(&self) -> &Layout {
         &self.layout
@@ -134,7 +134,7 @@ impl Region {
 }
 
 fn capability(raw: &RawCapability<'_>) -> Result<Capability> {
-    // Each of these is in its first version; another may have another content.
+    // Each of these is known in its first version; others may have other contents.
     Ok(match (raw.id, raw.version) {
         (abi::CAP_SPARSE_MMAP, 1) => {
             let pairs = caps::pairs(raw.body)?;
@@ -143,7 +143,7 @@ fn capability(raw: &RawCapability<'_>) -> Result<Capability> {
         }
         (abi::CAP_TYPE, 1) => {
             let (body, _) = RegionType::read_from_prefix(raw.body)
-                .map_err(|_| caps::malformed("a type capability is cut short".to_owned()))?;
+                .map_err(|_| caps::malformed("a type capability is truncated".to_owned()))?;
             Capability::Type {
                 kind: body.kind,
                 subtype: body.subtype,
@@ -166,7 +166,7 @@ fn layout(size: u64, caps: &[Capability], msix: Option<Area>, page: u64) -> Resu
     });
     let layout = match (sparse, msix) {
         (Some(areas), _) => Layout::with_areas(size, page, areas.iter().copied()),
-        // A table beyond the end of its BAR is the device's error, and takes nothing away.
+        // A table beyond the end of its BAR is the device's error, and is ignored.
         (None, Some(table)) if table.offset < size && !caps.contains(&Capability::MsixMappable) => {
             let inside = Area::new(table.offset, table.size.min(size - table.offset));
             Layout::whole(size, page).and_then(|whole| whole.without(inside))

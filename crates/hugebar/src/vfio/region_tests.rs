@@ -216,14 +216,14 @@ fn broken_chains_are_errors() {
     }
     let mut short = Answer::new(SIZE).sparse(&[area(0, 0x1000), area(0x2000, 0x1000)]);
     short.bytes.truncate(short.bytes.len() - 1);
-    broken("a list that is cut short", short);
+    broken("a truncated list", short);
     let mut huge = Answer::new(SIZE).sparse(&[area(0, 0x1000)]);
     let at = huge.info.cap_offset as usize + 8;
     huge.bytes[at..at + 4].copy_from_slice(&u32::MAX.to_ne_bytes());
     broken("a count beyond all bounds", huge);
     let mut nowhere = good();
     nowhere.info.cap_offset = 0;
-    broken("capabilities that are nowhere", nowhere);
+    broken("capabilities without an offset", nowhere);
     broken("a size beyond all bounds", Answer::new(u64::MAX));
     broken(
         "a short type",

@@ -1,5 +1,5 @@
-//! What to do about what keeps a device from being mapped: one text for each cause, for errors here and for
-//! programs that look at a host.
+//! Remedies for everything that keeps a device from being mapped: one text for each cause, for this crate's errors and
+//! for programs that inspect a host.
 
 use std::fs;
 use std::path::Path;
@@ -10,10 +10,11 @@ use crate::pci::{Address, Function};
 pub const NO_ADDRESS: &str = "turn on Above 4G Decoding in the firmware, or boot with pci=realloc";
 
 /// Memory that firmware demands for a device ([`crate::pci::DirectRegion`]).
-pub const RESERVED_BY_FIRMWARE: &str = "look in the firmware's setup for what uses the device (USB legacy support, \
-     Pre-boot DMA Protection, Kernel DMA Protection, remote management), or move it to another slot";
+pub const RESERVED_BY_FIRMWARE: &str = "turn off the device's use by firmware in its setup (USB legacy support, \
+     Pre-boot DMA Protection, Kernel DMA Protection, remote management), or move the device to another slot";
 
-/// An IOMMU that is off. Reads which tables firmware has, and the vendor of the processor.
+/// An IOMMU that is off. Reads firmware's list of tables (`/sys/firmware/acpi/tables`) and the processor's vendor
+/// (`/proc/cpuinfo`).
 pub fn iommu_off() -> &'static str {
     let tables = fs::read_dir("/sys/firmware/acpi/tables")
         .into_iter()
@@ -46,7 +47,7 @@ fn turn_iommu_on(tables: &[String], vendor: Option<&str>) -> &'static str {
     }
 }
 
-/// What to do about members of a device's group that drivers other than VFIO's have: `held`, as
+/// What to do about members of a device's group that are bound to drivers other than VFIO's: `held`, as
 /// [`super::held_by_others`] names them.
 pub fn free_group(address: Option<Address>, held: &[String]) -> &'static str {
     let function = address.and_then(|address| Function::at(address).ok());
@@ -58,14 +59,14 @@ pub fn free_group(address: Option<Address>, held: &[String]) -> &'static str {
     if held.iter().any(is_ancestor) {
         // Unbinding a controller such as Intel's VMD makes the devices behind it vanish.
         "the device lies behind it and would vanish if it were unbound: turn it off in the firmware's setup (VMD, \
-         RAID mode), or pass the controller through whole"
+         RAID mode), or pass the whole controller through"
     } else {
         "bind it to vfio-pci too, or unbind it"
     }
 }
 
-/// The commands that bind a function to `vfio-pci`, for root to run in a shell. `driver` is the one that it is bound to
-/// now.
+/// The commands that bind a function to `vfio-pci`, for root to run in a shell. `driver` is its present
+/// driver.
 ///
 /// Reads whether the module is loaded (`/sys/bus/pci/drivers/vfio-pci`), and binds nothing.
 pub fn bind(function: &Function, driver: Option<&str>) -> String {
@@ -75,7 +76,7 @@ pub fn bind(function: &Function, driver: Option<&str>) -> String {
         Some(_) => format!("echo {address} > {device}/driver/unbind; "),
         None => String::new(),
     };
-    // Without the driver the device would be left to none.
+    // If vfio-pci is not loaded, the device would be left without a driver.
     let load = match Path::new("/sys/bus/pci/drivers/vfio-pci").exists() {
         true => "",
         false => "modprobe vfio-pci; ",
