@@ -108,7 +108,7 @@ fn no_iommu_only_when_it_is_asked_for_by_name() {
         "{refused:?}"
     );
     let warned = &report.commands[1];
-    assert!(warned.stderr().contains("warning") && warned.stderr().contains("all of memory"));
+    assert!(warned.stderr().contains("warning") && warned.stderr().contains("all memory"));
     let region = region(warned, "noiommu");
     assert_eq!(
         (region.measured(), region.witness()),
