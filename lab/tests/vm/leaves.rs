@@ -310,7 +310,11 @@ fn a_cpu_without_gib_pages() {
     assert_eq!(region.faults, 2048, "4 GiB in leaves of 2 MiB");
     assert_eq!(region.codes(), ["architecture"]);
     assert_eq!(required.code(), 2, "{required:?}");
-    assert!(required.stdout().contains("not a leaf size of this machine"));
+    assert!(
+        required
+            .stdout()
+            .contains("not a leaf size of this machine")
+    );
 }
 
 /// What is disabled for the process but for hinted memory: a hint is as good as always, and without one there
