@@ -1,5 +1,5 @@
-//! What this machine and process are: leaf sizes, kernel, THP policy, prctl. Observations, no
-//! opinions.
+//! Facts about this machine and process: leaf sizes, kernel, THP policy, prctl. Observations
+//! only.
 
 mod features;
 mod kernel;
@@ -19,7 +19,7 @@ pub use kernel::KernelVersion;
 pub use status::Status;
 pub use thp::{ThpDisabled, ThpGate, ThpPolicy};
 
-/// What was observed, once.
+/// Facts, observed once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Facts {
@@ -27,16 +27,16 @@ pub struct Facts {
     pub leaf_sizes: LeafSizes,
     /// `uname -r`.
     pub release: String,
-    /// The release's numbers, where it starts with some.
+    /// The release's version number, if it starts with one.
     pub kernel: Option<KernelVersion>,
-    /// The system's policy for transparent huge pages; `None` where THP is not built in.
+    /// The system's policy for transparent huge pages; `None` if THP is not built in.
     pub thp: Option<ThpPolicy>,
     /// Whether THP is off for this process (`PR_SET_THP_DISABLE`, inherited over fork and exec).
     pub thp_disabled: ThpDisabled,
 }
 
 impl Facts {
-    /// Observes (`uname`, `prctl(PR_GET_THP_DISABLE)`, `/sys/kernel/mm/transparent_hugepage`, CPUID).
+    /// Observes the facts (`uname`, `prctl(PR_GET_THP_DISABLE)`, `/sys/kernel/mm/transparent_hugepage`, CPUID).
     pub fn observe() -> Self {
         let release = process::kernel_release();
         Self {
@@ -48,13 +48,13 @@ impl Facts {
         }
     }
 
-    /// What this kernel has, as far as its release tells.
+    /// The features of this kernel, according to its release.
     pub fn features(&self) -> Features {
         Features::of(&self.release)
     }
 
-    /// The leaf sizes that this kernel has for device memory: all of the machine's, unless its release tells
-    /// that it has the page alone, as upstream before Linux 6.12.
+    /// The leaf sizes that this kernel has for device memory: all of the machine's, unless its release says
+    /// that it has only the base page, as upstream before Linux 6.12.
     ///
     /// A distribution may have backported large leaves to an older version
     /// ([`Features::huge_device_leaves`]); [`crate::census`] counts them in any case.
@@ -66,16 +66,16 @@ impl Facts {
         }
     }
 
-    /// Whether this kernel asks the THP policy before it installs large leaves of device memory; `None` where
+    /// Whether this kernel asks the THP policy before it installs large leaves of device memory; `None` if
     /// its release does not tell ([`Features::asks_thp_policy`]).
     pub fn asks_thp_policy(&self) -> Option<bool> {
         self.features().asks_thp_policy()
     }
 
     /// Whether the THP policy lets a mapping of device memory have large leaves, by the version of this kernel.
-    /// `hinted` is whether it was hinted with `MADV_HUGEPAGE`, where that is known.
+    /// `hinted` says whether it was hinted with `MADV_HUGEPAGE`, if known.
     ///
-    /// What else can keep it to base pages is not asked here: a kernel without THP or without large leaves,
+    /// Ignores everything else that can limit it to base pages: a kernel without THP or without large leaves,
     /// `PR_SET_THP_DISABLE`, `MADV_NOHUGEPAGE`.
     pub fn thp_gate(&self, hinted: Option<bool>) -> ThpGate {
         let allows = self.thp.map_or(Some(true), |policy| policy.allows(hinted));
@@ -87,9 +87,9 @@ impl Facts {
     }
 }
 
-/// The sizes that this machine's page tables have, as far as Linux uses them for device memory.
+/// The leaf sizes of this machine's page tables that Linux uses for device memory.
 ///
-/// On x86-64 it is asked of the CPU (CPUID), without a system call.
+/// On x86-64 this uses CPUID, without a system call.
 #[cfg(target_arch = "x86_64")]
 pub fn leaf_sizes() -> LeafSizes {
     // Without the CPU's 1 GiB pages there is no PUD leaf (`has_transparent_pud_hugepage`).
@@ -100,9 +100,9 @@ pub fn leaf_sizes() -> LeafSizes {
     }
 }
 
-/// The sizes that this machine's page tables have, as far as Linux uses them for device memory.
+/// The leaf sizes of this machine's page tables that Linux uses for device memory.
 ///
-/// On arm64 they follow from the page size, without a system call; elsewhere sysfs tells.
+/// On arm64 they follow from the page size, without a system call; elsewhere they are read from sysfs.
 #[cfg(not(target_arch = "x86_64"))]
 pub fn leaf_sizes() -> LeafSizes {
     let page = process::page_size();

@@ -1,5 +1,5 @@
-//! KVM's statistics of a virtual machine: where each one lies in the kernel's answer, and the leaves
-//! among them.
+//! KVM's statistics of a virtual machine: finds each one in the kernel's answer, and counts
+//! leaves.
 
 use std::env::consts::ARCH;
 use std::os::fd::AsFd;
@@ -11,7 +11,7 @@ use crate::leaf::{GIB, KIB, LeafSizes, Leaves, MIB};
 use crate::sys::kvm::{self, StatsDescriptor, StatsHeader};
 use crate::sys::{file, process};
 
-/// An answer of more than this is not believed: kernels have some kilobytes.
+/// A larger answer is rejected: kernels have some kilobytes.
 const LARGEST: usize = 1 << 20;
 
 /// How KVM names the leaves of each size on x86 (`kvm_vm_stats_desc` of `arch/x86/kvm/x86.c`).
@@ -46,9 +46,9 @@ fn names(architecture: &str) -> Result<[(&'static str, u64); 3]> {
 pub fn second_stage(vm: impl AsFd) -> Result<Leaves> {
     let names = names(ARCH)?;
     let refused = |name| move |errno| Error::call(name, errno);
-    // A file of another kind might answer the next request with a number that is no descriptor of ours.
+    // Another kind of file might answer the next request with a number that is not our descriptor.
     if !kvm::check_extension(vm.as_fd(), kvm::CAP_BINARY_STATS_FD).unwrap_or(false) {
-        let operation = "no virtual machine that has statistics";
+        let operation = "not a virtual machine with statistics";
         return Err(Error::new(ErrorKind::Unsupported, operation));
     }
     let stats = kvm::get_stats_fd(vm.as_fd()).map_err(refused(kvm::GET_STATS_FD.name))?;
@@ -83,18 +83,18 @@ fn leaves(answer: &[u8], names: &[(&str, u64)]) -> Result<Leaves> {
 
 /// The first value of a statistic, if there is one of this name.
 ///
-/// The kernel is not trusted: whatever lies outside of its answer is an error.
+/// The kernel is not trusted: any offset outside its answer is an error.
 fn statistic(answer: &[u8], name: &str) -> Result<Option<u64>> {
     let header: StatsHeader = at(answer, 0)?;
     let name_size = header.name_size as usize;
     let length = size_of::<StatsDescriptor>() + name_size;
-    // Sums and products of 32-bit numbers fit 64 bits, which a `usize` has here.
+    // Sums and products of 32-bit numbers fit in 64 bits, the size of `usize` here.
     for index in 0..header.num_desc as usize {
         let start = header.desc_offset as usize + index * length;
         let descriptor: StatsDescriptor = at(answer, start)?;
         let behind = start + size_of::<StatsDescriptor>();
         let text = answer.get(behind..behind + name_size);
-        let text = text.ok_or_else(|| malformed("are cut short"))?;
+        let text = text.ok_or_else(|| malformed("are truncated"))?;
         let end = text.iter().position(|&byte| byte == 0);
         if &text[..end.unwrap_or(name_size)] == name.as_bytes() && descriptor.size > 0 {
             let value = header.data_offset as usize + descriptor.offset as usize;
@@ -104,12 +104,12 @@ fn statistic(answer: &[u8], name: &str) -> Result<Option<u64>> {
     Ok(None)
 }
 
-/// What lies at an offset of the answer.
+/// Reads a value at an offset of the answer.
 fn at<T: FromBytes + KnownLayout + Immutable>(answer: &[u8], offset: usize) -> Result<T> {
     let rest = answer.get(offset..).unwrap_or_default();
     let read = T::read_from_prefix(rest);
     read.map(|(value, _)| value)
-        .map_err(|_| malformed("are cut short"))
+        .map_err(|_| malformed("are truncated"))
 }
 
 fn malformed(what: &str) -> Error {
@@ -124,7 +124,7 @@ mod tests {
 
     const NAME: usize = 48;
 
-    /// An answer as the kernel makes it: header, id, descriptors, values.
+    /// An answer like the kernel's: header, ID, descriptors, values.
     fn answer(statistics: &[(&str, u64)]) -> Vec<u8> {
         let descriptors = 24 + NAME;
         let data = descriptors + statistics.len() * (16 + NAME);
