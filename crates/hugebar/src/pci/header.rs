@@ -1,28 +1,28 @@
-//! The header of configuration space: its first 64 bytes, which sysfs lets everybody read.
+//! The header of configuration space: its first 64 bytes, which every user may read in sysfs.
 
 use super::resource::Resource;
 
-/// `PCI_HEADER_TYPE` of `linux/pci_regs.h`, with the bit for several functions.
+/// `PCI_HEADER_TYPE` of `linux/pci_regs.h`, and its multi-function bit.
 const HEADER_TYPE: usize = 0x0e;
 const MULTIFUNCTION: u8 = 0x80;
-/// `PCI_BASE_ADDRESS_0`, and what its low bits say.
+/// `PCI_BASE_ADDRESS_0`, and its low bits.
 const FIRST_BAR: usize = 0x10;
 const IO: u32 = 1;
 const TYPE: u32 = 3 << 1;
 const TYPE_64: u32 = 2 << 1;
 const PREFETCH: u32 = 1 << 3;
 
-/// A BAR that Linux found no address for.
+/// A BAR without an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unassigned {
     /// Its number.
     pub bar: u8,
-    /// Bytes, where sysfs tells: mostly it does not.
+    /// Size in bytes, if sysfs has it, which is rare.
     pub size: Option<u64>,
-    /// Whether it has 64 address bits.
+    /// Whether it is 64-bit.
     pub is_64_bit: bool,
-    /// Whether it may be prefetched.
+    /// Whether it is prefetchable.
     pub is_prefetchable: bool,
 }
 
@@ -31,24 +31,24 @@ pub struct Unassigned {
 pub struct Header([u8; 64]);
 
 impl Header {
-    /// A header that was read elsewhere.
+    /// Makes a header from bytes that were read elsewhere.
     pub fn new(bytes: [u8; 64]) -> Self {
         Self(bytes)
     }
 
-    /// Whether the device answers at all: without an answer every bit reads 1.
+    /// Whether the device answers: without an answer every bit reads 1.
     ///
-    /// So it is for a device that has fallen off the bus, does not wake up, or whose link is down. Of a virtual
-    /// function the ids read so as well, but its header type is 0.
+    /// That happens if a device has fallen off the bus, does not wake up, or has no link. The IDs of a virtual
+    /// function also read all ones, but its header type is 0.
     pub fn answers(&self) -> bool {
         self.0[HEADER_TYPE] != 0xff
     }
 
-    /// The BARs for which there was no room. Linux leaves them as an all-zero line in `resource`, with or without
-    /// its flag for that, though the register of the BAR is not zero.
+    /// The BARs without an address. Linux leaves them as an all-zero line in `resource`, with or without
+    /// `IORESOURCE_UNSET`, although the register of the BAR is not zero.
     ///
-    /// The register of a 32-bit BAR that may not be prefetched is zero then, as that of a BAR which is not
-    /// there: those two cannot be told apart ([`Header::absent_or_unassigned`]).
+    /// The register of a non-prefetchable 32-bit BAR is then zero, like that of an absent BAR, so
+    /// the two cannot be told apart ([`Header::absent_or_unassigned`]).
     pub fn without_address(&self, resources: &[Option<Resource>]) -> Vec<Unassigned> {
         let mut found = Vec::new();
         for (bar, register, resource) in self.bars(resources) {
@@ -68,7 +68,7 @@ impl Header {
         found
     }
 
-    /// The BARs that are either not there or 32-bit, not prefetchable and without an address: the register of both
+    /// The BARs that are either absent, or 32-bit, non-prefetchable and without an address: in both cases the register
     /// reads 0, and so does the line in `resource`, unless the kernel has flagged it.
     pub fn absent_or_unassigned(&self, resources: &[Option<Resource>]) -> Vec<u8> {
         let bars = self.bars(resources).into_iter();
@@ -77,8 +77,8 @@ impl Header {
             .collect()
     }
 
-    /// The BARs with their registers and what the kernel has of them, without the upper halves of addresses, which
-    /// are no BARs of their own.
+    /// The BARs with their registers and the kernel's resources, without the upper halves of addresses, which
+    /// are not separate BARs.
     fn bars(&self, resources: &[Option<Resource>]) -> Vec<(u8, u32, Option<Resource>)> {
         let bars = match self.0[HEADER_TYPE] & !MULTIFUNCTION {
             0 => 6,
@@ -130,7 +130,7 @@ mod tests {
             .collect()
     }
 
-    /// As `pci=resource_alignment` leaves a BAR in the lab: no flag, no address, the register's low bits.
+    /// A BAR as `pci=resource_alignment` leaves it in the lab: no flag, no address, only the register's low bits.
     #[test]
     fn a_register_that_is_not_zero_tells_of_a_bar_without_address() {
         let zero = "0x0000000000000000 0x0000000000000000 0x0000000000000000\n";
@@ -144,7 +144,7 @@ mod tests {
             is_prefetchable: true,
         };
         assert_eq!(found, [expected]);
-        // What is assigned, I/O ports, upper halves, and what cannot be told from an absent BAR.
+        // Assigned BARs, I/O ports, upper halves, and a BAR that looks absent.
         let found = header(&[0xfebd_0000, 1, 0, 0, 0, 0]).without_address(&resources);
         assert_eq!(found, []);
         let upper = lines(&format!("{zero}{small}{zero}{zero}{zero}{zero}"));
@@ -167,7 +167,7 @@ mod tests {
             [2, 3, 5],
             "the upper half is none"
         );
-        // The kernel knows of it.
+        // The kernel has flagged it.
         let resources = lines(&format!("{unset}{zero}{zero}{zero}{zero}{zero}"));
         assert_eq!(
             header(&[]).absent_or_unassigned(&resources),
