@@ -1,4 +1,4 @@
-//! A private apt: its own sources, lists and downloads in the cache, so that packages of other suites can be fetched without touching the machine's configuration.
+//! A private apt with its own sources, lists and downloads in the cache, to fetch packages of other suites without touching the machine's configuration.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub(crate) struct Apt {
 }
 
 impl Apt {
-    /// Sets it up with the mirrors that this machine uses.
+    /// Sets it up with this machine's mirrors.
     pub(crate) fn set_up(cache: &Cache) -> Result<Self> {
         ensure!(
             available(),
@@ -38,26 +38,26 @@ impl Apt {
         Ok(Apt { config })
     }
 
-    /// Fetches the package lists anew.
+    /// Updates the package lists (`apt-get update`).
     pub(crate) fn update(&self) -> Result<()> {
         self.run("apt-get", &["--quiet", "update"], Path::new("/"))
             .map(drop)
     }
 
-    /// The names of all packages that begin like this.
+    /// The names of all packages with a prefix.
     pub(crate) fn names(&self, prefix: &str) -> Result<Vec<String>> {
         let names = self.run("apt-cache", &["pkgnames", prefix], Path::new("/"))?;
         Ok(names.lines().map(str::to_owned).collect())
     }
 
-    /// What the package lists say of the newest versions of these packages, as `apt-cache show` prints it.
+    /// The package lists' entries for the newest versions of these packages, as printed by `apt-cache show`.
     pub(crate) fn show(&self, packages: &[String]) -> Result<String> {
         let mut arguments = vec!["show", "--no-all-versions"];
         arguments.extend(packages.iter().map(String::as_str));
         self.run("apt-cache", &arguments, Path::new("/"))
     }
 
-    /// Packages of a suite and everything that they depend on, on a machine that has nothing yet but `present`.
+    /// Packages of a suite with all their dependencies, on a machine that has only `present`.
     pub(crate) fn closure(
         &self,
         packages: &[&str],
@@ -106,7 +106,7 @@ impl Apt {
 
     fn run(&self, program: &str, arguments: &[&str], dir: &Path) -> Result<String> {
         let output = Command::new(program)
-            // After the machine's own configuration, unlike a file that APT_CONFIG names: proxies stay, hooks do not.
+            // It is read after the machine's own configuration, unlike a file in APT_CONFIG: proxies stay, hooks do not.
             .arg("--config-file")
             .arg(&self.config)
             .args(arguments)
@@ -136,13 +136,13 @@ pub(crate) struct Package {
 }
 
 impl Package {
-    /// As [`Apt::download`] takes it.
+    /// In the form that [`Apt::download`] takes.
     pub(crate) fn exactly(&self) -> String {
         format!("{}={}", self.name, self.version)
     }
 }
 
-/// dpkg's list of packages for a machine that has these, in a version that is new enough for everything.
+/// dpkg's list of packages for a machine that has these, in a version that satisfies every dependency.
 fn installed_status(packages: &[&str]) -> String {
     let entry = |name: &&str| {
         format!(
@@ -152,7 +152,7 @@ fn installed_status(packages: &[&str]) -> String {
     packages.iter().map(entry).collect()
 }
 
-/// Finds the packages in what `apt-get --simulate install` prints: `Inst NAME (VERSION ORIGIN [ARCHITECTURE])`.
+/// Finds the packages in the output of `apt-get --simulate install`: `Inst NAME (VERSION ORIGIN [ARCHITECTURE])`.
 fn installed(simulated: &str) -> Vec<Package> {
     let package = |line: &str| {
         let (name, rest) = line.strip_prefix("Inst ")?.split_once(" (")?;
@@ -180,7 +180,7 @@ pub(crate) fn unpack(package: &Path, into: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether this machine gets Debian's packages.
+/// Whether this machine uses Debian's packages.
 pub(crate) fn available() -> bool {
     value(&os_release(), "ID") == Some("debian")
         && install::find("apt-get").is_some()
@@ -219,7 +219,7 @@ impl Mirrors {
         mirrors(&String::from_utf8_lossy(&uris.stdout), codename)
     }
 
-    /// The mirror of all suites but security.
+    /// The mirror of all suites except security.
     pub(crate) fn main(&self) -> &str {
         &self.main
     }
@@ -233,7 +233,7 @@ impl Mirrors {
     }
 }
 
-/// How this machine's apt reaches its mirrors, as a file of `apt.conf`.
+/// How this machine's apt reaches its mirrors, in the format of `apt.conf`.
 pub(crate) fn acquire_options() -> Result<String> {
     let dump = Command::new("apt-config")
         .args(["dump", "Acquire"])
@@ -242,9 +242,9 @@ pub(crate) fn acquire_options() -> Result<String> {
     Ok(String::from_utf8_lossy(&dump.stdout).into_owned())
 }
 
-/// Finds the mirrors in what `apt-get update --print-uris` prints. So apt itself reads its configuration, in all of its formats.
+/// Finds the mirrors in the output of `apt-get update --print-uris`, so that apt itself reads its configuration, in all formats.
 ///
-/// Other archives may use the same names for their suites, but do not call their component `main` as well.
+/// Other archives may use the same suite names, but not together with a component `main`.
 fn mirrors(uris: &str, codename: &str) -> Result<Mirrors> {
     let indexes = || {
         uris.lines().filter_map(|line| {

@@ -1,4 +1,4 @@
-//! One boot: starting QEMU, following what PID 1 says, and ending QEMU in time, whatever happens.
+//! One boot: starts QEMU, follows PID 1's output, and ends QEMU in time, whatever happens.
 
 use std::fs::{self, File};
 use std::io::BufReader;
@@ -15,44 +15,44 @@ use hugebar_lab_guest::{Frame, Kind};
 use crate::hang::Console;
 use crate::report::{Output, Stream};
 
-/// A guest that has not said its first word after this time is dead: a boot takes seconds, on a busy host some more.
+/// A guest that has sent nothing after this time is dead: a boot takes seconds, a few more on a busy host.
 const FIRST_WORD: Duration = Duration::from_secs(60);
 
 /// How long a guest may take to power off.
 const POWER_OFF: Duration = Duration::from_secs(15);
 
-/// Takes pieces of output as they come: the command's index, which stream, and the bytes.
+/// Receives output as it arrives: the command's index, the stream, and the bytes.
 pub(crate) type Sink<'a> = &'a mut dyn FnMut(usize, Stream, &[u8]);
 
-/// What one boot has come to.
+/// The result of one boot.
 pub(crate) struct Boot {
     pub(crate) end: End,
     pub(crate) commands: Vec<Output>,
-    /// The running kernel; `None` if PID 1 never spoke.
+    /// The running kernel; `None` if PID 1 sent nothing.
     pub(crate) release: Option<String>,
     pub(crate) boot_time: Duration,
     pub(crate) total_time: Duration,
     pub(crate) console: String,
-    /// What the guest answered when it was asked for its stacks.
+    /// The guest's answer when asked for its stacks.
     pub(crate) stacks: String,
 }
 
 /// How a boot ended.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// PID 1 said that all commands are through.
+    /// PID 1 reported that all commands have run.
     Done,
-    /// PID 1 said that it could not set the guest up.
+    /// PID 1 reported that it could not set up the guest.
     Failed(String),
-    /// The machine ended, or the line broke, before PID 1's last word.
+    /// The machine ended, or the line broke, before PID 1's last frame.
     Lost,
     /// It was ended because it took too long.
     TimedOut,
-    /// QEMU itself failed, with these words.
+    /// QEMU itself failed, with this message.
     Qemu(String),
 }
 
-/// Runs QEMU until the guest is through or `deadline` is over. The first words of `qemu` are the program.
+/// Runs QEMU until the guest has finished or `deadline` has passed. `qemu` begins with the program.
 pub(crate) fn run(qemu: &[String], dir: &Path, deadline: Instant, sink: Sink<'_>) -> Result<Boot> {
     let mut console = Console::create(dir)?;
     let words = dir.join("qemu");
@@ -99,11 +99,11 @@ pub(crate) fn run(qemu: &[String], dir: &Path, deadline: Instant, sink: Sink<'_>
     }
     let status = qemu.wait(Instant::now() + POWER_OFF)?;
     boot.total_time = started.elapsed();
-    // What came after the question is no part of what had gone before.
+    // Output after the request for stacks does not belong to the console before it.
     if boot.stacks.is_empty() {
         boot.console = console.text();
     }
-    // Guests that panic or power off make QEMU end with status 0.
+    // If the guest panics or powers off, QEMU ends with status 0.
     if matches!(boot.end, End::Lost)
         && boot.release.is_none()
         && status.code().is_some_and(|code| code != 0)
@@ -118,7 +118,7 @@ fn text(path: &Path) -> String {
 }
 
 impl Boot {
-    /// Takes in a frame; returns the end if it was the last word.
+    /// Handles a frame; returns the end if it was the last frame.
     fn take(&mut self, frame: Frame, sink: Sink<'_>) -> Result<Option<End>> {
         let index = usize::from(frame.command);
         let mut stream = |stream| {
@@ -138,7 +138,7 @@ impl Boot {
             Kind::Stderr => stream(Stream::Stderr),
             Kind::Status => {
                 let ended: Ended = serde_json::from_slice(&frame.payload)
-                    .context("PID 1 has reported a status that cannot be read")?;
+                    .context("PID 1 has reported an invalid status")?;
                 let command = self.command(index);
                 command.status = Some(ended.status);
                 command.wall = Duration::from_nanos(ended.wall_ns);
@@ -160,7 +160,7 @@ impl Boot {
     }
 }
 
-/// A QEMU that is ended with its owner.
+/// A QEMU process that ends with its owner.
 struct Qemu(Child);
 
 impl Qemu {
@@ -177,7 +177,7 @@ impl Qemu {
             .with_context(|| format!("cannot run setpriv with {}", command[0]))
     }
 
-    /// Its frames, as they come. What is no frame ends the line, as the end of QEMU does.
+    /// Its frames, as they arrive. Invalid data ends the line, as does the end of QEMU.
     fn frames(&mut self) -> Result<Receiver<Frame>> {
         let line = self.0.stdout.take().context("QEMU's output is a pipe")?;
         let (sender, frames) = mpsc::channel();
@@ -193,11 +193,11 @@ impl Qemu {
     }
 
     fn kill(&mut self) {
-        // It may have ended by itself.
+        // It may already have ended.
         let _ = self.0.kill();
     }
 
-    /// Waits for its end, and brings it about at the deadline.
+    /// Waits for its end, and kills it at the deadline.
     fn wait(&mut self, deadline: Instant) -> Result<ExitStatus> {
         loop {
             if let Some(status) = self.0.try_wait()? {

@@ -1,4 +1,4 @@
-//! The cache folder, outside of the checkout: kernels, programs, package lists and the work folders of running machines.
+//! The cache folder, outside the checkout: kernels, programs, package lists and the work folders of running machines.
 
 use std::env;
 use std::fs::{self, File};
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
-/// How the names of folders begin that are not whole yet.
+/// Prefix of the names of unfinished folders.
 const UNFINISHED: &str = ".new-";
 
 /// The cache folder.
@@ -21,7 +21,7 @@ impl Cache {
     /// Opens `$HUGEBAR_CACHE`, else `hugebar` in `$XDG_CACHE_HOME`, else in `~/.cache`.
     ///
     /// # Errors
-    /// If there is no such place, or it cannot be made.
+    /// If there is no such place, or it cannot be created.
     pub fn open() -> Result<Self> {
         let root = place(|name| env::var_os(name).map(PathBuf::from))
             .context("no place for the cache: set HUGEBAR_CACHE to a folder")?;
@@ -31,14 +31,14 @@ impl Cache {
     /// Opens the cache in a folder of the caller's choice.
     ///
     /// # Errors
-    /// If it cannot be made.
+    /// If it cannot be created.
     pub fn at(root: &Path) -> Result<Self> {
         fs::create_dir_all(root)
             .and_then(|()| root.canonicalize())
             .map(|root| Cache { root })
             .with_context(|| {
                 format!(
-                    "cannot make the cache {}: set HUGEBAR_CACHE to a folder that you may write to",
+                    "cannot create the cache {}: set HUGEBAR_CACHE to a writable folder",
                     root.display()
                 )
             })
@@ -49,20 +49,20 @@ impl Cache {
         self.root.join(relative)
     }
 
-    /// A folder within the cache, made if need be.
+    /// A folder within the cache, created if needed.
     ///
     /// # Errors
-    /// If it cannot be made.
+    /// If it cannot be created.
     pub fn dir(&self, relative: impl AsRef<Path>) -> Result<PathBuf> {
         let dir = self.path(relative);
-        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         Ok(dir)
     }
 
-    /// Waits for, and takes, the lock of that name; it is free again when the file is dropped or its process ends.
+    /// Waits for the lock of that name and takes it (`flock`); dropping the file, or the end of the process, releases it.
     ///
     /// # Errors
-    /// If the lock file cannot be made.
+    /// If the lock file cannot be created.
     pub fn lock(&self, name: &str) -> Result<File> {
         let file = self.lock_file(name)?;
         flock(&file, FlockOperation::LockExclusive)
@@ -73,7 +73,7 @@ impl Cache {
     /// Takes the lock of that name if it is free.
     ///
     /// # Errors
-    /// If the lock file cannot be made.
+    /// If the lock file cannot be created.
     pub fn try_lock(&self, name: &str) -> Result<Option<File>> {
         let file = self.lock_file(name)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -92,7 +92,7 @@ impl Cache {
             .with_context(|| format!("cannot open {}", path.display()))
     }
 
-    /// Makes a folder of the cache that is either whole or not there: `fill` works in a temporary one beside it.
+    /// Creates a folder of the cache atomically: `fill` works in a temporary one beside it.
     ///
     /// # Errors
     /// If `fill` fails, or the file system does.
@@ -103,21 +103,21 @@ impl Cache {
         fill(work.path())?;
         match fs::rename(work.path(), &target) {
             Ok(()) => Ok(()),
-            // Another process was faster: what it made is as good.
+            // Another process was faster: its result is as good.
             Err(_) if target.is_dir() => Ok(()),
-            Err(error) => Err(error).with_context(|| format!("cannot make {}", target.display())),
+            Err(error) => Err(error).with_context(|| format!("cannot create {}", target.display())),
         }
     }
 
     /// A folder within a folder of the cache, for as long as the value lives; [`Cache::sweep`] removes it after a process that was killed.
     ///
     /// # Errors
-    /// If it cannot be made.
+    /// If it cannot be created.
     pub fn temporary(&self, relative: &str) -> Result<TempDir> {
         temporary(&self.path(relative))
     }
 
-    /// What is unfinished in a folder: by processes at work, or that were killed.
+    /// The unfinished folders in a folder, of running or killed processes.
     ///
     /// # Errors
     /// If the file system fails.
@@ -132,7 +132,7 @@ impl Cache {
         Ok(found)
     }
 
-    /// Removes what processes that were killed have left unfinished in a folder. For who has the lock of it.
+    /// Removes the unfinished folders that killed processes left in a folder. The caller must hold its lock.
     ///
     /// # Errors
     /// If the file system fails.
@@ -143,7 +143,7 @@ impl Cache {
         Ok(())
     }
 
-    /// Replaces a file of the cache at once.
+    /// Replaces a file of the cache atomically.
     ///
     /// # Errors
     /// If the file system fails.
@@ -173,7 +173,7 @@ fn temporary(parent: &Path) -> Result<TempDir> {
                 .prefix(UNFINISHED)
                 .tempdir_in(parent)
         })
-        .with_context(|| format!("cannot make a folder in {}", parent.display()))
+        .with_context(|| format!("cannot create a folder in {}", parent.display()))
 }
 
 fn place(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {

@@ -1,19 +1,19 @@
-//! Reading the kernel's console: is it a crash, and which lines tell most of it.
+//! Reads the kernel's console: detects crashes, and picks the lines that explain them.
 
 /// How many lines are shown of a console that ends without a crash.
 const TAIL: usize = 40;
 
-/// How many lines are shown of a crash: enough for registers, code and a call trace with much that is
-/// only guessed (lines with a question mark).
+/// How many lines are shown of a crash: enough for registers, code and a call trace with many
+/// guesses (lines with a question mark).
 const CRASH: usize = 100;
 
-/// How many of them stand before the line that says what happened.
+/// How many of them come before the line that reports the crash.
 const BEFORE: usize = 5;
 
 /// How many lines are shown of stacks: blocked tasks and busy CPUs are among the first.
 const STACKS: usize = 200;
 
-/// What the kernel prints when it is broken for good.
+/// What the kernel prints when it has crashed.
 const CRASHES: [&str; 6] = [
     "Kernel panic - not syncing",
     "Oops:",
@@ -23,7 +23,7 @@ const CRASHES: [&str; 6] = [
     "int3:",
 ];
 
-/// What it prints when it does not get on. On a busy host these can come and go by themselves.
+/// What it prints when it hangs. On a busy host these can occur temporarily.
 const HANGS: [&str; 5] = [
     "BUG: soft lockup",
     "BUG: workqueue lockup",
@@ -32,7 +32,7 @@ const HANGS: [&str; 5] = [
     "blocked for more than",
 ];
 
-/// The first line that says that the kernel has crashed.
+/// The first line that reports a crash of the kernel.
 pub(crate) fn crash(console: &str) -> Option<&str> {
     console
         .lines()
@@ -40,13 +40,13 @@ pub(crate) fn crash(console: &str) -> Option<&str> {
         .map(text)
 }
 
-/// The first line that says that the kernel hangs.
+/// The first line that reports a hang of the kernel.
 pub(crate) fn hang(console: &str) -> Option<&str> {
     console.lines().find(|line| has(line, &HANGS)).map(text)
 }
 
-/// The lines that tell most, without empty ones: from shortly before the first that says that the kernel
-/// has crashed or hangs; otherwise the last.
+/// The most informative lines, without empty ones: from shortly before the first report of a crash or
+/// hang; otherwise the last lines.
 pub(crate) fn excerpt(console: &str) -> impl Iterator<Item = &str> {
     let lines: Vec<_> = lines(console).collect();
     let broken = lines
@@ -73,7 +73,7 @@ fn has(line: &str, patterns: &[&str]) -> bool {
     patterns.iter().any(|pattern| line.contains(pattern))
 }
 
-/// A line without the time at its beginning.
+/// A line without its timestamp.
 fn text(line: &str) -> &str {
     let line = line.trim();
     match line

@@ -1,4 +1,4 @@
-//! Taking files, folders and programs along into the guest: programs with the shared libraries that they need.
+//! Copies files, folders and programs into the guest: programs with the shared libraries that they need.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,14 +11,14 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::initramfs::{Initramfs, Source};
 
-/// A file or folder to take along: `PATH[:GUEST_PATH]`.
+/// A file or folder to copy: `PATH[:GUEST_PATH]`.
 ///
 /// Without a path in the guest, a program goes to `/bin`, everything else to `/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostFile {
-    /// Where it is here.
+    /// Its path on this host.
     pub host: PathBuf,
-    /// Where it goes.
+    /// Its path in the guest.
     pub guest: Option<String>,
 }
 
@@ -41,7 +41,7 @@ impl FromStr for HostFile {
     }
 }
 
-/// Folders that the dynamic loader searches by itself, on one distribution or another.
+/// Default folders of the dynamic loader, on various distributions.
 const SEARCHED: [&str; 6] = [
     "/lib",
     "/lib64",
@@ -51,7 +51,7 @@ const SEARCHED: [&str; 6] = [
     "/usr/lib/x86_64-linux-gnu",
 ];
 
-/// Puts things into an initramfs, and keeps track of what the loader must be told.
+/// Adds files to an initramfs, and keeps track of the loader's search path.
 pub(crate) struct Copier<'a> {
     initramfs: &'a mut Initramfs,
     library_path: BTreeSet<String>,
@@ -65,17 +65,17 @@ impl<'a> Copier<'a> {
         }
     }
 
-    /// Takes along what the user asked for.
+    /// Copies what the user asked for.
     pub(crate) fn copy(&mut self, copy: &HostFile) -> Result<()> {
         let host = &copy.host;
         let whole = host
             .canonicalize()
             .with_context(|| format!("there is no {} to copy", host.display()))?;
-        // A name is kept also where it is that of a link; `.` and `..` have none.
+        // Keep the name of a link; `.` and `..` have no name.
         let name = host.file_name().or(whole.file_name());
         let name = name
             .and_then(|name| name.to_str())
-            .with_context(|| format!("{} has no name to copy it by", host.display()))?;
+            .with_context(|| format!("{} has no file name", host.display()))?;
         let program = host.is_file() && is_executable(host)?;
         let guest = match &copy.guest {
             Some(folder) if folder.ends_with('/') => format!("{folder}{name}"),
@@ -86,7 +86,7 @@ impl<'a> Copier<'a> {
         self.tree(host, &guest)
     }
 
-    /// A program, with its libraries.
+    /// Adds a program with its libraries.
     pub(crate) fn program(&mut self, host: &Path, guest: &str) -> Result<()> {
         self.initramfs.file(guest, 0o755, Source::File(host.into()));
         for library in libraries(host)? {
@@ -103,7 +103,7 @@ impl<'a> Copier<'a> {
         Ok(())
     }
 
-    /// The folders that `LD_LIBRARY_PATH` must have.
+    /// The folders for `LD_LIBRARY_PATH`.
     pub(crate) fn library_path(self) -> Vec<String> {
         self.library_path.into_iter().collect()
     }
@@ -154,21 +154,21 @@ fn is_executable(path: &Path) -> Result<bool> {
     Ok(fs::metadata(path)?.permissions().mode() & 0o111 != 0)
 }
 
-/// A shared library: its file here, and where the loader will look for it.
+/// A shared library: its file on this host, and the path where the loader looks for it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Library {
     pub(crate) host: PathBuf,
     pub(crate) guest: String,
 }
 
-/// The libraries of a program, the loader included; none for static programs and scripts.
+/// The libraries of a program, including the loader; none for static programs and scripts.
 fn libraries(program: &Path) -> Result<Vec<Library>> {
     let output = Command::new("ldd")
         .arg(program)
         .env("LC_ALL", "C")
         .output()
         .context("cannot run ldd")?;
-    // It fails on what has no libraries.
+    // It fails on files without libraries.
     if !output.status.success() {
         return Ok(Vec::new());
     }
@@ -176,20 +176,20 @@ fn libraries(program: &Path) -> Result<Vec<Library>> {
         .with_context(|| format!("{} cannot run in the guest", program.display()))
 }
 
-/// Reads what `ldd` prints, and the loader with `--list`: `NAME => PATH (0x…)`, `PATH (0x…)` or `NAME => not found`.
+/// Parses the output of `ldd`, or of the loader with `--list`: `NAME => PATH (0x…)`, `PATH (0x…)` or `NAME => not found`.
 pub(crate) fn listed(text: &str) -> Result<Vec<Library>> {
     let mut libraries = Vec::new();
     for line in text.lines() {
         let words: Vec<_> = line.split_whitespace().collect();
         let (guest, host) = match words.as_slice() {
             [name, "=>", "not", "found", ..] => bail!("its library {name} is missing"),
-            // The loader is asked for by its path, which may be another than where it lies.
+            // Programs name the loader by a path, which may differ from where it lies.
             [path, "=>", host, ..] if path.starts_with('/') => (*path, *host),
             [_, "=>", path, ..] => (*path, *path),
             [path, ..] => (*path, *path),
             [] => continue,
         };
-        // What has no path is in the kernel: the vDSO.
+        // An entry without a path is the vDSO.
         if host.starts_with('/') {
             libraries.push(Library {
                 host: host.into(),

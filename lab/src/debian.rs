@@ -1,5 +1,5 @@
-//! Programs of another Debian, for the guest and for this host: fetched with everything that they need, and run
-//! by a loader and with libraries of their own, whatever this host has.
+//! Programs of other Debian releases, for the guest and for this host: fetched with all dependencies, and run
+//! with their own loader and libraries, independent of this host's.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +15,7 @@ use crate::cache::{self, Cache};
 use crate::copy::{self, HostFile};
 use crate::note;
 
-/// QEMU as Debian 12 has it, with SeaBIOS 1.16.2.
+/// Debian 12's QEMU, with SeaBIOS 1.16.2.
 pub const QEMU_7_2: Program = Program {
     package: "qemu-system-x86",
     suite: "bookworm",
@@ -25,12 +25,12 @@ pub const QEMU_7_2: Program = Program {
         "usr/share/seabios/vgabios-stdvga.bin",
         "usr/share/qemu/kvmvapic.bin",
         "usr/share/qemu/linuxboot_dma.bin",
-        // The emulated processor, which later versions have in the program itself.
+        // The emulated processor, which later versions contain in the program itself.
         "usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so",
     ],
 };
 
-/// QEMU as Debian 13 has it, with SeaBIOS 1.16.3; also for machines inside the lab's machine.
+/// Debian 13's QEMU, with SeaBIOS 1.16.3; also for machines inside the lab's machine.
 pub const QEMU_10_0: Program = Program {
     package: "qemu-system-x86",
     suite: "trixie",
@@ -43,62 +43,62 @@ pub const QEMU_10_0: Program = Program {
     ],
 };
 
-/// To be raised when the same packages are made into something else.
+/// Version of the recipe: raise it when the same packages give another result.
 const RECIPE: u32 = 1;
 
-/// The folder of the cache, with one folder in it for each version of a program.
+/// The folder of the cache, with a folder for each version of a program.
 const FOLDER: &str = "programs";
 
-/// What is known of a program that was fetched.
+/// The file that describes a fetched program.
 const FETCHED: &str = "fetched.json";
 
 /// The loader, in a fetched program and in the folder of libraries of its packages.
 const LOADER: &str = "ld-linux-x86-64.so.2";
 
-/// Where packages have their libraries: Debian 13 in the first, 12 in both.
+/// Library folders of packages: Debian 13 uses the first, 12 both.
 const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
 
-/// A program that is in Debian's packages.
+/// A program in Debian's packages.
 #[derive(Clone, Debug, Serialize)]
 pub struct Program {
-    /// The package that has it.
+    /// Its package.
     pub package: &'static str,
-    /// The suite of that package: `trixie`, for example.
+    /// The suite of that package, for example `trixie`.
     pub suite: &'static str,
     /// The program in the package.
     pub file: &'static str,
-    /// Other files that it needs from its package or those that it depends on.
+    /// Other files that it needs from its package or its dependencies.
     pub data: &'static [&'static str],
 }
 
-/// A program in the cache, with everything that it needs.
+/// A program in the cache, with all dependencies.
 #[derive(Clone, Debug)]
 pub struct Fetched {
     /// The version of its package.
     pub version: String,
     dir: PathBuf,
-    /// Where all of it lies in the guest.
+    /// Its folder in the guest.
     guest: String,
     /// The name of the program's file.
     name: String,
 }
 
-/// What stays in the cache beside the files.
+/// The description of a fetched program in the cache.
 #[derive(Serialize, Deserialize)]
 struct Note {
     version: String,
 }
 
 impl Program {
-    /// Gets it from the cache, or the package sources: a newer version alone is no reason to fetch it anew.
+    /// Gets it from the cache, or else from the package sources. A newer version does not cause a new fetch.
     ///
     /// # Errors
-    /// If it is not in the cache, and cannot be had.
+    /// If it is not in the cache and cannot be fetched.
     pub fn get(&self, cache: &Cache) -> Result<Fetched> {
         if let Some(fetched) = self.cached(cache)? {
             return Ok(fetched);
         }
-        // One process at a time; a second one finds the work done.
+        // One process at a time; a second one finds the result.
         let _lock = cache.lock("apt")?;
         match self.cached(cache)? {
             Some(fetched) => Ok(fetched),
@@ -109,13 +109,13 @@ impl Program {
         }
     }
 
-    /// What tells the folders of this program from those of others, and of other recipes.
+    /// Tells the folders of this program from those of other programs and recipes.
     fn key(&self) -> Result<String> {
         let recipe = format!("{RECIPE}{}", serde_json::to_string(self)?);
         Ok(format!("{:016x}", cache::hash(recipe.as_bytes())))
     }
 
-    /// What was fetched before.
+    /// The program if it was fetched before.
     fn cached(&self, cache: &Cache) -> Result<Option<Fetched>> {
         let key = self.key()?;
         for entry in fs::read_dir(cache.dir(FOLDER)?)? {
@@ -139,7 +139,7 @@ impl Program {
         }
     }
 
-    /// Fetches it; the caller has the lock.
+    /// Fetches it; the caller must hold the lock.
     fn fetch(&self, cache: &Cache) -> Result<Fetched> {
         cache.sweep(FOLDER)?;
         let apt = Apt::set_up(cache)?;
@@ -147,7 +147,7 @@ impl Program {
         let packages = match (apt.closure(&[self.package], self.suite, &[]), outdated) {
             (Ok(packages), None) => packages,
             (Ok(packages), Some(_)) => {
-                note("the package lists could not be read anew: using older ones");
+                note("cannot update the package lists: using older ones");
                 packages
             }
             (Err(_), Some(error)) => return Err(error.context("there are no package lists yet")),
@@ -160,7 +160,7 @@ impl Program {
             self.package,
             packages.len()
         ));
-        // The epoch (`1:`) is left out: the loader takes a colon for the end of a path.
+        // Leave out the epoch (`1:`): the loader takes a colon as a separator of paths.
         let upstream = version.split_once(':').map_or(&*version, |(_, rest)| rest);
         let folder = format!("{FOLDER}/{}-{upstream}-{}", self.package, self.key()?);
         cache.publish(&folder, |work| {
@@ -176,13 +176,13 @@ impl Program {
         Ok(self.fetched(cache.path(folder), version))
     }
 
-    /// Takes the program, its loader, its libraries and its data out of its unpacked packages.
+    /// Copies the program, its loader, its libraries and its data from its unpacked packages.
     fn stage(&self, tree: &Path, into: &Path) -> Result<()> {
         let program = tree.join(self.file);
         let (libraries, data) = (into.join("lib"), into.join("data"));
         fs::create_dir(&libraries)?;
         fs::create_dir(&data)?;
-        // Not executable, for its loader runs it: what copies it must not look on this host for its libraries.
+        // Not executable, because its loader runs it: copying it must not look for its libraries on this host.
         put(&program, &into.join(file_name(self.file)), 0o644)?;
         for library in needed(tree, &program)? {
             let name = file_name(&library.display().to_string());
@@ -197,7 +197,7 @@ impl Program {
 }
 
 impl Fetched {
-    /// What [`Spec::copy`](crate::Spec::copy) has to take along.
+    /// The folder for [`Spec::copy`](crate::Spec::copy).
     pub fn files(&self) -> HostFile {
         HostFile {
             host: self.dir.clone(),
@@ -205,17 +205,17 @@ impl Fetched {
         }
     }
 
-    /// The folder in the guest that has the program's data.
+    /// The folder of the program's data in the guest.
     pub fn data(&self) -> String {
         format!("{}/data", self.guest)
     }
 
-    /// The folder on this host that has the program's data.
+    /// The folder of the program's data on this host.
     pub(crate) fn data_here(&self) -> PathBuf {
         self.dir.join("data")
     }
 
-    /// Runs it on this host; its arguments are to follow.
+    /// The command that runs it on this host, without arguments.
     pub(crate) fn here(&self) -> Vec<String> {
         let path = |name: &str| self.dir.join(name).display().to_string();
         let words = [
@@ -227,7 +227,7 @@ impl Fetched {
         words.map(str::to_owned).into()
     }
 
-    /// Runs it in the guest, with arguments separated by spaces.
+    /// The command that runs it in the guest, with arguments separated by spaces.
     pub fn command(&self, arguments: &str) -> Command {
         let Fetched { guest, name, .. } = self;
         let words =
@@ -240,7 +240,7 @@ fn file_name(path: &str) -> String {
     path.rsplit('/').next().unwrap_or(path).to_owned()
 }
 
-/// Copies a file, or what a link leads to.
+/// Copies a file, or the target of a link.
 fn put(from: &Path, to: &Path, mode: u32) -> Result<()> {
     fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
     fs::set_permissions(to, PermissionsExt::from_mode(mode))?;
@@ -256,7 +256,7 @@ pub(crate) fn loader(tree: &Path) -> Result<PathBuf> {
     there.next().context("its packages have no loader")
 }
 
-/// The libraries that a program loads when it starts, out of its own packages.
+/// The libraries that a program loads at start, from its own packages.
 fn needed(tree: &Path, program: &Path) -> Result<Vec<PathBuf>> {
     let folders = LIBRARIES.map(|folder| tree.join(folder).display().to_string());
     let output = Process::new(loader(tree)?)
@@ -274,7 +274,7 @@ fn needed(tree: &Path, program: &Path) -> Result<Vec<PathBuf>> {
     );
     let mut libraries = Vec::new();
     for library in copy::listed(&String::from_utf8_lossy(&output.stdout))? {
-        // It lists itself too.
+        // The loader lists itself too.
         if library.guest.ends_with(LOADER) {
             continue;
         }

@@ -1,5 +1,5 @@
-//! Asks a guest that does not get on for the stacks of its tasks: by magic SysRq over its console, where a break
-//! comes before the key. The kernel answers by itself, whatever its programs do.
+//! Asks a stuck guest for the stacks of its tasks, by magic SysRq over its console: a break
+//! precedes the key. The kernel answers by itself, whatever its programs do.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -13,22 +13,22 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 /// QEMU's own key for a break on a line that it shares (`mux=on`): Ctrl-A, then `b`.
 const BREAK: &[u8] = b"\x01b";
 
-/// Has everything shown on the console, which `quiet` has not.
+/// Shows all messages on the console, in spite of `quiet`.
 const LOUD: u8 = b'7';
 
-/// What is asked for, what tells most first: blocked tasks, what the CPUs are at, all tasks.
+/// The keys, most informative first: blocked tasks, the CPUs' tasks, all tasks.
 const KEYS: [u8; 3] = *b"wlt";
 
-/// A kernel that has said nothing for so long is through with an answer, or will not give one.
+/// A kernel that is silent for this long has finished its answer, or will not give one.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// How long all of it may take.
+/// How long everything may take.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// How long a key waits for the break before it.
+/// The pause between break and key.
 const GAP: Duration = Duration::from_millis(50);
 
-/// The console of one boot: a pipe for what it is told, a file of what it says.
+/// The console of one boot: a pipe for input, a file for output.
 pub(crate) struct Console {
     input: File,
     output: PathBuf,
@@ -40,12 +40,12 @@ impl Console {
         dir.join("console")
     }
 
-    /// Where the guest's words are.
+    /// The file with the guest's output.
     pub(crate) fn output(dir: &Path) -> PathBuf {
         dir.join("console.out")
     }
 
-    /// Makes both anew, before QEMU opens them.
+    /// Recreates both, before QEMU opens them.
     pub(crate) fn create(dir: &Path) -> Result<Self> {
         let (input, output) = (dir.join("console.in"), Self::output(dir));
         let create = || -> Result<File> {
@@ -54,15 +54,15 @@ impl Console {
             }
             mknodat(CWD, &input, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
             File::create(&output)?;
-            // Open for reading too, or it could not be opened before QEMU has done so. No write of ours ever waits.
+            // Also open it for reading, so that opening it does not wait for QEMU. None of our writes ever waits.
             let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
             Ok(rustix::fs::open(&input, flags, Mode::empty())?.into())
         };
-        let input = create().context("cannot make the console")?;
+        let input = create().context("cannot create the console")?;
         Ok(Console { input, output })
     }
 
-    /// What the guest has said so far.
+    /// The guest's output so far.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.output).unwrap_or_default()).into_owned()
     }
@@ -77,7 +77,7 @@ impl Console {
                 break;
             }
             self.wait_for_silence(deadline);
-            // One that does not take the first key will not take the others.
+            // A guest that ignores the first key will ignore the others.
             if self.length() == asked || Instant::now() >= deadline {
                 break;
             }

@@ -1,4 +1,4 @@
-//! The guest's file system: an archive of newc format, uncompressed so that an emulated CPU need not unpack it.
+//! The guest's file system: a cpio archive in newc format, uncompressed so that an emulated CPU need not decompress it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use cpio::newc::{Builder, ModeFileType, trailer};
 
-/// A file system in the making.
+/// Builds a file system.
 pub(crate) struct Initramfs {
-    /// By path without a leading slash: a folder comes before what is in it, as the kernel needs it.
+    /// Entries by path without a leading slash: a folder comes before its contents, as the kernel requires.
     entries: BTreeMap<String, Entry>,
 }
 
@@ -21,7 +21,7 @@ enum Entry {
     CharDevice { major: u32, minor: u32 },
 }
 
-/// Where the content of a file comes from.
+/// The source of a file's content.
 pub(crate) enum Source {
     /// A file of this host.
     File(PathBuf),
@@ -30,14 +30,14 @@ pub(crate) enum Source {
 }
 
 impl Initramfs {
-    /// One with nothing in it.
+    /// An empty one.
     pub(crate) fn empty() -> Self {
         Initramfs {
             entries: BTreeMap::new(),
         }
     }
 
-    /// One with nothing in it but the console that the kernel opens for PID 1.
+    /// One with only the console that the kernel opens for PID 1.
     pub(crate) fn new() -> Self {
         let mut initramfs = Initramfs::empty();
         initramfs.put("dev/console", Entry::CharDevice { major: 5, minor: 1 });
@@ -49,7 +49,7 @@ impl Initramfs {
         self.put(path, Entry::Dir);
     }
 
-    /// Adds a file; the last one of a path is kept.
+    /// Adds a file; the last one added for a path is kept.
     pub(crate) fn file(&mut self, path: &str, mode: u32, source: Source) {
         self.put(path, Entry::File { mode, source });
     }

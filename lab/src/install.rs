@@ -1,4 +1,4 @@
-//! Programs and files that the lab needs and a machine may lack: which are missing, and how they get installed.
+//! Finds and installs missing programs and files that the lab needs.
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
@@ -15,7 +15,7 @@ enum Need {
     Header(&'static str),
 }
 
-/// Something that is needed, and the packages that have it.
+/// Something that is needed, and the packages that contain it.
 struct Tool {
     need: Need,
     apt: &'static str,
@@ -24,7 +24,7 @@ struct Tool {
 }
 
 impl Tool {
-    /// A program whose package has its name everywhere.
+    /// A program whose package has its name on all distributions.
     const fn of_one_name(name: &'static str) -> Self {
         Tool {
             need: Need::Program(name),
@@ -87,11 +87,11 @@ const BUILD_TOOLS: [Tool; 10] = [
 
 const DEBOOTSTRAP: [Tool; 1] = [Tool::of_one_name("debootstrap")];
 
-/// A package manager, and what it is told.
+/// A package manager and its command line.
 #[derive(Clone, Copy)]
 struct Manager {
     program: &'static str,
-    /// The shell line, up to the names of the packages.
+    /// The shell command, without the names of the packages.
     line: &'static str,
     package: fn(&Tool) -> &'static str,
 }
@@ -114,16 +114,16 @@ const MANAGERS: [Manager; 3] = [
     },
 ];
 
-/// Sees to it that everything that a machine needs is there. What is missing is installed: as root at once, otherwise with
-/// sudo after a yes, which `yes` gives beforehand.
+/// Installs everything that a machine needs and is missing: as root at once, otherwise with
+/// sudo after asking, unless `yes` is set.
 ///
 /// # Errors
-/// If something is missing and was not installed; the error has the line to run.
+/// If something is missing and was not installed; the error contains the command to run.
 pub fn ensure_all(yes: bool) -> Result<()> {
     ensure_tools(&TOOLS, "demo", yes)
 }
 
-/// The same for what building a kernel needs.
+/// The same for building a kernel.
 ///
 /// # Errors
 /// As [`ensure_all`].
@@ -131,12 +131,12 @@ pub fn ensure_build(yes: bool) -> Result<()> {
     ensure_tools(&BUILD_TOOLS, "kernel", yes)
 }
 
-/// The same for what making a root of Debian needs.
+/// The same for creating a root of Debian.
 pub(crate) fn ensure_debootstrap(yes: bool) -> Result<()> {
     ensure_tools(&DEBOOTSTRAP, "soak", yes)
 }
 
-/// Says what a machine lacks, without installing it.
+/// Checks for everything that a machine needs, without installing it.
 ///
 /// # Errors
 /// If something is missing.
@@ -144,7 +144,7 @@ pub fn check() -> Result<()> {
     check_tools(&TOOLS, "demo")
 }
 
-/// Says what building a kernel lacks, without installing it.
+/// Checks for everything that building a kernel needs, without installing it.
 ///
 /// # Errors
 /// If something is missing.
@@ -239,7 +239,7 @@ fn line(missing: &[&Tool], managers: &[Manager], has: impl Fn(&str) -> bool) -> 
     Ok(format!("{} {}", manager.line, packages.join(" ")))
 }
 
-/// Looks for a program on the `PATH`, and where administrators have theirs.
+/// Looks for a program on the `PATH` and in the sbin folders.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)

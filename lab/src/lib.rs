@@ -42,7 +42,7 @@ pub use spec::Spec;
 
 use std::io::Write;
 
-/// Says on stderr what takes a while or is not as asked, past any capturing of output by a test harness.
+/// Reports on stderr what takes a while or deviates from the request, bypassing a test harness's capture of output.
 fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "lab: {text}");
 }

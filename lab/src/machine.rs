@@ -1,4 +1,4 @@
-//! The virtual machine: QEMU's command line, and where the devices are in it.
+//! The virtual machine: QEMU's command line, and the addresses of the devices.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use anyhow::{Result, ensure};
 use crate::cache::Cache;
 use crate::debian::Fetched;
 
-/// The device of a machine for which no other is asked.
+/// The default device of a machine.
 pub const DEFAULT_DEVICE: &str = "pci-testdev,membar=4G";
 
-/// The slot of the first device; the next is in the slot after it.
+/// The slot of the first device; the next device is in the next slot.
 const FIRST_SLOT: u32 = 0x10;
 
 /// The last slot of a PCI bus.
@@ -19,22 +19,22 @@ const LAST_SLOT: u32 = 0x1e;
 
 /// Physical address bits of the guest: room for BARs of hundreds of GiB.
 ///
-/// SeaBIOS places them at the end of 46 bits. Version 1.16.3 goes beyond that end when one large BAR follows a
-/// smaller one, which takes one bit more.
+/// SeaBIOS places them at the end of 46 bits. Version 1.16.3 exceeds that end if a large BAR follows a
+/// smaller one, which needs one more bit.
 const PHYS_BITS: u32 = 47;
 
-/// What executes the guest's instructions.
+/// QEMU's accelerator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Accelerator {
     Kvm,
     Tcg,
 }
 
-/// Names the host's boot in which KVM was tried and did not work: having `/dev/kvm` does not mean that it runs a guest.
+/// Records the host's boot in which KVM was tried and failed: `/dev/kvm` may exist and still run no guest.
 const KVM_FAILED: &str = "kvm-failed";
 
 impl Accelerator {
-    /// The best that may work.
+    /// The best accelerator that may work.
     pub(crate) fn choose(cache: &Cache) -> Self {
         let failed = fs::read(cache.path(KVM_FAILED)).is_ok_and(|boot| boot == this_boot());
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -46,7 +46,7 @@ impl Accelerator {
         }
     }
 
-    /// Notes that KVM does not work, until this host is booted anew.
+    /// Records that KVM does not work until this host reboots.
     pub(crate) fn give_up_kvm(cache: &Cache) -> Result<()> {
         cache.replace(KVM_FAILED, &this_boot())
     }
@@ -60,7 +60,7 @@ impl Accelerator {
 
     fn argument(self) -> &'static str {
         match self {
-            // The emulated IOMMU remaps interrupts, which an interrupt controller in the kernel would go past.
+            // The emulated IOMMU remaps interrupts, which an in-kernel interrupt controller would bypass.
             Accelerator::Kvm => "kvm,kernel-irqchip=split",
             Accelerator::Tcg => "tcg,thread=multi",
         }
@@ -79,16 +79,16 @@ fn phys_bits(cpuinfo: &str) -> Option<u32> {
     line.split_whitespace().find_map(|word| word.parse().ok())
 }
 
-/// A device with the place that it has on the root bus.
+/// A device with its address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Device {
-    /// For QEMU's `-device`.
+    /// The argument of QEMU's `-device`.
     pub(crate) argument: String,
-    /// Its address in the guest; `None` on a bus behind a bridge, whose number only the guest knows.
+    /// Its address in the guest; `None` behind a bridge, because only the guest knows the bus number.
     pub(crate) address: Option<String>,
 }
 
-/// Gives the devices their places: slot by slot, except where a device says `addr=` or `bus=` itself.
+/// Assigns slots to the devices in order, except to those with their own `addr=` or `bus=`.
 pub(crate) fn place(devices: &[String]) -> Result<Vec<Device>> {
     let mut slots = FIRST_SLOT..=LAST_SLOT;
     let mut placed = Vec::new();
@@ -138,17 +138,17 @@ fn address(place: &str) -> Option<String> {
     Some(format!("0000:00:{slot:02x}.{function:x}"))
 }
 
-/// A QEMU of another Debian, as a command whose arguments are to follow.
+/// The command of another Debian release's QEMU, without arguments.
 pub(crate) fn fetched_qemu(qemu: &Fetched) -> Vec<String> {
     let data = qemu.data_here().display().to_string();
-    // Modules of this host's QEMU are for that one alone.
+    // Modules of this host's QEMU work only with that one.
     let mut words = vec!["env".to_owned(), format!("QEMU_MODULE_DIR={data}")];
     words.extend(qemu.here());
     words.extend(["-L".to_owned(), data]);
     words
 }
 
-/// Everything that QEMU is told.
+/// Everything in QEMU's command line.
 pub(crate) struct Machine<'a> {
     pub(crate) accelerator: Accelerator,
     pub(crate) memory_mib: u32,
@@ -158,9 +158,9 @@ pub(crate) struct Machine<'a> {
     pub(crate) initrd: &'a Path,
     /// The console is a pipe and a file: this path with `.in` and `.out`.
     pub(crate) console: &'a Path,
-    /// Words for the kernel's command line.
+    /// Additions to the kernel's command line.
     pub(crate) append: &'a str,
-    /// Arguments for QEMU.
+    /// Additional arguments for QEMU.
     pub(crate) extra: &'a [String],
 }
 
@@ -183,7 +183,7 @@ impl Machine<'_> {
         arguments.extend(words(
             "-display none -monitor none -parallel none -net none -no-reboot",
         ));
-        // Shared (`mux`), though by one alone: that gives it a key for a break. A comma in an option is written twice.
+        // Shared (`mux`), though by only one user, because that provides a key for a break. Commas in options are doubled.
         let console = path(self.console).replace(',', ",,");
         arguments.extend([
             "-chardev".into(),
@@ -195,14 +195,14 @@ impl Machine<'_> {
         arguments.extend(words(
             "-device intel-iommu,id=iommu,caching-mode=on,intremap=on,aw-bits=48",
         ));
-        // Before the devices: they may be on a bus, or have a memory, that is made here.
+        // Before the devices, which may use a bus or memory that is made here.
         arguments.extend(self.extra.iter().cloned());
         for device in self.devices {
             arguments.extend(["-device".into(), device.argument.clone()]);
         }
         arguments.extend(["-kernel".into(), path(self.vmlinuz)]);
         arguments.extend(["-initrd".into(), path(self.initrd)]);
-        // A panic reboots at once, which -no-reboot makes QEMU's end.
+        // A panic reboots at once, and -no-reboot then ends QEMU.
         let append =
             "console=ttyS0 quiet panic=-1 oops=panic reboot=t sysrq_always_enabled intel_iommu=on";
         arguments.extend([

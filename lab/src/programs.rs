@@ -1,4 +1,4 @@
-//! Programs of this workspace that go into the guest: built when they are first needed, once in a process.
+//! Builds programs of this workspace for the guest, when they are first needed and once per process.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-/// By profile and what Cargo is told to build.
+/// Built programs, by profile and Cargo's arguments.
 static BUILT: Mutex<BTreeMap<(String, String), PathBuf>> = Mutex::new(BTreeMap::new());
 
 /// PID 1, built with this profile.
@@ -83,7 +83,7 @@ fn build(package: &str, name: &str, target: &[&str], profile: &str) -> Result<Pa
         .with_context(|| format!("cargo has built no program {name}"))
 }
 
-/// The part of Cargo's messages that is of interest.
+/// The fields of Cargo's messages that are used.
 #[derive(Deserialize)]
 struct Message {
     executable: Option<PathBuf>,
@@ -95,7 +95,7 @@ struct Target {
     name: String,
 }
 
-/// A library can have the name of a program; only the program is executable.
+/// A library can have a program's name; only the program is executable.
 fn executable(messages: &str, name: &str) -> Option<PathBuf> {
     messages
         .lines()

@@ -1,4 +1,4 @@
-//! What came of a boot: the output and status of each command, or what became of the guest instead.
+//! The result of a boot: output and status of each command, or the guest's failure.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -7,32 +7,32 @@ use std::time::Duration;
 
 use hugebar_lab_guest::Status;
 
-/// A boot in which all commands were run.
+/// The result of a boot in which all commands ran.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// One for each command that was begun, in their order.
+    /// One for each command that was started, in order.
     pub commands: Vec<Output>,
-    /// What `uname -r` says in the guest; empty if it never spoke.
+    /// The guest's `uname -r`; empty if the guest sent nothing.
     pub release: String,
     /// Everything that the kernel wrote to its console.
     pub console: String,
-    /// What the kernel answered when its time was over and it was asked for stacks: of blocked tasks, of what the
-    /// CPUs were at, and of all tasks. Empty if it did not answer, or was not asked.
+    /// The kernel's answer when it was asked for stacks after its time had run out: of blocked tasks, of the
+    /// CPUs' tasks, and of all tasks. Empty if it did not answer, or was not asked.
     pub stacks: String,
-    /// How many boots died before PID 1's first word, and were repeated.
+    /// How many boots died before PID 1's first frame, and were repeated.
     pub boot_retries: u32,
     /// What the CPU was: `QEMU TCG` (emulated) or `KVM`.
     pub accelerator: &'static str,
-    /// From the start of QEMU to PID 1's first word, in the boot that counts.
+    /// From the start of QEMU to PID 1's first frame, in the last boot.
     pub boot_time: Duration,
-    /// From the start of QEMU to its end, in the boot that counts.
+    /// From the start of QEMU to its end, in the last boot.
     pub total_time: Duration,
 }
 
 impl Report {
-    /// Tells which commands have not ended, and what they had said.
+    /// Lists the commands that have not ended, with their output.
     fn unfinished(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A command that has said nothing so far is not known: it is the one behind the last.
+        // A command without any output is unknown here: it follows the last one.
         let ended = self
             .commands
             .iter()
@@ -43,7 +43,11 @@ impl Report {
         }
         let running = |(_, own): &(usize, &Output)| own.status.is_none();
         for (index, own) in self.commands.iter().enumerate().filter(running) {
-            write!(f, "\ncommand {index} has not; it said {:?}", own.stdout())?;
+            write!(
+                f,
+                "\ncommand {index} has not; it printed {:?}",
+                own.stdout()
+            )?;
         }
         Ok(())
     }
@@ -52,18 +56,18 @@ impl Report {
 /// One command's output and end.
 #[derive(Clone, Default)]
 pub struct Output {
-    /// `None` if the guest went away before the command's end.
+    /// `None` if the guest ended before the command.
     pub status: Option<Status>,
-    /// What it wrote to its standard output.
+    /// Its standard output.
     pub stdout: Vec<u8>,
-    /// What it wrote to its standard error.
+    /// Its standard error.
     pub stderr: Vec<u8>,
     /// How long it ran, by the guest's clock.
     pub wall: Duration,
 }
 
 impl Output {
-    /// Its exit status as a shell shows it; 125 if the guest went away.
+    /// Its exit status as a shell shows it; 125 if the guest ended before it.
     pub fn code(&self) -> i32 {
         self.status.map_or(125, Status::code)
     }
@@ -104,25 +108,25 @@ pub enum Stream {
     Stderr,
 }
 
-/// The guest did not get through its commands.
+/// The guest did not run all commands.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// What happened.
     pub kind: FailureKind,
-    /// What there was until then.
+    /// The results until then.
     pub report: Report,
 }
 
-/// What became of a guest that did not get through.
+/// Why a guest did not run all commands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FailureKind {
-    /// It panicked, had an oops or another bug, or hung: the first line on the console that says so.
+    /// It panicked, oopsed, or hung: the first line on the console that reports it.
     Crashed(String),
-    /// Its time was over.
+    /// Its time ran out.
     TimedOut(Duration),
-    /// PID 1 could not set it up, for this reason.
+    /// PID 1 could not set up the guest, for this reason.
     Setup(String),
-    /// QEMU did not run it.
+    /// QEMU did not run the guest.
     Machine(String),
 }
 

@@ -1,4 +1,4 @@
-//! Fresh roots of other Debians, with nothing in them but what a new user's machine has, to run commands in. Needs root.
+//! Fresh roots of Debian releases, like a new user's machine, to run commands in. Needs root.
 
 use std::env;
 use std::fs;
@@ -11,12 +11,12 @@ use crate::apt::{self, Mirrors};
 use crate::cache::Cache;
 use crate::{install, note};
 
-/// A Debian release to make a root of.
+/// A Debian release for a root.
 #[derive(Clone, Copy, Debug)]
 pub struct Release {
     /// Its name in the archive.
     pub suite: &'static str,
-    /// The packages that its users install for a Rust that is new enough, as README names them.
+    /// The packages that README tells its users to install for Rust.
     pub rust: &'static [&'static str],
 }
 
@@ -32,10 +32,10 @@ pub const TRIXIE: Release = Release {
     rust: &["rustc", "cargo"],
 };
 
-/// Names of variables that tell programs where certificates are.
+/// Variables with the paths of certificates.
 const CERTIFICATES: [&str; 2] = ["SSL_CERT_FILE", "CURL_CA_BUNDLE"];
 
-/// What a machine has of its own to reach the network with.
+/// This machine's files for network access.
 const NETWORK: [&str; 3] = [
     "/etc/resolv.conf",
     "/etc/hosts",
@@ -50,7 +50,7 @@ pub struct Root {
 }
 
 impl Root {
-    /// Makes one of this release, with its Rust, in the cache. There is one at a time.
+    /// Makes a root of this release, with its Rust, in the cache. Only one exists at a time.
     ///
     /// # Errors
     /// If this is not Debian or not root, or packages cannot be fetched.
@@ -64,7 +64,7 @@ impl Root {
         let lock = cache.lock("roots")?;
         let roots = cache.dir("roots")?;
         for left in fs::read_dir(&roots)? {
-            // By a process that was killed.
+            // A killed process left it.
             fs::remove_dir_all(left?.path())?;
         }
         let dir = tempfile::Builder::new()
@@ -93,12 +93,12 @@ impl Root {
         Ok(root)
     }
 
-    /// A path of the root, as this process sees it.
+    /// This process's path of a path in the root.
     pub fn path(&self, inside: &str) -> PathBuf {
         self.dir.path().join(inside.trim_start_matches('/'))
     }
 
-    /// A line for the root's shell, in namespaces of its own: whatever it starts ends with it, and nothing stays mounted.
+    /// A command for the root's shell, in its own namespaces: its children end with it, and nothing stays mounted.
     pub fn command(&self, line: &str) -> Command {
         let mut command = Command::new("unshare");
         command
@@ -119,7 +119,7 @@ impl Root {
         command
     }
 
-    /// The network as this machine has it: names, proxies, certificates.
+    /// Copies this machine's network settings: names, proxies, certificates.
     fn join_network(&self) -> Result<()> {
         let certificates = CERTIFICATES.iter().filter_map(|name| env::var(name).ok());
         for file in certificates.chain(NETWORK.map(str::to_owned)) {
@@ -142,7 +142,7 @@ impl Root {
     }
 }
 
-/// The variables of this process that concern the network.
+/// This process's variables for network access.
 fn variables() -> impl Iterator<Item = (String, String)> {
     env::vars().filter(|(name, _)| {
         CERTIFICATES.contains(&name.as_str()) || name.to_lowercase().ends_with("_proxy")
@@ -154,7 +154,7 @@ fn cargo_home() -> PathBuf {
     env::var_os("CARGO_HOME").map_or_else(of_home, PathBuf::from)
 }
 
-/// Runs a command whose output nobody wants unless it fails.
+/// Runs a command and shows its output only if it fails.
 fn quietly(command: &mut Command) -> Result<()> {
     let output = command.output().with_context(|| format!("{command:?}"))?;
     let said = String::from_utf8_lossy(&output.stderr);

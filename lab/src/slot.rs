@@ -1,4 +1,4 @@
-//! The gate that keeps the number of machines that run at once small, over all threads and processes of this user.
+//! Limits the number of machines that run at once, over all threads and processes of this user.
 
 use std::fs::{self, File};
 use std::io::{IsTerminal, Write};
@@ -11,12 +11,12 @@ use anyhow::{Context, Result};
 use crate::cache::Cache;
 use crate::note;
 
-/// After this time it is said that there is no free slot.
+/// After this time, waiting for a free slot is reported.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A place for one machine: a lock that others wait for, and a work folder that its next owner empties.
+/// A slot for one machine: a lock that others wait for, and a work folder that its next owner empties.
 ///
-/// Taking the folders over instead of removing them leaves nothing behind when a process is killed.
+/// Reusing the folders instead of removing them leaves nothing behind if a process is killed.
 pub(crate) struct Slot {
     dir: PathBuf,
     _lock: File,
@@ -26,7 +26,7 @@ impl Slot {
     /// Waits for a free slot.
     pub(crate) fn take(cache: &Cache) -> Result<Self> {
         let slots = cache.dir("slots")?;
-        // Tests wait for one another all the time, and nobody watches them.
+        // Tests often wait for one another, so they do not report it.
         let watched = std::io::stderr().is_terminal();
         let mut patience = watched.then(|| Instant::now() + PATIENCE);
         loop {
@@ -53,12 +53,12 @@ impl Slot {
     }
 }
 
-/// A machine has two CPUs and keeps both busy while it boots.
+/// A machine has two CPUs and uses both while booting.
 fn slot_count() -> usize {
     thread::available_parallelism().map_or(2, |cpus| (cpus.get() / 2).max(2))
 }
 
-/// Notes that a machine was started.
+/// Records that a machine was started.
 pub(crate) fn record_boot(cache: &Cache, what: &str) -> Result<()> {
     let mut log = File::options()
         .create(true)
@@ -67,7 +67,7 @@ pub(crate) fn record_boot(cache: &Cache, what: &str) -> Result<()> {
     Ok(log.write_all(format!("{what}\n").as_bytes())?)
 }
 
-/// How many machines have been started from this cache so far, boots that were repeated included.
+/// How many machines have been started from this cache so far, including repeated boots.
 ///
 /// # Errors
 /// If the cache cannot be opened.

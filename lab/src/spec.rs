@@ -1,4 +1,4 @@
-//! What a virtual machine is to be: the way in for tests and commands.
+//! Describes a virtual machine: the entry point for tests and commands.
 
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -21,10 +21,10 @@ use crate::report::{Failure, FailureKind, Report, Stream};
 use crate::slot::{self, Slot};
 use crate::{console, install, programs};
 
-/// How often a boot is tried: about one in fifty of some kernels dies early in an emulated machine.
+/// How often a boot is tried: with some kernels about one boot in fifty dies early in an emulated machine.
 const ATTEMPTS: u32 = 3;
 
-/// A virtual machine to be started: a kernel, devices, and what the guest is given.
+/// A virtual machine to start: a kernel, devices, and the guest's settings.
 #[derive(Clone, Debug)]
 pub struct Spec {
     kernel: String,
@@ -47,7 +47,7 @@ pub struct Spec {
     acpi_tables: Vec<Vec<u8>>,
 }
 
-/// What a machine is made of, and keeps over several boots.
+/// The parts of a machine that stay the same over several boots.
 struct Parts {
     kernel: Kernel,
     /// The command that runs QEMU.
@@ -87,37 +87,37 @@ impl Spec {
         self
     }
 
-    /// The policy for transparent huge pages; otherwise it is the kernel's default.
+    /// The policy for transparent huge pages; by default the kernel's.
     #[must_use]
     pub fn thp(mut self, policy: Thp) -> Self {
         self.thp = Some(policy);
         self
     }
 
-    /// Adds a device, as for QEMU's `-device`. The first is at 0000:00:10.0, the next at 0000:00:11.0, and so on, unless it says otherwise.
-    /// Without any, there is [`DEFAULT_DEVICE`].
+    /// Adds a device, as for QEMU's `-device`. The first is at 0000:00:10.0, the next at 0000:00:11.0, and so on, unless it has its own address.
+    /// Without any, the machine has [`DEFAULT_DEVICE`].
     #[must_use]
     pub fn device(mut self, device: impl Into<String>) -> Self {
         self.devices.push(device.into());
         self
     }
 
-    /// Runs the commands also where firmware and kernel have found no address for a memory BAR. Otherwise that is a
-    /// [`FailureKind::Setup`], with the kernel's own words: it is the machine's fault, and not that of a command.
+    /// Runs the commands even if firmware and kernel have found no address for a memory BAR. Otherwise that is a
+    /// [`FailureKind::Setup`] with the kernel's messages, because it is the machine's fault, not a command's.
     #[must_use]
     pub fn may_lack_addresses(mut self) -> Self {
         self.addresses = false;
         self
     }
 
-    /// Leaves the devices as the kernel finds them, instead of binding them to vfio-pci.
+    /// Leaves the devices to the kernel's drivers, instead of binding them to vfio-pci.
     #[must_use]
     pub fn no_bind(mut self) -> Self {
         self.bind = false;
         self
     }
 
-    /// Loads no kernel modules, and so binds no devices: a host that has never heard of VFIO.
+    /// Loads no kernel modules, and so binds no devices: a host that has never used VFIO.
     #[must_use]
     pub fn no_modules(mut self) -> Self {
         self.load = false;
@@ -139,52 +139,52 @@ impl Spec {
         self
     }
 
-    /// Runs the machine by the QEMU and the firmware of another Debian, such as
-    /// [`QEMU_10_0`](crate::debian::QEMU_10_0), instead of this host's. Network cards, whose ROMs are in a
-    /// package of their own, need `romfile=` then.
+    /// Runs the machine with the QEMU and firmware of another Debian release, such as
+    /// [`QEMU_10_0`](crate::debian::QEMU_10_0), instead of this host's. Network cards then need `romfile=`, because
+    /// their ROMs are in another package.
     #[must_use]
     pub fn qemu_program(mut self, program: Program) -> Self {
         self.qemu_program = Some(program);
         self
     }
 
-    /// Takes a file or folder along; see [`HostFile`].
+    /// Copies a file or folder into the guest; see [`HostFile`].
     #[must_use]
     pub fn copy(mut self, copy: HostFile) -> Self {
         self.copies.push(copy);
         self
     }
 
-    /// Gives the kernel an ACPI table in place of the firmware's of the same name, or beside those. It takes a
-    /// higher OEM revision than the firmware's, and a kernel with `ACPI_TABLE_UPGRADE`, as Debian's are.
+    /// Gives the kernel an ACPI table that replaces the firmware's of the same name, or is added to them. It needs a
+    /// higher OEM revision than the firmware's, and a kernel with `ACPI_TABLE_UPGRADE`, such as Debian's.
     #[must_use]
     pub fn acpi_table(mut self, table: Vec<u8>) -> Self {
         self.acpi_tables.push(table);
         self
     }
 
-    /// The guest's memory in MiB: 1024, unless said otherwise.
+    /// The guest's memory in MiB; by default 1024.
     #[must_use]
     pub fn memory(mut self, mib: u32) -> Self {
         self.memory_mib = mib;
         self
     }
 
-    /// The guest's CPUs: 2, unless said otherwise.
+    /// The guest's CPUs; by default 2.
     #[must_use]
     pub fn cpus(mut self, cpus: u32) -> Self {
         self.cpus = cpus;
         self
     }
 
-    /// How long all of it may take: 120 s, unless said otherwise.
+    /// How long everything may take; by default 120 s.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit;
         self
     }
 
-    /// The profile of Cargo that `hugebar` and PID 1 are built with: `dev`, unless said otherwise.
+    /// The Cargo profile for building `hugebar` and PID 1; by default `dev`.
     #[must_use]
     pub fn profile(mut self, profile: impl Into<String>) -> Self {
         self.profile = profile.into();
@@ -198,8 +198,8 @@ impl Spec {
         self
     }
 
-    /// Emulates the processor also where this host has KVM: an emulated one has KVM in the guest, whatever
-    /// the host's processor is and however its KVM is set up.
+    /// Emulates the processor even if this host has KVM: an emulated one provides KVM in the guest, whatever
+    /// the host's processor and the settings of its KVM.
     #[must_use]
     pub fn emulated(mut self) -> Self {
         self.emulated = true;
@@ -209,12 +209,12 @@ impl Spec {
     /// Boots, runs the commands one after the other, and powers off.
     ///
     /// # Errors
-    /// A [`Failure`], if the guest did not get through; another error, if it could not be started.
+    /// A [`Failure`] if the guest did not run all commands; another error if it could not be started.
     pub fn run(&self, commands: &[Command]) -> Result<Report> {
         self.run_with(commands, &mut |_, _, _| {})
     }
 
-    /// The same, with the output as it comes: the index of the command, which stream, and the bytes.
+    /// The same, passing on output as it arrives: the index of the command, the stream, and the bytes.
     ///
     /// # Errors
     /// As [`Spec::run`].
@@ -229,7 +229,7 @@ impl Spec {
         );
         install::check()?;
         let cache = Cache::open()?;
-        // All that may have to be fetched comes before the slot, for which others wait.
+        // Fetch everything before taking the slot, for which others wait.
         let parts = Parts {
             kernel: kernel::resolve(&cache, &self.kernel, self.modules.as_deref())?,
             qemu: self.qemu_words(&cache)?,
@@ -240,7 +240,7 @@ impl Spec {
         let initrd = slot.dir().join("initrd");
         let mut archives = BufWriter::new(File::create(&initrd)?);
         if !self.acpi_tables.is_empty() {
-            // The kernel looks for them in the first archive, long before it unpacks any.
+            // The kernel looks for them in the first archive, long before it unpacks one.
             let mut tables = Initramfs::empty();
             for (number, table) in self.acpi_tables.iter().enumerate() {
                 let path = format!("kernel/firmware/acpi/{number}.aml");
@@ -257,7 +257,7 @@ impl Spec {
         report
     }
 
-    /// QEMU, as a command whose arguments are to follow.
+    /// QEMU's command, without arguments.
     fn qemu_words(&self, cache: &Cache) -> Result<Vec<String>> {
         match &self.qemu_program {
             Some(program) => Ok(machine::fetched_qemu(&program.get(cache)?)),
@@ -308,7 +308,7 @@ impl Spec {
         Ok(initramfs)
     }
 
-    /// Boots until a guest has got as far as its first word, or the attempts are used up.
+    /// Boots until a guest has sent its first frame, or the attempts are used up.
     fn boot(
         &self,
         cache: &Cache,
@@ -367,10 +367,10 @@ impl Spec {
         }
     }
 
-    /// A report of what went well, a failure of the rest.
+    /// Makes a report of a complete boot, otherwise a failure.
     fn judge(&self, boot: Boot, boot_retries: u32, accelerator: Accelerator) -> Result<Report> {
         let kind = match boot.end {
-            // A kernel that says BUG has lost the right to be believed, also when it went on.
+            // A kernel that reports a BUG cannot be trusted, even if it went on.
             End::Done => {
                 console::crash(&boot.console).map(|line| FailureKind::Crashed(line.into()))
             }
@@ -385,7 +385,7 @@ impl Spec {
             End::Lost => {
                 let line = console::crash(&boot.console).or(console::hang(&boot.console));
                 let line = line.unwrap_or(match boot.release {
-                    Some(_) => "the machine ended before its commands were through",
+                    Some(_) => "the machine ended before its commands",
                     None => "no sign of PID 1",
                 });
                 Some(FailureKind::Crashed(line.into()))

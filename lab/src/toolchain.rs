@@ -1,5 +1,5 @@
-//! Debian 13's own Rust, fetched and run by a loader and with libraries of its own, like the programs of `debian`.
-//! It is the oldest that this workspace is to be built with.
+//! Debian 13's own Rust, fetched and run with its own loader and libraries, like the programs of `debian`.
+//! It is the oldest Rust that builds this workspace.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -16,13 +16,13 @@ const SUITE: &str = "trixie";
 
 const PACKAGES: [&str; 2] = ["rustc", "cargo"];
 
-/// What they need for linking, and this host has: whoever builds this workspace has linked something.
+/// What they need for linking. This host has it, because it has built this workspace.
 const PRESENT: [&str; 3] = ["gcc", "binutils", "libc-dev"];
 
-/// To be raised when the same packages are made into something else.
+/// Version of the recipe: raise it when the same packages give another result.
 const RECIPE: u32 = 2;
 
-/// The folder of the cache, with one folder in it for each version.
+/// The folder of the cache, with a folder for each version.
 const FOLDER: &str = "toolchains";
 
 /// A Rust toolchain in the cache.
@@ -32,15 +32,15 @@ pub struct Toolchain {
 }
 
 impl Toolchain {
-    /// Gets it from the cache, or the package sources: a newer version alone is no reason to fetch it anew.
+    /// Gets it from the cache, or else from the package sources. A newer version does not cause a new fetch.
     ///
     /// # Errors
-    /// If it is not in the cache, and cannot be had.
+    /// If it is not in the cache and cannot be fetched.
     pub fn get(cache: &Cache) -> Result<Self> {
         if let Some(found) = cached(cache)? {
             return Ok(found);
         }
-        // One process at a time; a second one finds the work done.
+        // One process at a time; a second one finds the result.
         let _lock = cache.lock("apt")?;
         match cached(cache)? {
             Some(found) => Ok(found),
@@ -50,8 +50,8 @@ impl Toolchain {
         }
     }
 
-    /// Its Cargo, with its compiler and rustdoc, and without any flags: neither those of the Cargo that runs this nor those
-    /// that this workspace sets for itself.
+    /// Its Cargo, with its compiler and rustdoc, and without flags: neither those of the Cargo that runs this nor those
+    /// of this workspace.
     pub fn cargo(&self) -> Command {
         let mut cargo = Command::new(self.dir.join("cargo"));
         for name in [
@@ -90,7 +90,7 @@ fn cached(cache: &Cache) -> Result<Option<Toolchain>> {
     Ok(None)
 }
 
-/// Fetches it; the caller has the lock.
+/// Fetches it; the caller must hold the lock.
 fn fetch(cache: &Cache) -> Result<Toolchain> {
     cache.sweep(FOLDER)?;
     let apt = Apt::set_up(cache)?;
@@ -118,7 +118,7 @@ fn fetch(cache: &Cache) -> Result<Toolchain> {
     })
 }
 
-/// A program that can be named to others by a path alone, which its loader and libraries cannot.
+/// Writes a script that runs a program with its loader and libraries, so that a path alone names it.
 fn script(work: &Path, name: &str, loader: &Path, options: &str) -> Result<()> {
     let folder = loader.parent().context("a loader lies in a folder")?;
     let text = format!(

@@ -1,4 +1,4 @@
-//! The lab itself: that a guest runs commands and tells how they ended, and that a guest in trouble is found out.
+//! The lab itself: a guest runs commands and reports how they ended, and a failing guest is detected.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn failure(result: anyhow::Result<Report>) -> Failure {
     result.unwrap_err().downcast().unwrap()
 }
 
-/// The leaves of the only region in what `hugebar map --json` prints: their size, and how many there are.
+/// The leaves of the only region in the output of `hugebar map --json`: size and number.
 fn measured(output: &Output) -> Vec<(u64, u64)> {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let leaves = report["regions"][0]["measured"].as_object().unwrap().iter();
@@ -27,7 +27,7 @@ fn measured(output: &Output) -> Vec<(u64, u64)> {
         .collect()
 }
 
-/// A kernel of before huge pfnmaps and one of today's run the same commands.
+/// A kernel without huge pfnmaps and a current one run the same commands.
 #[test]
 fn commands_run_on_old_and_new_kernels() {
     for kernel in ["6.1", "newest"] {
@@ -51,7 +51,7 @@ fn commands_run_on_old_and_new_kernels() {
         };
         assert!(driver.stdout().ends_with("/vfio-pci\n"), "{driver:?}");
         assert!(edu.stdout().ends_with("/vfio-pci\n"), "{edu:?}");
-        // A group for each device, and the container.
+        // One group for each device, and the container.
         assert_eq!(nodes.stdout().lines().count(), 3, "{nodes:?}");
         assert_eq!(thp.stdout(), "always madvise [never]\n");
         assert_eq!(thp_set.stdout(), "[always] madvise never\n");
@@ -65,10 +65,10 @@ fn commands_run_on_old_and_new_kernels() {
     }
 }
 
-/// What a program prints and how it ends comes back unchanged, and it runs as whom and as long as it may.
+/// A program's output and status come back unchanged, and its user and time limit are applied.
 #[test]
 fn programs_of_this_host_run_with_their_libraries() {
-    // Time enough to begin, on a busy host too.
+    // Enough time to start, even on a busy host.
     const LIMIT: Duration = Duration::from_secs(5);
     let shell = |script: &str| Command::new(["sh", "-c", script]);
     let report = spec("newest")
@@ -108,11 +108,11 @@ fn programs_of_this_host_run_with_their_libraries() {
     assert!(output(6).success() && output(7).success() && output(8).success());
     assert_eq!(output(9).stdout(), "parent\n");
     assert!(output(9).success());
-    // Ended with the last command.
+    // It ended with the last command.
     assert_eq!(output(10).status, Some(Status::Signaled(15)));
 }
 
-/// Firmware decides where BARs lie. That of every Debian has room for the demo's, in either order and beside BARs
+/// Firmware places BARs. That of each Debian release has room for the demo's, in either order and beside BARs
 /// of other sizes.
 #[test]
 fn large_bars_have_addresses_with_every_qemu() {
@@ -133,7 +133,7 @@ fn large_bars_have_addresses_with_every_qemu() {
             for (size, output) in sizes.iter().zip(&report.commands) {
                 let what = format!("{size} of {sizes:?} with {}", qemu.suite);
                 assert!(output.success(), "{what}: {output:?}");
-                // A leaf for each GiB, or of 2 MiB where the BAR is smaller than that.
+                // One leaf per GiB, or 2 MiB leaves if the BAR is smaller.
                 let leaves = match size.strip_suffix('G') {
                     Some(count) => (GIB, count.parse().unwrap()),
                     None => (2 * MIB, 128),
@@ -144,10 +144,10 @@ fn large_bars_have_addresses_with_every_qemu() {
     }
 }
 
-/// The host does not wait for a guest that goes on and on, but says what it was at.
+/// The host does not wait for an endless guest, but reports what it was doing.
 #[test]
 fn a_guest_is_ended_when_its_time_is_over() {
-    // Time enough to boot, and to lose a boot or two.
+    // Enough time to boot, and to repeat a boot or two.
     const LIMIT: Duration = Duration::from_secs(60);
     let unbind = "/sys/bus/pci/drivers/vfio-pci/unbind";
     let failure = failure(
@@ -156,8 +156,8 @@ fn a_guest_is_ended_when_its_time_is_over() {
             .copy("/bin/sh".parse().unwrap())
             .run(&[
                 Command::new(["@cat", "/proc/version"]),
-                // Taking the driver from a device waits for whoever has it open, who is stopped here and does not
-                // let it go. Whoever wants the same waits for a lock.
+                // Unbinding a device waits for the process that has it open, which is stopped here and does not
+                // close it. A second unbind waits for a lock.
                 Command::new(["hugebar", "map", "0000:00:10.0", "--hold", "--json"])
                     .background("verdict"),
                 Command::new(["@signal", "1", "19"]),
@@ -214,7 +214,7 @@ fn a_panic_is_reported_with_the_console() {
     assert!(text.contains("Call Trace"), "{text}");
 }
 
-/// What QEMU, or PID 1, has to say against a device reaches the user.
+/// Errors of QEMU or PID 1 about a device reach the user.
 #[test]
 fn a_device_that_cannot_be_is_reported() {
     let unknown = failure(spec("newest").device("no-such-device").run(&[]));
@@ -232,7 +232,7 @@ fn a_device_that_cannot_be_is_reported() {
     assert!(reason.contains("0000:00:10.0"), "{reason}");
 }
 
-/// The fault is the machine's, and is found before a command can stumble over it.
+/// This is the machine's fault, and is detected before any command runs.
 #[test]
 fn a_bar_without_an_address_is_reported_unless_it_may_be() {
     for kernel in ["6.1", "newest"] {

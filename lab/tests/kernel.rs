@@ -1,4 +1,4 @@
-//! The lab kernel: that it has what it is built for.
+//! The lab kernel has the features that it is built for.
 
 use hugebar_lab::{Command, Spec};
 
@@ -6,7 +6,7 @@ const DUMP: &str = "/sys/kernel/debug/page_tables/current_user";
 
 const NO_IOMMU: &str = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
 
-/// What Debian's own kernels lack in part, and other tests rely on.
+/// Features that Debian's own kernels lack in part, and on which other tests rely.
 const FILES: [&str; 7] = [
     "/dev/vfio/vfio",
     "/dev/vfio/devices/vfio0",
@@ -31,7 +31,7 @@ fn the_lab_kernel_has_every_interface_to_vfio() {
     let (first, exists) = report.commands.split_at(4);
     assert!(first[0].stdout().ends_with("/vfio-pci\n"), "{first:?}");
     assert_eq!(first[1].stdout(), "vfio0\n");
-    // Hundreds of lines, of which a leaf is one.
+    // Hundreds of lines, one of them for a leaf.
     let dump = first[2].stdout();
     assert!(dump.starts_with("---[ User Space ]---\n"), "{dump:.200}");
     assert!(dump.contains(" NX pte\n"), "{dump:.2000}");
@@ -41,7 +41,7 @@ fn the_lab_kernel_has_every_interface_to_vfio() {
     }
 }
 
-/// Groups without an IOMMU, once they are allowed.
+/// Groups without an IOMMU, once that is allowed.
 #[test]
 fn the_lab_kernel_hands_out_devices_without_an_iommu() {
     let report = Spec::new("lab")

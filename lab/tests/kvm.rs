@@ -1,4 +1,4 @@
-//! KVM in the guest of the lab, which emulates a processor that has it: counts by pre-faults, and the
+//! KVM in the lab's guest, on an emulated processor that supports it: counts by pre-faults, and the
 //! leaves of the second stage.
 
 use std::path::PathBuf;
@@ -21,13 +21,13 @@ fn command(line: &str) -> Command {
     Command::new(line.split_whitespace())
 }
 
-/// The lines of a program that ended as it should.
+/// The output lines of a successful program.
 fn lines(output: &Output) -> Vec<String> {
     assert!(output.success(), "{output:?}");
     output.stdout().lines().map(str::to_owned).collect()
 }
 
-/// A census by KVM, guest addresses, slots, descriptors handed over, and each system call failing once.
+/// A census by KVM, guest addresses, slots, passed descriptors, and each system call failing once.
 #[test]
 fn counts_and_guest_addresses() {
     let program = hugebar_lab::program("hugebar-lab-exercise", "exercise", "dev").unwrap();
@@ -47,7 +47,7 @@ fn counts_and_guest_addresses() {
     }
 }
 
-/// The example foretells what KVM then does.
+/// The example predicts KVM's leaves.
 #[test]
 fn the_example_gives_a_bar_to_a_guest() {
     let program = hugebar_lab::example("hugebar", "vmm", "dev").unwrap();

@@ -1,5 +1,5 @@
-//! That `rust-version` is true: Debian 13's own Rust, which is of that version, builds library and command. And that the
-//! public interface of the libraries, as the same Rust sees it, is what `docs/api` says.
+//! Checks `rust-version`: Debian 13's own Rust, which has that version, builds library and command. Also checks that the
+//! public interface of the libraries, as the same Rust sees it, matches `docs/api`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -28,7 +28,7 @@ fn the_oldest_rust_builds_library_and_command() {
         );
     }
 
-    // Each for itself: together, the command would be built on a library with all features.
+    // Build each alone: together, the command would use a library with all features.
     for arguments in [
         "-p hugebar --all-features",
         "-p hugebar-host --all-features",

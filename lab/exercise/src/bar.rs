@@ -1,4 +1,4 @@
-//! BAR 2 of a device: the one that the lab's devices have their memory in.
+//! BAR 2 of a device, which is the memory of the lab's devices.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use hugebar::populate::Prefault;
 use hugebar::populate::{Populate, Type1};
 use hugebar::vfio::{Backend, Device, Region};
 
-/// An open device with what is needed to map and count its BAR 2.
+/// An open device, and everything needed to map and count its BAR 2.
 pub(crate) struct Bar {
     pub(crate) device: Device,
     pub(crate) region: Region,
@@ -27,7 +27,7 @@ pub(crate) struct Bar {
 #[allow(unsafe_code, reason = "without an IOMMU")]
 pub(crate) fn open(address: Address, backend: Backend) -> hugebar::Result<Device> {
     match backend {
-        // SAFETY: no scenario gives a device that it opens without an IOMMU anything to do.
+        // SAFETY: no scenario starts DMA on a device that it opens without an IOMMU.
         Backend::NoIommu => unsafe { Device::open_without_iommu(address) },
         _ => Device::open_by(address, backend),
     }
@@ -35,7 +35,7 @@ pub(crate) fn open(address: Address, backend: Backend) -> hugebar::Result<Device
 
 impl Bar {
     pub(crate) fn of(device: Device) -> Result<Self> {
-        // What maps no device memory is populated by KVM.
+        // If the address space cannot map device memory, KVM populates.
         let type1 = |container: &&Arc<Container>| container.kind() == IommuKind::Type1;
         let populate: Box<dyn Populate> = match device.container().filter(type1) {
             Some(container) => Box::new(Type1::new(container)?),
@@ -80,7 +80,7 @@ impl Bar {
         census(mapping, &self.facts, self.populate.as_mut(), options)
     }
 
-    /// Counts a mapping that nothing has touched, and checks that it has what its addresses promise.
+    /// Counts an untouched mapping, and checks that it has the expected leaves.
     pub(crate) fn check(&mut self, mapping: &Mapping) -> Result<Census> {
         let expected = mapping.expected(&self.facts.device_leaf_sizes());
         let census = self.count(mapping)?;

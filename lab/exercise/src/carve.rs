@@ -1,5 +1,5 @@
-//! Populated mappings, carved, dropped and re-made: the kernel oopses when a 1 GiB leaf is split, so
-//! each step here is one that a careless library would do wrong.
+//! Carves, drops and re-makes populated mappings: the kernel oopses if a 1 GiB leaf is split, so
+//! a careless library would fail at each of these steps.
 
 #![allow(unsafe_code, reason = "an arena is the caller's promise")]
 
@@ -22,7 +22,7 @@ use crate::bar::{self, Bar};
 
 pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
     let mut bar = Bar::of(bar::open(address, backend)?)?;
-    // Where devices reach all of memory there are no addresses to map it at.
+    // If devices reach all memory, there are no addresses to map at.
     let refused = bar.device.address_space().err().map(|error| error.kind());
     let expected = (backend == Backend::NoIommu).then_some(ErrorKind::Unsupported);
     ensure!(refused == expected, "{refused:?}");
@@ -34,14 +34,14 @@ pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
     side_by_side(&mut bar)?;
     let mapping = children_do_not_inherit(&mut bar)?;
     drop(bar);
-    // The mapping lives on without its device, and goes at last.
+    // The mapping outlives its device, and is dropped last.
     ensure!(!mapping.areas().is_empty());
     drop(mapping);
     bar::open(address, backend).context("the device is free again")?;
     Ok(())
 }
 
-/// Edges of holes that no 2 MiB divide, at the ends, in the middle, across a GiB.
+/// Holes with edges that are not 2 MiB-aligned, at the ends, in the middle, across a GiB.
 fn hole_lists() -> Vec<Vec<Area>> {
     vec![
         vec![Area::new(24 * KIB, 4 * KIB)],
@@ -70,7 +70,7 @@ fn holes_come_and_go(bar: &mut Bar) -> Result<()> {
         let census = bar.check(&mapping)?;
         println!("holes {holes:?}: {}", census.measured);
     }
-    // Dropped half populated, too.
+    // Also drop a half-populated mapping.
     let window = mapping.into_window()?;
     let mapping = bar.map_in(&whole, window)?;
     bar.populate.populate(&mapping.span(GIB, 4 * KIB)?)?;
@@ -91,7 +91,7 @@ fn a_second_count_is_refused(bar: &mut Bar) -> Result<()> {
     Ok(())
 }
 
-/// With base pages only, somebody has read the last word of each GiB: no fault there is no proof of a leaf.
+/// With base pages only, after reading the last word of each GiB: a missing fault there does not prove a leaf.
 fn pages_at_the_ends_are_no_leaf(bar: &mut Bar) -> Result<()> {
     let plan = bar.plan(&[], Placement::Congruent)?;
     let options = hugebar::mem::MapOptions {
@@ -117,7 +117,7 @@ fn pages_at_the_ends_are_no_leaf(bar: &mut Bar) -> Result<()> {
 }
 
 fn every_placement_and_hint(bar: &mut Bar) -> Result<()> {
-    // Large enough for leaves of each size, small enough for a million pages not to be needed.
+    // Large enough for leaves of each size, small enough to avoid a million pages.
     let holes = [
         Area::new(0, GIB - 2 * MIB - 4 * KIB),
         Area::new(2 * GIB + 4 * KIB, 2 * GIB - 4 * KIB),
@@ -146,7 +146,7 @@ fn every_placement_and_hint(bar: &mut Bar) -> Result<()> {
 }
 
 fn in_an_arena(bar: &mut Bar) -> Result<()> {
-    // A window of our own serves as an arena: its addresses are reserved and ours.
+    // Our own window serves as an arena: its addresses are reserved and ours.
     let plan = bar.plan(&[Area::new(24 * KIB, 4 * KIB)], Placement::Congruent)?;
     let room = Plan::new(
         &hugebar::layout::Layout::whole(8 * GIB, plan.layout().page())?,
@@ -179,8 +179,8 @@ fn side_by_side(bar: &mut Bar) -> Result<()> {
     Ok(())
 }
 
-/// A child that lives on must not keep the device busy: neither by the mapping, which it never has, nor by a
-/// descriptor, which is closed when it becomes another program.
+/// A running child must not keep the device busy: neither by the mapping, which it does not inherit, nor by a
+/// descriptor, which exec closes.
 fn children_do_not_inherit(bar: &mut Bar) -> Result<Mapping> {
     let mapping = bar.map(&bar.plan(&[], Placement::Congruent)?)?;
     bar.check(&mapping)?;

@@ -14,9 +14,9 @@ use crate::bar::{self, Bar};
 
 /// What the host has written.
 const GREETING: u64 = 0x6775_6265_6261_7221;
-/// Where.
+/// The offsets of the host's words.
 const THEIRS: [u64; 3] = [0x100, 2 * MIB + 8, 4 * MIB - 8];
-/// Where the guest answers.
+/// The offsets of the guest's answers.
 const OURS: [u64; 4] = [0, 0x7000, 2 * MIB, 4 * MIB - 16];
 
 /// What the guest writes at an offset.
@@ -39,7 +39,7 @@ pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
         }
         for offset in OURS {
             mapping.write_u64(offset, answer(offset))?;
-            // The driver's own way to the same register.
+            // The same register through the driver.
             let mut bytes = [0; 8];
             bar.device.region_read(2, offset, &mut bytes)?;
             ensure!(

@@ -1,5 +1,5 @@
-//! Memory decode: switched off, a mapping can neither be populated nor counted, and that is the reason
-//! given; switched on again, it is as it was.
+//! Memory decode: while it is off, a mapping can neither be populated nor counted, and the reason says
+//! so; once it is on again, everything works as before.
 
 use std::fs::File;
 use std::ops::ControlFlow;
@@ -21,7 +21,7 @@ use crate::bar::{self, Bar};
 const COMMAND: u64 = 4;
 const MEMORY: u8 = 1 << 1;
 
-/// By way of VFIO, on a device that we have open.
+/// Through VFIO, on a device that we have open.
 pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
     let mut bar = Bar::of(bar::open(address, backend)?)?;
     let plan = bar.plan(&[], Placement::Congruent)?;
@@ -42,12 +42,12 @@ pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
 
     switch(&bar.device, true)?;
     ensure!(bar.device.memory_decode()?);
-    // What was refused has left nothing behind.
+    // The refused calls have left nothing behind.
     let leaves = bar.check(&mapping)?.measured.total();
     installed_anew(&mut bar, &mapping, leaves)
 }
 
-/// What decode took away comes back by one call, and nothing is missing then.
+/// One call installs the leaves that decode removed, and then none is missing.
 fn installed_anew(bar: &mut Bar, mapping: &Mapping, leaves: u64) -> Result<()> {
     let nothing = install(mapping, bar.populate.as_mut())?;
     ensure!(nothing.faults == 0, "nothing was missing: {nothing:?}");
@@ -75,7 +75,7 @@ pub(crate) fn switch(device: &Device, on: bool) -> Result<()> {
     Ok(config.set_command(command)?)
 }
 
-/// By way of sysfs, on a device that nobody has open.
+/// Through sysfs, on a device that no process has open.
 pub(crate) fn switch_off(address: Address) -> Result<()> {
     let path = format!("/sys/bus/pci/devices/{address}/config");
     let file = File::options().read(true).write(true).open(path)?;

@@ -1,4 +1,4 @@
-//! QEMU's teaching device (`edu`) moves data into and out of mapped memory; and each system call on the way fails once.
+//! QEMU's educational device (`edu`) moves data into and out of mapped memory; and each system call fails once.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -21,7 +21,7 @@ use crate::state::State;
 
 const PAGE: usize = 4096;
 
-/// A size that nothing else in this process has, to find it in `/proc/self/maps`.
+/// A size that no other mapping of this process has, to find it in `/proc/self/maps`.
 const SIZE: u64 = 17 * 4 * KIB;
 
 pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
@@ -38,7 +38,7 @@ pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
     failures(address, backend)
 }
 
-/// A piece goes through the device, byte for byte, and nothing beside it changes.
+/// The device copies a piece byte for byte, and nothing beside it changes.
 fn moved(edu: &Edu, space: &AddressSpace) -> Result<()> {
     let buffer = DmaBuffer::below(space, 4 * PAGE as u64, REACH)?;
     let pattern: Vec<u8> = (0..=250).cycle().take(PIECE).collect();
@@ -60,7 +60,7 @@ fn moved(edu: &Edu, space: &AddressSpace) -> Result<()> {
     for part in rest {
         ensure!(all[part.clone()] == nothing[..part.len()], "{part:?}");
     }
-    // Where a device may only read, it does not write.
+    // A device that may only read does not write.
     let memory = Memory::anonymous(page)?;
     let mapping = space.map_owned_below(memory, DmaAccess::Read, REACH)?;
     edu.copy(buffer.iova(), mapping.iova())?;
@@ -72,7 +72,7 @@ fn moved(edu: &Edu, space: &AddressSpace) -> Result<()> {
     Ok(())
 }
 
-/// I/O addresses are congruent, above 4 GiB unless a device reaches no more, and used again.
+/// I/O addresses are congruent, above 4 GiB unless out of the device's reach, and are reused.
 fn addresses(space: &AddressSpace) -> Result<()> {
     let high = DmaBuffer::new(space, 2 * MIB + 1)?;
     let start = high.as_ptr().addr().get() as u64;
@@ -93,7 +93,7 @@ fn addresses(space: &AddressSpace) -> Result<()> {
 fn huge_pages(space: &AddressSpace) -> Result<()> {
     let pages = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
     let few = Memory::huge_pages(1 << 40, HugePage::Mib2).err();
-    let few = few.context("nobody has so many")?.to_string();
+    let few = few.context("there are not so many")?.to_string();
     ensure!(few.contains(pages), "{few}");
     fs::write(pages, "4")?;
     let memory = Memory::huge_pages(3 * MIB, HugePage::Mib2)?;
@@ -142,7 +142,7 @@ fn shared(edu: &Edu, space: &AddressSpace) -> Result<()> {
     Ok(fs::write(pages, "0")?)
 }
 
-/// Memory that its owner keeps, and gets no second mapping by accident: its address is used again.
+/// Memory that its owner keeps is not mapped twice by accident: its address is reused.
 #[allow(unsafe_code, reason = "maps memory that it keeps")]
 fn raw(space: &AddressSpace) -> Result<()> {
     let memory = Memory::anonymous(MIB)?;
@@ -160,7 +160,7 @@ fn raw(space: &AddressSpace) -> Result<()> {
     Ok(())
 }
 
-/// A child after `fork` drops what is its parent's, where the device goes on to write.
+/// A child after `fork` drops its parent's buffer, into which the device continues to write.
 #[allow(unsafe_code, reason = "forks")]
 fn kept_from_children(edu: &Edu, space: &AddressSpace) -> Result<()> {
     let buffer = DmaBuffer::below(space, SIZE, REACH)?;
@@ -170,7 +170,7 @@ fn kept_from_children(edu: &Edu, space: &AddressSpace) -> Result<()> {
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Child => {
             drop(buffer);
-            // SAFETY: ends the child, and nothing else.
+            // SAFETY: only ends the child.
             unsafe { libc::_exit(0) }
         }
         ForkResult::Parent { child } => {
@@ -186,7 +186,7 @@ fn kept_from_children(edu: &Edu, space: &AddressSpace) -> Result<()> {
     Ok(())
 }
 
-/// A buffer that is dropped after its device is unmapped and freed all the same.
+/// A buffer that is dropped after its device is still unmapped and freed.
 fn outlives(address: Address, backend: Backend) -> Result<()> {
     let before = State::observe()?;
     let device = bar::open(address, backend)?;
@@ -220,7 +220,7 @@ fn journey(address: Address, backend: Backend) -> Result<()> {
     Ok(())
 }
 
-/// Whatever fails, nothing stays mapped; but memory that cannot be unmapped stays.
+/// Whatever fails, nothing stays mapped, except memory that cannot be unmapped.
 fn failures(address: Address, backend: Backend) -> Result<()> {
     let before = State::observe()?;
     let (result, calls) = record(|| journey(address, backend));

@@ -11,10 +11,10 @@ use hugebar::vfio::Backend;
 use crate::bar::{self, Bar};
 use crate::state::State;
 
-/// Opens, maps with a hole, counts, maps anew, and closes.
+/// Opens, maps with a hole, counts, maps again, and closes.
 fn journey(address: Address, backend: Backend) -> Result<()> {
     let mut bar = Bar::of(bar::open(address, backend)?)?;
-    // One leaf of each size or so, so that the calls are few.
+    // About one leaf of each size, to keep the calls few.
     let holes = [Area::new(GIB + 4 * KIB, bar.region.size() - GIB - 4 * KIB)];
     let plan = bar.plan(&holes, Placement::Congruent)?;
     let mapping = bar.map(&plan)?;
@@ -33,8 +33,8 @@ pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
     let (mut failed, mut survived) = (0, 0);
     for (index, name) in calls.iter().enumerate() {
         for errno in [libc::ENOMEM, libc::EINVAL] {
-            // What munmap itself refuses to give back cannot be given back, and what the IOMMU does
-            // not forget must not be.
+            // What munmap refuses to unmap cannot be unmapped, and what the IOMMU still refers to
+            // must not be.
             if ["munmap", "VFIO_IOMMU_UNMAP_DMA"].contains(name) {
                 continue;
             }

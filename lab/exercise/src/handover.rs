@@ -1,4 +1,4 @@
-//! Descriptors from somebody else, and several devices in one address space.
+//! Descriptors from another process, and several devices in one address space.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(crate) fn run(first: Address, second: Address) -> Result<()> {
     from_several_threads(first)
 }
 
-/// What a manager or jailer opens and passes on: the device's and the container's descriptors.
+/// The descriptors that a manager or jailer opens and passes on: the device's and the container's.
 fn handed_over(address: Address) -> Result<()> {
     let manager = Device::open(address)?;
     let device_fd = manager.as_fd().try_clone_to_owned()?;
@@ -37,7 +37,7 @@ fn handed_over(address: Address) -> Result<()> {
     let mapping = bar.map(&bar.plan(&[], Placement::Congruent)?)?;
     bar.check(&mapping)?;
 
-    // A file that is no VFIO device is told apart.
+    // A file that is not a VFIO device is detected.
     let null = std::fs::File::open("/dev/null")?;
     let error = Device::from_fd(null.into(), Some(address), None);
     ensure!(error.is_err_and(|error| error.to_string().contains("VFIO device?")));
@@ -62,7 +62,7 @@ fn shared_container(first: Address, second: Address) -> Result<()> {
         let mapping = bar.map(&bar.plan(&[], Placement::Congruent)?)?;
         bar.check(&mapping)?;
     }
-    // All groups are gone, and the container can be used again.
+    // All groups are closed, and the container can be used again.
     let again = Device::open_in(first, &container)?;
     // A group has one owner: another container cannot have its device.
     let error = Device::open(first);
@@ -73,8 +73,8 @@ fn shared_container(first: Address, second: Address) -> Result<()> {
     Ok(())
 }
 
-/// One container serves several threads: two open the device, map it and populate their mappings, again
-/// and again and at the same time. Whoever is the last to go closes the group.
+/// One container serves several threads: two open the device, map it and populate their mappings, repeatedly
+/// and at the same time. The last to close it closes the group.
 fn from_several_threads(address: Address) -> Result<()> {
     let container = Container::open()?;
     let work = || -> Result<()> {

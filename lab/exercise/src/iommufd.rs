@@ -1,5 +1,5 @@
-//! Devices by their own node and an iommufd: shared address spaces, descriptors handed over, and who
-//! gets in whose way.
+//! Devices by their own node and an iommufd: shared address spaces, passed descriptors, and
+//! conflicts.
 
 #![allow(unsafe_code, reason = "forks")]
 
@@ -26,7 +26,7 @@ pub(crate) fn run(first: Address, second: Address) -> Result<()> {
     served_by_iommufd(first)
 }
 
-/// Maps BAR 2 and reads a word of configuration space: the device is usable.
+/// Maps BAR 2 and reads a word of configuration space, to check that the device is usable.
 fn check(device: &Device) -> Result<Mapping> {
     let region = device.bar(2)?.region().clone();
     let sizes = hugebar::facts::Facts::observe().leaf_sizes;
@@ -112,7 +112,7 @@ fn kept_from_children(address: Address) -> Result<()> {
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Child => {
             drop(ioas);
-            // SAFETY: ends the child, and nothing else.
+            // SAFETY: only ends the child.
             unsafe { libc::_exit(0) }
         }
         ForkResult::Parent { child } => {
@@ -123,7 +123,7 @@ fn kept_from_children(address: Address) -> Result<()> {
     Ok(())
 }
 
-/// Group and node keep each other out, and say so.
+/// Group and node exclude each other, with a clear error.
 fn one_at_a_time(address: Address) -> Result<()> {
     let taken = |result: hugebar::Result<Device>| -> Result<()> {
         let error = result.err().context("the device is taken")?;
@@ -157,7 +157,7 @@ fn one_at_a_time(address: Address) -> Result<()> {
     Ok(())
 }
 
-/// An iommufd answers like a container, but maps no device memory: that is recognised beforehand.
+/// An iommufd that answers like a container, but cannot map device memory, is detected in advance.
 fn served_by_iommufd(address: Address) -> Result<()> {
     let container = Container::from_fd(open("/dev/iommu".as_ref())?)?;
     ensure!(container.kind() == IommuKind::Iommufd);

@@ -1,4 +1,4 @@
-//! KVM: counts by its pre-faults, and its own leaves beside those foretold.
+//! KVM: counts by its pre-faults, and compares its own leaves with the predicted ones.
 
 #![allow(unsafe_code, reason = "a timer and its signal")]
 
@@ -24,7 +24,7 @@ use hugebar::vfio::Device;
 use crate::bar::Bar;
 use crate::state::State;
 
-/// A page in the middle of the first leaf: where MSI-X tables are.
+/// A page in the middle of the first leaf, like an MSI-X table.
 const HOLE: Area = Area::new(24 * KIB, 4 * KIB);
 
 /// A guest address that is a multiple of every leaf.
@@ -39,7 +39,7 @@ pub(crate) fn run(address: Address) -> Result<()> {
     without_decode(&bar)?;
     interrupted(&bar)?;
     failures(&bar)?;
-    // A mapping lives as long as a guest that has it, and the device is free then.
+    // A mapping lives as long as its guest; afterwards the device is free.
     let mut guest = Guest::new()?;
     let mapping = Arc::new(bar.map(&bar.plan(&[], Placement::Congruent)?)?);
     guest.add(&mapping, &[], FREE)?;
@@ -60,7 +60,7 @@ fn count(bar: &Bar, mapping: &Mapping, populate: &mut Prefault) -> hugebar::Resu
     census(mapping, &bar.facts, populate, options)
 }
 
-/// A census by KVM finds what the rule says, whichever way the BAR is mapped, time and again.
+/// A census by KVM repeatedly finds the expected leaves, however the BAR is mapped.
 fn counts(bar: &Bar) -> Result<()> {
     let mut populate = Prefault::new()?;
     let small = [Area::new(64 * MIB + 8 * KIB, 4 * GIB - 64 * MIB - 8 * KIB)];
@@ -91,7 +91,7 @@ fn counts(bar: &Bar) -> Result<()> {
     Ok(())
 }
 
-/// What KVM counts with a mapping at a guest address, which must be what was foretold.
+/// KVM's count for a mapping at a guest address, which must match the prediction.
 fn second_stage(bar: &Bar, plan: &Plan, exclude: &[Area], address: u64) -> Result<Leaves> {
     let mapping = Arc::new(bar.map(plan)?);
     let mut guest = Guest::new()?;
@@ -130,7 +130,7 @@ fn guest_addresses(bar: &Bar) -> Result<()> {
         &[Area::new(GIB + 5 * MIB, 3 * GIB - 5 * MIB)],
         FREE,
     )?;
-    // Pages only: 64 MiB of them are enough.
+    // Base pages only: 64 MiB of them are enough.
     let rest = Area::new(64 * MIB, 4 * GIB - 64 * MIB);
     let pages = second_stage(bar, &whole, &[rest], FREE + 4 * KIB)?;
     ensure!(counts(pages) == [0, 0, 16_384]);
@@ -168,7 +168,7 @@ fn handed_over(bar: &Bar) -> Result<()> {
     Ok(())
 }
 
-/// While memory decode is off nothing can be populated, and that is said; afterwards it can.
+/// While memory decode is off, populating fails with a clear error; afterwards it works.
 fn without_decode(bar: &Bar) -> Result<()> {
     let config = bar.device.config()?;
     let command = config.command()?;
@@ -191,7 +191,7 @@ extern "C" fn alarm(_: libc::c_int) {
     ALARMS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Sends SIGALRM every so many microseconds; 0 ends that.
+/// Sends SIGALRM at this interval in microseconds; 0 stops it.
 fn set_alarm(microseconds: i64) {
     let every = libc::timeval {
         tv_sec: 0,
@@ -201,14 +201,14 @@ fn set_alarm(microseconds: i64) {
         it_interval: every,
         it_value: every,
     };
-    // SAFETY: the timer is read only, and the old one is not asked for.
+    // SAFETY: the call only reads the timer, and does not return the old one.
     unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) };
 }
 
-/// Signals end KVM's call half-way or before it has begun: it is called again until all is done.
+/// Signals interrupt KVM's call, which is repeated until everything is done.
 fn interrupted(bar: &Bar) -> Result<()> {
     let handler: extern "C" fn(libc::c_int) = alarm;
-    // SAFETY: the handler does nothing but add to an atomic number.
+    // SAFETY: the handler only increments an atomic number.
     unsafe { libc::signal(libc::SIGALRM, handler as libc::sighandler_t) };
     let rest = Area::new(256 * MIB, 4 * GIB - 256 * MIB);
     let plan = bar.plan(&[], Placement::Congruent)?;
@@ -224,7 +224,7 @@ fn interrupted(bar: &Bar) -> Result<()> {
     Ok(())
 }
 
-/// Each system call of a count fails once: nothing is left, and the next count is as good as ever.
+/// Each system call of a count fails once: nothing is left behind, and the next count is right.
 fn failures(bar: &Bar) -> Result<()> {
     let holes = [Area::new(GIB + 4 * KIB, 3 * GIB - 4 * KIB)];
     let plan = bar.plan(&holes, Placement::Congruent)?;

@@ -1,5 +1,5 @@
-//! At the limit of mappings, with no descriptor left to look what there is: a populated mapping in an arena
-//! cannot be removed. Whoever then maps over a part of it has the kernel oops.
+//! At the limit of mappings, with no descriptor left to read `/proc`: a populated mapping in an arena
+//! cannot be removed. Mapping over a part of it would make the kernel oops.
 
 #![allow(unsafe_code, reason = "an arena is the caller's promise")]
 
@@ -20,7 +20,7 @@ use crate::bar::Bar;
 pub(crate) fn run(address: Address) -> Result<()> {
     let mut bar = Bar::of(Device::open_by(address, Backend::Type1)?)?;
     let whole = bar.plan(&[], Placement::Congruent)?;
-    // What would be mapped over the leaf of the first GiB, from its second page on.
+    // It would be mapped over the leaf of the first GiB, from its second page on.
     let holed = bar.plan(&[Area::new(0, 4 * KIB)], Placement::Congruent)?;
     let room = Plan::new(
         &Layout::whole(12 * GIB, whole.layout().page())?,
@@ -54,7 +54,7 @@ pub(crate) fn run(address: Address) -> Result<()> {
     ensure!(beside.areas()[0].address() >= first + 4 * GIB, "{beside}");
     drop(beside);
 
-    // And now that it can be looked at, it is removed.
+    // Now that `/proc` can be read, it is removed.
     ensure!(leftovers().is_empty(), "{:?}", leftovers());
     let again: Mapping = bar.map_in(&holed, window(&holed)?)?;
     ensure!(again.areas()[0].address() == first + 4 * KIB, "{again}");
@@ -75,7 +75,7 @@ impl Filler {
     fn new() -> Self {
         let mut pages = Vec::with_capacity(1 << 17);
         while pages.len() < pages.capacity() {
-            // Neighbours of another kind are not merged.
+            // The kernel does not merge neighbours of another kind.
             let access = match pages.len() % 2 {
                 0 => ProtFlags::READ,
                 _ => ProtFlags::WRITE,
@@ -95,7 +95,7 @@ impl Filler {
 impl Drop for Filler {
     fn drop(&mut self) {
         for page in &self.0 {
-            // SAFETY: a page of ours that nobody uses.
+            // SAFETY: an unused page of ours.
             let _ = unsafe { munmap(page.as_ptr().cast(), PAGE) };
         }
     }

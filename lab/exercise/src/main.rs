@@ -1,5 +1,5 @@
-//! Puts the library through its paces on a device of the virtual machine: each command is a scenario
-//! that ends with 0 only if everything was as it should be.
+//! Exercises the library on a device of the virtual machine: each command is a scenario
+//! that exits with 0 only if everything is as expected.
 
 mod bar;
 mod bounds;
@@ -35,7 +35,7 @@ use hugebar::pci::Address;
 use hugebar::vfio::Backend;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-/// Puts the library through its paces.
+/// Exercise the library on a device of the virtual machine
 #[derive(Parser)]
 enum Scenario {
     /// Carve, drop and re-make populated mappings by every public function
@@ -51,7 +51,7 @@ enum Scenario {
         #[arg(value_parser = backend, default_value = "type1")]
         backend: Backend,
     },
-    /// Write to a device's memory and read what somebody else has written there
+    /// Write to a device's memory, and read what the host has written there
     Data {
         device: Address,
         #[arg(value_parser = backend, default_value = "type1")]
@@ -63,7 +63,7 @@ enum Scenario {
         #[arg(value_parser = backend, default_value = "type1")]
         backend: Backend,
     },
-    /// Have QEMU's teaching device move data into and out of mapped memory
+    /// Have QEMU's educational device move data into and out of mapped memory
     Dma {
         device: Address,
         #[arg(value_parser = backend, default_value = "type1")]
@@ -78,9 +78,9 @@ enum Scenario {
         #[arg(long)]
         narrow: bool,
     },
-    /// Print what this process has open whose name has a word in it
+    /// Print this process's open files whose names contain a word
     Descriptors { word: String },
-    /// Switch memory decode off on a device that nobody has open
+    /// Switch memory decode off on a device that no process has open
     DecodeOff { device: Address },
     /// Make each system call fail once, from opening the device to counting its leaves
     Failures {
@@ -88,7 +88,7 @@ enum Scenario {
         #[arg(value_parser = backend, default_value = "type1")]
         backend: Backend,
     },
-    /// Use descriptors that were handed over, and two devices in one address space
+    /// Use descriptors from another process, and two devices in one address space
     Handover { device: Address, second: Address },
     /// Open devices by their own nodes and an iommufd
     Iommufd { device: Address, second: Address },
@@ -99,28 +99,28 @@ enum Scenario {
         #[arg(value_parser = backend, default_value = "type1")]
         backend: Backend,
     },
-    /// Keep a device mapped as from a chroot jail with device files of its own
+    /// Keep a device mapped as from a chroot jail with its own device files
     Jailed {
         device: Address,
         #[arg(long, value_parser = backend, default_value = "type1")]
         backend: Backend,
-        /// Close all files of it, so that only the mapping is left
+        /// Close all files of the device, so that only the mapping is left
         #[arg(long)]
         close: bool,
     },
-    /// Keep devices mapped until a signal comes
+    /// Keep devices mapped until a signal arrives
     Mapped {
         #[arg(required = true)]
         devices: Vec<Address>,
         #[arg(long, value_parser = backend, default_value = "type1")]
         backend: Backend,
-        /// Close all files of theirs, so that only the mappings are left
+        /// Close all files of the devices, so that only the mappings are left
         #[arg(long)]
         close: bool,
     },
-    /// Drop a populated mapping where the kernel has no entry left for another one
+    /// Drop a populated mapping when the kernel has no entry left for another one
     Limit { device: Address },
-    /// Become another program, with limits (in bytes) and as another user
+    /// Execute another program, with limits (in bytes) and as another user
     Limited {
         #[arg(long)]
         uid: Option<u32>,
@@ -133,9 +133,9 @@ enum Scenario {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         command: Vec<String>,
     },
-    /// Become another program for which transparent huge pages are disabled
+    /// Execute another program with transparent huge pages disabled
     NoThp {
-        /// But not for memory that is hinted
+        /// Except for hinted memory
         #[arg(long)]
         except_advised: bool,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
@@ -149,9 +149,9 @@ enum Scenario {
         #[arg(value_parser = backend, default_value = "type1")]
         backend: Backend,
     },
-    /// Leave a mapping where it is that the IOMMU cannot be made to forget
+    /// Leave a mapping in place that the IOMMU fails to remove
     Pinned { device: Address },
-    /// Do each step with nothing but the system calls and files that are listed for it
+    /// Run each step with only the system calls and files that are listed for it
     Sandbox {
         device: Address,
         #[arg(value_parser = backend, default_value = "type1")]
@@ -164,24 +164,24 @@ enum Scenario {
         title: String,
         without: Option<String>,
     },
-    /// Wait inside `mmap` on a FUSE file, with the address space locked, until a signal comes
+    /// Wait inside `mmap` on a FUSE file, with the address space locked, until a signal arrives
     Stuck,
     /// A process beside that one
     #[command(hide = true)]
     StuckPart { name: String },
-    /// Keep plain files open and mapped that are called like device files
+    /// Keep plain files open and mapped that are named like device files
     Posing,
     /// Print the rows of another process's page tables that map device memory
     Tables { pid: i32 },
-    /// Count leaves beside threads that fork, and while the kernel moves memory between nodes
+    /// Count leaves while threads fork, and while the kernel moves memory between nodes
     Threads { device: Address },
-    /// Be looked at by other commands, with the page tables as witness
+    /// Let other commands inspect this process, and check its page tables
     Watched { device: Address },
-    /// Count by KVM's pre-faults, and compare its own leaves with those foretold
+    /// Count by KVM's pre-faults, and compare its own leaves with the predicted ones
     Kvm { device: Address },
 }
 
-/// A backend by the name that it shows.
+/// Parses a backend's displayed name.
 fn backend(name: &str) -> Result<Backend> {
     let all = [Backend::Type1, Backend::Iommufd, Backend::NoIommu];
     let found = all.into_iter().find(|backend| backend.to_string() == name);
@@ -286,7 +286,7 @@ fn no_thp(except_advised: bool, command: &[String]) -> Result<()> {
     // `PR_THP_DISABLE_EXCEPT_ADVISED` of include/uapi/linux/prctl.h (Linux 6.18).
     let flags: libc::c_ulong = if except_advised { 1 << 1 } else { 0 };
     let (on, none): (libc::c_ulong, libc::c_ulong) = (1, 0);
-    // SAFETY: the request takes four numbers, and changes nothing but what huge pages are used for.
+    // SAFETY: the request takes four numbers, and only changes the use of huge pages.
     let answer = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, on, flags, none, none) };
     if answer != 0 {
         return Err(std::io::Error::last_os_error().into());
@@ -294,7 +294,7 @@ fn no_thp(except_advised: bool, command: &[String]) -> Result<()> {
     turn_into(command, None)
 }
 
-/// Limits are inherited as well.
+/// Limits are inherited over exec as well.
 fn set_limit(resource: Resource, bytes: Option<u64>) -> Result<()> {
     if bytes.is_none() {
         return Ok(());

@@ -11,7 +11,7 @@ use hugebar::vfio::Backend;
 
 use crate::bar::{self, Bar};
 
-/// Longer than any test: it is ended by a signal.
+/// Longer than any test: a signal ends it.
 const LONG: Duration = Duration::from_secs(600);
 
 pub(crate) fn run(addresses: &[Address], backend: Backend, close: bool) -> Result<()> {

@@ -1,4 +1,4 @@
-//! A mapping that the IOMMU cannot be made to forget stays where it is: what came to lie at its addresses
+//! A mapping that the IOMMU fails to remove stays in place: anything placed at its addresses later
 //! would be within reach of devices.
 
 use anyhow::{Context, Result, ensure};
@@ -12,7 +12,7 @@ use crate::state::State;
 
 const UNMAP: &str = "VFIO_IOMMU_UNMAP_DMA";
 
-/// Maps and counts; the mapping is dropped in the end.
+/// Maps and counts; the mapping is dropped at the end.
 fn journey(address: Address) -> Result<()> {
     let mut bar = Bar::of(Device::open(address)?)?;
     let mapping = bar.map(&bar.plan(&[], Placement::Congruent)?)?;
@@ -23,7 +23,7 @@ fn journey(address: Address) -> Result<()> {
 pub(crate) fn run(address: Address) -> Result<()> {
     let (result, calls) = record(|| journey(address));
     result?;
-    // The last one is of the mapping, the first ones are of the page that the count warms up on.
+    // The last one is the mapping's, the first ones are those of the count's warm-up page.
     let after = calls.iter().rposition(|name| *name == UNMAP);
     let fault = Fault {
         after: after.context("an unmapping")?,

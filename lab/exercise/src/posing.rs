@@ -1,4 +1,4 @@
-//! Processes whose files are not what they are called: plain files at the paths of device files, and device
+//! Processes with misleading file names: plain files at the paths of device files, and device
 //! files at other paths.
 
 use std::fs::{self, DirBuilder, File};
@@ -22,14 +22,14 @@ use crate::mapped;
 /// Where VFIO's device files are.
 const NODES: &str = "/dev/vfio";
 
-/// And those that map a device along with them.
+/// The other nodes that mapping a device needs.
 const OTHERS: [&str; 2] = ["/dev/iommu", "/dev/kvm"];
 
-/// Longer than any test: it is ended by a signal.
+/// Longer than any test: a signal ends it.
 const LONG: Duration = Duration::from_secs(600);
 
-/// Keeps plain files open and mapped that are called like device files, which any user can do in a mount
-/// namespace of its own; and the true ones by their paths alone, which needs no permission.
+/// Keeps plain files open and mapped that are named like device files, which any user can do in their own mount
+/// namespace; and the real ones opened by `O_PATH`, which needs no permission.
 pub(crate) fn pose() -> Result<()> {
     let (user, group) = (getuid().as_raw(), getgid().as_raw());
     let named: Vec<OwnedFd> = nodes(Path::new(NODES))?
@@ -37,7 +37,7 @@ pub(crate) fn pose() -> Result<()> {
         .map(|(path, _)| open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()))
         .collect::<Result<_, _>>()?;
     ensure!(!named.is_empty(), "no device files");
-    // Root needs no namespace of users, which small kernels lack.
+    // Root needs no user namespace, which small kernels lack.
     let users = match user {
         0 => CloneFlags::empty(),
         _ => CloneFlags::CLONE_NEWUSER,
@@ -63,7 +63,7 @@ pub(crate) fn pose() -> Result<()> {
 }
 
 /// A plain file, open and mapped for good.
-#[allow(unsafe_code, reason = "a mapping that nobody touches")]
+#[allow(unsafe_code, reason = "a mapping that is never touched")]
 fn mapped_file(path: &Path) -> Result<File> {
     const LEN: usize = 1 << 30;
     let file = File::options()
@@ -74,7 +74,7 @@ fn mapped_file(path: &Path) -> Result<File> {
         .open(path)?;
     file.set_len(LEN as u64)?;
     let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
-    // SAFETY: the address is the kernel's choice, and nobody uses the memory.
+    // SAFETY: the address is the kernel's choice, and the memory is never used.
     let at = unsafe {
         libc::mmap(
             std::ptr::null_mut(),
@@ -89,7 +89,7 @@ fn mapped_file(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Opens and maps a device in a jail, by device files of its own.
+/// Opens and maps a device in a jail, by its own device files.
 pub(crate) fn jailed(address: Address, backend: Backend, close: bool) -> Result<()> {
     let jail = format!("/tmp/jail-{}", std::process::id());
     let jail = Path::new(&jail);

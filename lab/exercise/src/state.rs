@@ -43,7 +43,7 @@ impl State {
 fn open() -> Result<Vec<String>> {
     let mut files = Vec::new();
     for entry in fs::read_dir("/proc/self/fd")? {
-        // The descriptor of this very listing is gone by the time it is looked at.
+        // The descriptor of this listing itself is closed by then.
         if let Ok(target) = fs::read_link(entry?.path()) {
             files.push(target.display().to_string());
         }
@@ -51,7 +51,7 @@ fn open() -> Result<Vec<String>> {
     Ok(files)
 }
 
-/// Prints those that have a word in their names.
+/// Prints the open files whose names contain a word.
 pub(crate) fn print(word: &str) -> Result<()> {
     let files = open()?;
     let found = files.iter().filter(|name| name.contains(word));
@@ -59,7 +59,7 @@ pub(crate) fn print(word: &str) -> Result<()> {
     Ok(())
 }
 
-/// Bytes of a large reservation: only windows are of a GiB or more, an allocator's arenas are smaller.
+/// Size of a large reservation: only windows have a GiB or more, an allocator's arenas are smaller.
 fn reservation(line: &str) -> Option<u64> {
     let mut words = line.split_ascii_whitespace();
     let (start, end) = words.next()?.split_once('-')?;

@@ -1,9 +1,9 @@
 //! A process that waits inside `mmap`, with its address space locked, for as long as it likes: any user can
-//! make one, with a FUSE file system in a user namespace of its own.
+//! create one, with a FUSE file system in their own user namespace.
 //!
 //! One process reads the file through the page cache, and the file system never answers: the page stays
-//! locked. Another maps the file for direct I/O, for which the kernel drops the cached pages first, and so
-//! waits for that one. Meanwhile nobody can read its `/proc/PID/maps`.
+//! locked. Another maps the file for direct I/O, for which the kernel first drops the cached pages, and so
+//! waits for that page. Meanwhile no process can read its `/proc/PID/maps`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -19,14 +19,14 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{MountFlags, mount};
 use rustix::process::{getgid, getuid};
 
-/// A file, not a folder: the file system is nothing else.
+/// The root of the file system is a file, not a folder.
 const FILE: &str = "/tmp/stuck";
 
-/// What is said between the processes, and to whoever waits for this one.
+/// Messages between the processes, and to a test that waits for this one.
 const READING: &str = "reading";
 const STUCK: &str = "stuck";
 
-/// Becomes the process that is stuck. It ends when the server does, which is killed along with it.
+/// Becomes the stuck process. It ends with the server, which is killed along with it.
 pub(crate) fn run() -> Result<()> {
     File::create(FILE)?;
     let (user, group) = (getuid().as_raw(), getgid().as_raw());
@@ -50,7 +50,7 @@ pub(crate) fn run() -> Result<()> {
         .stdin(device)
         .stdout(Stdio::piped())
         .spawn()?;
-    // First, for opening it drops cached pages as well.
+    // Open it first, because opening it also drops cached pages.
     let file = File::open(FILE)?;
     Command::new(&own).args(["stuck-part", "reader"]).spawn()?;
     let mut said = BufReader::new(server.stdout.take().context("a pipe")?);
@@ -60,24 +60,24 @@ pub(crate) fn run() -> Result<()> {
     map(&file)
 }
 
-/// The processes beside it.
+/// The helper processes.
 pub(crate) fn part(name: &str) -> Result<()> {
     match name {
         "server" => serve(),
         _ => {
             let read = File::open(FILE)?.read(&mut [0]);
-            anyhow::bail!("an answer that nobody gave: {read:?}")
+            anyhow::bail!("an unexpected answer: {read:?}")
         }
     }
 }
 
-/// Maps the file where something is mapped already: that is locked by itself as well, where the kernel reads
+/// Maps the file over an existing mapping, which is then locked as well, in case the kernel reads
 /// `maps` without the lock of the whole address space.
 #[allow(unsafe_code, reason = "the system call that is to hang")]
 fn map(file: &File) -> Result<()> {
     const LEN: usize = 1 << 16;
     let map = |at, flags, fd| {
-        // SAFETY: the address is the kernel's choice, or that of memory that it chose here and nobody uses.
+        // SAFETY: the address is the kernel's choice, or that of unused memory that it chose here.
         unsafe { libc::mmap(at, LEN, libc::PROT_READ, libc::MAP_PRIVATE | flags, fd, 0) }
     };
     let place = map(std::ptr::null_mut(), libc::MAP_ANONYMOUS, -1);
@@ -95,7 +95,7 @@ const INTERRUPT: u32 = 36;
 
 const FOPEN_DIRECT_IO: u32 = 1;
 
-/// The file system. It answers until somebody reads.
+/// The file system. It answers until a process reads the file.
 fn serve() -> Result<()> {
     let mut device = File::from(rustix::io::dup(rustix::stdio::stdin())?);
     let mut request = vec![0; 1 << 17];
@@ -110,7 +110,7 @@ fn serve() -> Result<()> {
         let answer = match word(4)? {
             INIT => init(),
             GETATTR if !reading => attributes(),
-            // Only whoever comes first is to have it.
+            // Only the first reader gets it.
             OPEN => vec![0, 0, mem::take(&mut flags), 0],
             READ if !reading => {
                 reading = true;
@@ -147,7 +147,7 @@ fn init() -> Vec<u32> {
     words
 }
 
-/// `struct fuse_attr_out`, never valid for longer than the answer takes: each `stat` asks anew.
+/// `struct fuse_attr_out`, valid for no time, so that each `stat` asks again.
 fn attributes() -> Vec<u32> {
     let mut words = vec![0; 26];
     let (inode, size, mode, links) = (1, 1 << 16, 0o100_644, 1);
@@ -158,7 +158,7 @@ fn attributes() -> Vec<u32> {
     words
 }
 
-/// Says so, once the parent waits uninterruptibly.
+/// Reports once the parent waits uninterruptibly.
 fn tell_when_stuck() {
     let stat = format!("/proc/{}/stat", parent_id());
     let waits = || {

@@ -1,8 +1,8 @@
-//! The page tables of another process, read by that process itself.
+//! Reads the page tables of another process, through that process itself.
 //!
-//! The kernel shows a process its own tables and no others. So the process is stopped where it waits in a
-//! system call, and made to run a few of ours with the very instruction that it waits at: it opens the dump,
-//! reads it into memory of its own, and goes on waiting as if nothing had been.
+//! The kernel shows a process only its own tables. So the process is stopped while it waits in a
+//! system call, and made to run a few of ours with the instruction that it waits at (`ptrace`): it opens the dump,
+//! reads it into its own memory, and continues to wait.
 
 use std::fs::File;
 use std::io;
@@ -17,17 +17,17 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// The tables of whoever reads it.
+/// The tables of the reading process.
 pub(crate) const DUMP: &str = "/sys/kernel/debug/page_tables/current_user";
 
 /// How much of the dump is read at a time.
 const BUFFER: usize = 1 << 20;
 
-/// How often a process is tried to be stopped where it waits, and how long it has between two attempts.
+/// How often to try to stop a process in a system call, and the time between two attempts.
 const ATTEMPTS: u32 = 200;
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// What `orig_rax` says of a thread that is in no system call.
+/// `orig_rax` of a thread outside system calls.
 const NO_CALL: u64 = u64::MAX;
 
 /// `syscall`.
@@ -37,7 +37,7 @@ const INSTRUCTION: [u8; 2] = [0x0f, 0x05];
 pub(crate) fn run(pid: i32) -> Result<()> {
     let stopped = Stopped::stop(Pid::from_raw(pid))?;
     let dump = stopped.dump();
-    // Also after a failure: it is not to stay behind with registers of ours.
+    // Even after a failure, it must not keep our registers.
     stopped.resume()?;
     for row in device_rows(&dump?) {
         println!("{row}");
@@ -59,7 +59,7 @@ struct Stopped {
 }
 
 impl Stopped {
-    /// Stops it; where it is at work just now, a little later.
+    /// Stops it, or retries a little later if it is running.
     fn stop(pid: Pid) -> Result<Self> {
         ptrace::seize(pid, ptrace::Options::empty())
             .with_context(|| format!("cannot trace process {pid}"))?;
@@ -84,7 +84,7 @@ impl Stopped {
         bail!("process {pid} does not wait in a system call")
     }
 
-    /// Has it read the dump.
+    /// Makes it read the dump.
     fn dump(&self) -> Result<String> {
         let size = BUFFER as u64;
         let access = (libc::PROT_READ | libc::PROT_WRITE) as u64;
@@ -119,13 +119,13 @@ impl Stopped {
         text
     }
 
-    /// Has it run one system call.
+    /// Makes it run one system call.
     fn call(&self, number: c_long, arguments: [u64; 6]) -> Result<u64> {
         let [rdi, rsi, rdx, r10, r8, r9] = arguments;
         let registers = user_regs_struct {
             rip: self.registers.rip - 2,
             rax: u64::try_from(number)?,
-            // Or the kernel would begin the interrupted call anew, with these registers.
+            // Otherwise the kernel would restart the interrupted call with these registers.
             orig_rax: NO_CALL,
             rdi,
             rsi,
@@ -139,7 +139,7 @@ impl Stopped {
         ptrace::step(self.pid, None)?;
         wait_for_trap(self.pid)?;
         let result = ptrace::getregs(self.pid)?.rax;
-        // The kernel returns the negative of an error's number.
+        // The kernel returns the negated errno.
         let errno = result.wrapping_neg();
         if (1..4096).contains(&errno) {
             return Err(io::Error::from_raw_os_error(i32::try_from(errno)?))
@@ -148,7 +148,7 @@ impl Stopped {
         Ok(result)
     }
 
-    /// Lets it go on: the kernel begins the interrupted call anew, as after a signal without a handler.
+    /// Lets it continue: the kernel restarts the interrupted call, as after a signal without a handler.
     fn resume(&self) -> Result<()> {
         ptrace::setregs(self.pid, self.registers)?;
         ptrace::detach(self.pid, None)?;
@@ -161,6 +161,6 @@ fn wait_for_trap(pid: Pid) -> Result<()> {
     match waitpid(pid, Some(WaitPidFlag::__WALL))? {
         WaitStatus::Stopped(_, Signal::SIGTRAP)
         | WaitStatus::PtraceEvent(_, Signal::SIGTRAP, _) => Ok(()),
-        other => bail!("process {pid} did not stop as it should: {other:?}"),
+        other => bail!("process {pid} stopped unexpectedly: {other:?}"),
     }
 }

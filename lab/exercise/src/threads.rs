@@ -1,4 +1,4 @@
-//! Counts beside threads that fork, and on several nodes: their faults are no leaves.
+//! Counts while threads fork, and on several NUMA nodes: the additional faults are no leaves.
 
 #![allow(unsafe_code, reason = "a child after fork")]
 
@@ -37,9 +37,9 @@ pub(crate) fn run(address: Address) -> Result<()> {
     Ok(())
 }
 
-/// A child that ends at once. All of this process's memory is to be copied when it is next written to.
+/// Forks a child that ends at once. Afterwards, the next write to any memory of this process takes a copy-on-write fault.
 fn forked() {
-    // SAFETY: the child calls nothing but `_exit`.
+    // SAFETY: the child only calls `_exit`.
     match unsafe { fork() } {
         Ok(ForkResult::Parent { child }) => drop(waitpid(child, None)),
         // SAFETY: ends the process without running anything of it.
@@ -48,7 +48,7 @@ fn forked() {
     }
 }
 
-/// Tells how many faults there were that no leaf took.
+/// Counts the faults that no leaf took.
 fn count_all(bar: &mut Bar) -> Result<u64> {
     let part = [Area::new(256 * MIB, bar.region.size() - 256 * MIB)];
     let hinted = bar.region.map_options();

@@ -1,5 +1,5 @@
-//! A process that others look at: `hugebar inspect` must leave its leaves alone, and a reader of smaps is
-//! seen to take the 1 GiB ones away.
+//! A process that others inspect: `hugebar inspect` must not change its leaves, while reading smaps
+//! removes the 1 GiB ones.
 
 use std::fs;
 use std::process::{self, Command};
@@ -32,7 +32,7 @@ pub(crate) fn run(address: Address) -> Result<()> {
     ] {
         let output = Command::new("hugebar").args(&arguments).output()?;
         let text = String::from_utf8_lossy(&output.stdout);
-        // The doctor finds that we have the device open, and says so by its status.
+        // The doctor's exit status shows that it found our open device.
         ensure!(
             output.status.code() == Some(i32::from(arguments[0] == "doctor")),
             "{arguments:?}: {text}"
@@ -44,7 +44,7 @@ pub(crate) fn run(address: Address) -> Result<()> {
         );
     }
 
-    // What it warns of before it does so.
+    // It warns about this before it does so.
     let output = Command::new("hugebar")
         .args(["inspect", &pid, "--smaps"])
         .output()?;

@@ -1,4 +1,4 @@
-//! The frames in which PID 1 answers over a serial port: so that several streams, and the status of each command, share one line.
+//! The frames that PID 1 sends over a serial port: several streams and the status of each command share one line.
 
 use std::io::{self, Read, Write};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::Status;
 
-/// Every frame begins with these bytes: a lost or stray byte on the line is noticed at the next frame.
+/// Every frame begins with these bytes, so that a lost or stray byte on the line is noticed at the next frame.
 const MARK: [u8; 2] = *b"hb";
 
 /// Length of what precedes the payload: mark, kind, command index (u16) and payload length (u32), little-endian.
@@ -15,11 +15,11 @@ const HEADER: usize = 9;
 /// The longest payload; longer output is cut into several frames.
 pub const MAX_PAYLOAD: usize = 64 * 1024;
 
-/// What a frame carries.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
-    /// PID 1's first word: the payload is the release of the running kernel.
+    /// PID 1's first frame: the payload is the release of the running kernel.
     Hello = 1,
     /// A piece of a command's standard output.
     Stdout = 2,
@@ -27,9 +27,9 @@ pub enum Kind {
     Stderr = 3,
     /// The end of a command: the payload is an [`Ended`] in JSON.
     Status = 4,
-    /// The guest could not be set up: the payload says why. The last word.
+    /// The guest could not be set up: the payload says why. The last frame.
     Failed = 5,
-    /// All commands are through. The last word.
+    /// All commands have run. The last frame.
     Done = 6,
 }
 
@@ -58,14 +58,14 @@ pub struct Ended {
 pub struct Frame {
     /// What the payload is.
     pub kind: Kind,
-    /// Which command of the job it belongs to; 0 where it belongs to none.
+    /// The command of the job that it belongs to; 0 if none.
     pub command: u16,
     /// The payload.
     pub payload: Vec<u8>,
 }
 
 impl Frame {
-    /// Puts a frame together.
+    /// Makes a frame.
     pub fn new(kind: Kind, command: u16, payload: impl Into<Vec<u8>>) -> Self {
         Frame {
             kind,
@@ -95,10 +95,10 @@ impl Frame {
     /// Reads the next frame; `None` at the end of the line.
     ///
     /// # Errors
-    /// `UnexpectedEof` if the line ends within a frame, `InvalidData` if what comes is none.
+    /// `UnexpectedEof` if the line ends within a frame, `InvalidData` if the data is no frame.
     pub fn read(line: &mut impl Read) -> io::Result<Option<Self>> {
         let mut header = [0; HEADER];
-        // A line that ends between two frames has ended properly.
+        // Between two frames the line may end.
         let begun = loop {
             match line.read(&mut header) {
                 Ok(0) => return Ok(None),
@@ -110,7 +110,9 @@ impl Frame {
         line.read_exact(&mut header[begun..])?;
         let [m0, m1, kind, c0, c1, l0, l1, l2, l3] = header;
         if [m0, m1] != MARK {
-            return Err(invalid(format!("{header:02x?} begins no frame")));
+            return Err(invalid(format!(
+                "{header:02x?} is not the start of a frame"
+            )));
         }
         let kind = Kind::ALL
             .into_iter()

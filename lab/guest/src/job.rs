@@ -1,4 +1,4 @@
-//! The job description: what PID 1 sets up, which commands it runs, and how each of them ended.
+//! The job description: the settings and commands for PID 1, and how each command ended.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Where the job description lies in the guest's file system.
+/// The path of the job description in the guest.
 pub const JOB_PATH: &str = "/job.json";
 
-/// The whole of what PID 1 is asked to do in one boot.
+/// PID 1's task in one boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     /// The policy for transparent huge pages; `None` leaves the kernel's own default.
@@ -20,7 +20,7 @@ pub struct Job {
     pub addresses: bool,
     /// PCI addresses to bind to vfio-pci.
     pub bind: Vec<String>,
-    /// Folders for `LD_LIBRARY_PATH`: where copied programs have libraries that the loader does not look for by itself.
+    /// Folders for `LD_LIBRARY_PATH`: libraries of copied programs outside the loader's default folders.
     pub library_path: Vec<String>,
     /// The commands, run one after the other.
     pub commands: Vec<Command>,
@@ -62,7 +62,7 @@ impl FromStr for Thp {
         [Thp::Always, Thp::Madvise, Thp::Never]
             .into_iter()
             .find(|policy| policy.as_str() == word)
-            .ok_or_else(|| format!("{word:?} is none of always, madvise, never"))
+            .ok_or_else(|| format!("{word:?} is not always, madvise or never"))
     }
 }
 
@@ -73,29 +73,29 @@ impl FromStr for Thp {
 /// | `@write PATH TEXT` | writes the text to a file that exists, such as one of sysfs |
 /// | `@create PATH TEXT` | makes or replaces a file |
 /// | `@cat PATH…` | prints files |
-/// | `@ls PATH` | prints the names in a folder, one a line |
-/// | `@readlink PATH` | prints where a symbolic link leads |
-/// | `@exists PATH` | status 0 if there is something, 1 if not |
-/// | `@chmod MODE PATH…`, `@chown UID PATH…` | as the programs of that name; the mode is octal |
+/// | `@ls PATH` | prints the names in a folder, one per line |
+/// | `@readlink PATH` | prints the target of a symbolic link |
+/// | `@exists PATH` | status 0 if the path exists, 1 if not |
+/// | `@chmod MODE PATH…`, `@chown UID PATH…` | like the programs of that name; the mode is octal |
 /// | `@cover PATH WITH` | mounts one file over another |
-/// | `@bind ADDRESS DRIVER`, `@unbind ADDRESS` | gives a PCI function to a driver, takes it away |
+/// | `@bind ADDRESS DRIVER`, `@unbind ADDRESS` | binds a PCI function to a driver, unbinds it |
 /// | `@dmesg` | prints the kernel's log |
 /// | `@sleep SECONDS` | waits; fractions are possible |
 /// | `@signal INDEX SIGNAL` | sends a signal (a number) to the command of that index, which runs in the background |
 /// | `@wait INDEX` | waits for the end of such a command |
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
-    /// The program or verb, and its arguments. `{pid:N}` in an argument becomes the process id of command N.
+    /// The program or verb, and its arguments. `{pid:N}` in an argument becomes the PID of command N.
     pub argv: Vec<String>,
     /// Additions to its environment.
     pub env: Vec<(String, String)>,
-    /// The user (and group) to run as, without any privilege; `None` is root.
+    /// The user (and group) to run as, without privileges; `None` is root.
     pub uid: Option<u32>,
     /// A policy for transparent huge pages to set before it starts; it stays for the commands after it.
     pub thp: Option<Thp>,
     /// After this time it is killed, and its status is [`Status::TimedOut`].
     pub time_limit: Option<Duration>,
-    /// Run beside the commands after it, which begin as soon as this text was in what it prints (or it has ended).
+    /// Run it beside the following commands, which start as soon as it has printed this text (or ended).
     pub background: Option<String>,
 }
 
@@ -144,7 +144,7 @@ impl Command {
         self
     }
 
-    /// Runs it beside the commands after it. They begin once it has printed `ready` (at once if that is empty), and it is ended when they are through: by SIGTERM, then SIGKILL.
+    /// Runs it beside the following commands. They start once it has printed `ready` (at once if that is empty), and when they have run it is ended by SIGTERM, then SIGKILL.
     #[must_use]
     pub fn background(mut self, ready: impl Into<String>) -> Self {
         self.background = Some(ready.into());
@@ -156,11 +156,11 @@ impl Command {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
-    /// By itself, with this status (127: there is no such program; 126: it cannot be run).
+    /// By itself, with this status (127: no such program; 126: it cannot be run).
     Exited(i32),
     /// By this signal.
     Signaled(i32),
-    /// Killed when its time was over.
+    /// Killed because its time ran out.
     TimedOut,
 }
 

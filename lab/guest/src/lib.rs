@@ -1,4 +1,4 @@
-//! What the host and the guest of the lab agree on: the job that PID 1 is given, and the frames in which it answers.
+//! The protocol between host and guest of the lab: PID 1's job, and the frames that it sends.
 //!
 //! The binary of this package is `init`, the guest's PID 1.
 

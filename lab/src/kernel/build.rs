@@ -1,4 +1,4 @@
-//! Making a kernel from an archive of its source and a fragment of a configuration: unpack, configure, compile.
+//! Builds a kernel from a source archive and a configuration fragment: unpack, configure, compile.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,23 +10,23 @@ use anyhow::{Context, Result, bail, ensure};
 use super::config::Options;
 use super::progress::Progress;
 
-/// What is built.
+/// The target of `make`.
 const TARGET: &str = "bzImage";
 
-/// Where `make` leaves it in the tree.
+/// Where `make` leaves the image in the tree.
 const IMAGE: &str = "arch/x86/boot/bzImage";
 
 /// How many of a log's last lines are shown.
 const TAIL: usize = 20;
 
-/// A source tree to be, with the log of what is done to it.
+/// A source tree and the log of its build.
 pub(super) struct Build {
     tree: PathBuf,
     log: PathBuf,
 }
 
 impl Build {
-    /// An empty tree. The log is begun anew.
+    /// Makes an empty tree and a new log.
     pub(super) fn new(tree: PathBuf, log: PathBuf) -> Result<Self> {
         fs::create_dir(&tree).with_context(|| format!("cannot make {}", tree.display()))?;
         File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -41,7 +41,7 @@ impl Build {
         self.run(tar.arg(archive), progress)
     }
 
-    /// Makes the smallest configuration that has the options in it, and sees to it that it has.
+    /// Makes the smallest configuration with the options, and checks that it has them.
     pub(super) fn configure(&self, fragment: &Options) -> Result<()> {
         const FILE: &str = "lab.config";
         fs::write(self.tree.join(FILE), fragment.canonical())?;
@@ -84,7 +84,7 @@ impl Build {
         self.run(self.command("make").args(arguments), progress)
     }
 
-    /// A command in the tree that ends when this thread does. Its environment is empty but for what it cannot do without:
+    /// A command in the tree that ends with this thread. Its environment has only necessary variables, because
     /// `ARCH`, `KCONFIG_*`, `MAKEFLAGS` and many others would change the result.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new("setpriv");
@@ -98,7 +98,7 @@ impl Build {
                     .filter_map(|name| Some((name, std::env::var_os(name)?))),
             )
             .env("LC_ALL", "C")
-            // Otherwise the names of this machine and its user stay in the kernel's version.
+            // Otherwise the kernel's version would contain the names of this machine and its user.
             .env("KBUILD_BUILD_USER", "hugebar")
             .env("KBUILD_BUILD_HOST", "lab")
             .stdin(Stdio::null());
@@ -128,7 +128,7 @@ impl Build {
     }
 }
 
-/// The end of a log. Where several compilers ran at once, the first of the errors can be long before it.
+/// The end of a log. If several compilers ran at once, the first error can be long before it.
 fn last_words(log: &str) -> String {
     let lines: Vec<_> = log.lines().collect();
     let (before, tail) = lines.split_at(lines.len().saturating_sub(TAIL));
@@ -140,7 +140,7 @@ fn last_words(log: &str) -> String {
 
 /// Refuses to fill the disk.
 pub(super) fn ensure_room(dir: &Path) -> Result<()> {
-    /// The source takes 1.7 GiB, what is made of it 0.3 GiB.
+    /// The source takes 1.7 GiB, the build 0.3 GiB.
     const NEEDED_GIB: u64 = 3;
     let disk = rustix::fs::statvfs(dir)?;
     let free = disk.f_bavail * disk.f_frsize;
@@ -157,7 +157,7 @@ pub(super) fn ensure_room(dir: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// A tree of which `make` does as a file says.
+    /// A tree with this makefile.
     fn build(dir: &Path, makefile: &str) -> Build {
         let build = Build::new(dir.join("tree"), dir.join("log")).unwrap();
         fs::write(build.tree.join("Makefile"), makefile).unwrap();

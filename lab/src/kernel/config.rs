@@ -1,19 +1,19 @@
-//! The configuration of the lab kernel: what `kernel.config` asks for, and whether a kernel's final `.config` has all of it.
+//! The configuration of the lab kernel: the options in `kernel.config`, and a check that a kernel's final `.config` has them all.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use anyhow::{Context, Result, ensure};
 
-/// How an option is said to be off; in a `.config` it may as well not be mentioned.
+/// The suffix of an option that is off; a `.config` may also omit the option.
 const OFF: &str = "n";
 
-/// Options of a kernel by name, `CONFIG_` included, with values as they are written: `y`, `n`, `8`, `"text"`.
+/// Options of a kernel by name, including `CONFIG_`, with values as written: `y`, `n`, `8`, `"text"`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Options(BTreeMap<String, String>);
 
 impl Options {
-    /// Reads a fragment, or a whole `.config`.
+    /// Parses a fragment or a whole `.config`.
     pub(super) fn parse(text: &str) -> Result<Self> {
         let mut options = BTreeMap::new();
         for (number, line) in (1..).zip(text.lines()) {
@@ -46,8 +46,8 @@ impl Options {
         self.0.get(name).map_or(OFF, String::as_str)
     }
 
-    /// Sees to it that a final configuration has all of these options. Kconfig drops without a word what depends on something
-    /// that is off, and what it no longer knows.
+    /// Checks that a final configuration has all of these options. Kconfig silently drops options whose dependencies
+    /// are off, and unknown ones.
     pub(super) fn ensure_in(&self, configuration: &Options) -> Result<()> {
         let different: Vec<_> = self
             .0
@@ -64,7 +64,7 @@ impl Options {
         Ok(())
     }
 
-    /// The options alone, in one order: two fragments that ask for the same have the same.
+    /// The options in a fixed order: the same for fragments with the same options.
     pub(super) fn canonical(&self) -> String {
         let mut text = String::new();
         for (name, value) in &self.0 {

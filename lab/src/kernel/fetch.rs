@@ -1,4 +1,4 @@
-//! Kernels in the cache: what is there already, what can be had, and getting it from there to here.
+//! Kernels in the cache: finds cached and available kernels, and fetches them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::{lists, modules};
 use crate::cache::Cache;
 use crate::{apt, note};
 
-/// The newest kernel that is meant, from the cache or the package sources.
+/// The newest matching kernel, from the cache or the package sources.
 pub(super) fn newest(cache: &Cache, spec: &Spec) -> Result<Kernel> {
     let known = match lists::get(cache) {
         Ok(lists) => lists.kernels,
@@ -37,7 +37,7 @@ pub(super) fn newest(cache: &Cache, spec: &Spec) -> Result<Kernel> {
         .or_else(|error| from_cache(cache, spec, error))
 }
 
-/// Falls back on what was fetched before.
+/// Falls back to a kernel that was fetched before.
 fn from_cache(cache: &Cache, spec: &Spec, error: anyhow::Error) -> Result<Kernel> {
     let here: Vec<Candidate> = fs::read_dir(cache.path("kernels"))
         .into_iter()
@@ -90,7 +90,7 @@ fn cached(cache: &Cache, release: &str) -> Option<Kernel> {
     })
 }
 
-/// Fetches a kernel; the caller has the lock.
+/// Fetches a kernel; the caller must hold the lock.
 fn fetch(cache: &Cache, candidate: &Candidate) -> Result<Kernel> {
     let Candidate {
         release,

@@ -1,4 +1,4 @@
-//! The lab kernel in the cache: which one is there, and having it built from the newest source that can be had.
+//! The lab kernel in the cache: finds it, and builds it from the newest available source.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -16,16 +16,16 @@ use super::spec::Kernel;
 use crate::cache::{self, Cache};
 use crate::{apt, install, note};
 
-/// What the kernel is to have.
+/// The options of the kernel.
 const FRAGMENT: &str = include_str!("../../kernel.config");
 
-/// To be raised when the same source and options are built in another way.
+/// Version of the recipe: raise it when the same source and options are built in another way.
 const RECIPE: u32 = 1;
 
 /// The folder of the cache, with one folder in it for each build, and the lock of that name.
 const FOLDER: &str = "lab-kernels";
 
-/// What is known of a build; there only if it is whole.
+/// The file that describes a build; exists only if the build is complete.
 const BUILT: &str = "built.json";
 
 /// A kernel that was built.
@@ -35,8 +35,8 @@ struct Built {
     release: String,
 }
 
-/// The lab kernel that is there, or else a new one. A newer source alone is no reason to build: that would take minutes
-/// on a day that nobody chose. [`build_newest`] is for that.
+/// The existing lab kernel, or else a new one. A newer source does not cause a build, which would take minutes
+/// at an unexpected time. [`build_newest`] does that.
 pub(super) fn get(cache: &Cache) -> Result<Kernel> {
     let options = Options::parse(FRAGMENT)?;
     match newest_built(cache, &options) {
@@ -51,7 +51,7 @@ pub(super) fn is_built(cache: &Cache) -> Result<bool> {
     Ok(newest_built(cache, &options).is_some())
 }
 
-/// The lab kernel of the newest source that can be had, built if it is not there.
+/// The lab kernel of the newest available source, built if needed.
 ///
 /// # Errors
 /// If there is no source, something that building needs is missing, or it fails.
@@ -97,7 +97,7 @@ fn newest_source(sources: &[Source]) -> Result<Source> {
         .context("the package lists have no source of a kernel")
 }
 
-/// The folder of a build: the same one only for what gives the same kernel. The compiler has no part in it, for another one makes
+/// The folder of a build: the same only for inputs that give the same kernel. The compiler is no part of it, because another one makes
 /// a kernel that behaves the same.
 fn key(source: &Source, options: &Options) -> String {
     let recipe = format!("{RECIPE}\n{}", options.canonical());
@@ -117,7 +117,7 @@ fn built(cache: &Cache, key: &str) -> Option<Kernel> {
     })
 }
 
-/// The newest one that was built with these options.
+/// The newest build with these options.
 fn newest_built(cache: &Cache, options: &Options) -> Option<Kernel> {
     let found = fs::read_dir(cache.path(FOLDER))
         .into_iter()
@@ -131,10 +131,10 @@ fn newest_built(cache: &Cache, options: &Options) -> Option<Kernel> {
     built(cache, &key(&found, options))
 }
 
-/// Fetches and builds; the caller has the lock.
+/// Fetches and builds; the caller must hold the lock.
 fn build(cache: &Cache, source: Source, options: &Options) -> Result<Kernel> {
     if !cache.unfinished(FOLDER)?.is_empty() {
-        note("removing what an interrupted build has left");
+        note("removing the remains of an interrupted build");
         cache.sweep(FOLDER)?;
     }
     build::ensure_room(&cache.dir(FOLDER)?)?;
@@ -175,8 +175,8 @@ fn build(cache: &Cache, source: Source, options: &Options) -> Result<Kernel> {
     built(cache, &key).context("the lab kernel is not in the cache after it was built")
 }
 
-/// Fetches a source package and unpacks it into a folder. It can be gone from the mirror before the lists are a day old: then
-/// it is the newest one of new lists.
+/// Fetches a source package and unpacks it into a folder. If it is gone from the mirror before the lists are a day old,
+/// fetches the newest one of updated lists.
 fn fetch(cache: &Cache, source: Source, into: &Path) -> Result<Source> {
     let _lock = cache.lock("apt")?;
     let Err(error) = fetch_package(cache, &source, into) else {

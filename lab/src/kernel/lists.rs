@@ -1,4 +1,4 @@
-//! The package lists: read from the package sources once a day, and kept as what they say of kernels.
+//! The package lists: read from the package sources once a day, and kept as lists of kernels and sources.
 
 use std::fs;
 use std::path::Path;
@@ -13,32 +13,32 @@ use crate::apt::Apt;
 use crate::cache::Cache;
 use crate::note;
 
-/// What is known of kernels; as old as the lists are.
+/// The list of kernels; as old as the package lists.
 const KERNELS: &str = "apt/kernels.json";
 
-/// What is known of sources of kernels.
+/// The list of kernel sources.
 const SOURCES: &str = "apt/sources.json";
 
-/// Lists older than this are fetched anew.
+/// Lists older than this are updated.
 const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What can be had.
+/// The available kernels and sources.
 pub(super) struct Lists {
     pub(super) kernels: Vec<Candidate>,
     pub(super) sources: Vec<Source>,
 }
 
-/// What the lists say, read anew if they are old.
+/// The lists, updated if they are old.
 pub(super) fn get(cache: &Cache) -> Result<Lists> {
     if let Some(lists) = young(cache) {
         return Ok(lists);
     }
-    // One process at a time; a second one finds the work done.
+    // One process at a time; a second one finds the result.
     let _lock = cache.lock("apt")?;
     young(cache).map_or_else(|| refresh(cache), Ok)
 }
 
-/// Reads the lists anew; the caller has the lock.
+/// Updates the lists; the caller must hold the lock.
 pub(super) fn refresh(cache: &Cache) -> Result<Lists> {
     note("reading the package lists of the kernels (once a day)");
     let apt = set_up_apt(cache)?;
@@ -49,16 +49,16 @@ pub(super) fn refresh(cache: &Cache) -> Result<Lists> {
             cache.replace(SOURCES, &serde_json::to_vec_pretty(&lists.sources)?)?;
             Ok(lists)
         }
-        // What is left of older lists serves this once.
+        // Use the older lists this once.
         Err(error) => {
             let shown = shown(&apt).map_err(|_| error.context("there are no package lists yet"))?;
-            note("the package lists could not be read anew: using older ones");
+            note("cannot update the package lists: using older ones");
             Ok(Lists::of(&shown))
         }
     }
 }
 
-/// What they say of kernels and their sources.
+/// The lists' kernels and sources.
 fn shown(apt: &Apt) -> Result<String> {
     let mut names = apt.names("linux-")?;
     names.retain(|name| packages::is_of_interest(name) || source::is_of_interest(name));
@@ -88,14 +88,14 @@ fn young(cache: &Cache) -> Option<Lists> {
 /// A list, if it is young enough.
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     let age = path.metadata().ok()?.modified().ok()?.elapsed();
-    // A time in the future is that of a clock that was set back.
+    // A time in the future means that the clock was set back.
     if age.unwrap_or_default() > FRESH {
         return None;
     }
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-/// The private apt, where kernels by version come from.
+/// The private apt, the source of kernels by version.
 pub(super) fn set_up_apt(cache: &Cache) -> Result<Apt> {
     Apt::set_up(cache).context(
         "kernels by version are packages of Debian: use --kernel host, or the path of an image with --modules",

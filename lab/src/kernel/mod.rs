@@ -26,7 +26,7 @@ pub use spec::Kernel;
 
 use spec::Spec;
 
-/// Sees to it that what getting a kernel needs is installed, as [`install::ensure_all`] does for the machine.
+/// Installs what getting a kernel needs, as [`install::ensure_all`] does for the machine.
 ///
 /// # Errors
 /// If something is missing and was not installed.
@@ -40,7 +40,7 @@ pub fn prepare(cache: &Cache, word: &str, yes: bool) -> Result<()> {
 /// Finds a kernel, and fetches or builds it if it is not in the cache.
 ///
 /// # Errors
-/// If the word names no kernel, or it cannot be had.
+/// If the word names no kernel, or the kernel is not available.
 pub fn resolve(cache: &Cache, word: &str, modules: Option<&Path>) -> Result<Kernel> {
     let spec = Spec::parse(word)?;
     ensure!(
@@ -49,7 +49,7 @@ pub fn resolve(cache: &Cache, word: &str, modules: Option<&Path>) -> Result<Kern
     );
     match &spec {
         Spec::Version(numbers) if numbers.is_empty() && !apt::available() => {
-            note("no packages of Debian on this machine: using its own kernel");
+            note("this machine does not use Debian's packages: using its own kernel");
             host()
         }
         Spec::Version(_) | Spec::Release(_) => fetch::newest(cache, &spec),

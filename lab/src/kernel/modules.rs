@@ -1,4 +1,4 @@
-//! Kernel modules: which ones VFIO needs, in which order they are loaded, and reading them, compressed or not.
+//! Kernel modules: finds those that VFIO needs, orders them for loading, and reads them, compressed or not.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
@@ -9,19 +9,19 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use object::{Object, ObjectSection};
 
-/// The modules that nothing asks for: they pull in all others.
+/// The root modules, which depend on all others.
 const ROOTS: [&str; 2] = ["vfio_iommu_type1", "vfio_pci"];
 
-/// The modules to load, in that order, as paths relative to the folder.
+/// The modules to load, in order, as paths relative to the folder.
 ///
-/// What is built into the kernel is in neither `modules.dep` nor any module's list of needs, and so is not loaded.
+/// Built-in modules are in neither `modules.dep` nor any module's dependencies, and so are not loaded.
 ///
 /// # Errors
 /// If the folder lacks a file that it names.
 pub(crate) fn load_order(dir: &Path) -> Result<Vec<String>> {
     let text = match fs::read_to_string(dir.join("modules.dep")) {
         Ok(text) if !text.is_empty() => text,
-        // Packages have none: it is made when they are installed.
+        // Packages do not contain it: it is made when they are installed.
         _ => dependencies(dir)?,
     };
     order(&text)
@@ -40,7 +40,7 @@ fn order(dep: &str) -> Result<Vec<String>> {
         order: Vec::new(),
     };
     for root in ROOTS {
-        // It may be built in, or missing; binding a device will tell.
+        // It may be built in, or missing; binding a device will show.
         if files.contains_key(root) {
             walk.visit(root)?;
         }
@@ -63,7 +63,7 @@ impl Walk<'_> {
             .files
             .get(module)
             .with_context(|| format!("modules.dep has no line for {module}"))?;
-        // Each line names the whole closure, the one to be loaded first at the end.
+        // Each line names all dependencies, the first to load at the end.
         for need in needs.split_whitespace().rev() {
             self.visit(&name(need))?;
         }
@@ -72,7 +72,7 @@ impl Walk<'_> {
     }
 }
 
-/// The lines of `modules.dep` for the roots and what they need, from the modules themselves.
+/// The lines of `modules.dep` for the roots and their dependencies, from the modules themselves.
 fn dependencies(dir: &Path) -> Result<String> {
     let mut files = BTreeMap::new();
     find(dir, &dir.join("kernel"), &mut files)?;
@@ -94,7 +94,7 @@ fn dependencies(dir: &Path) -> Result<String> {
         }
         let file = file_of(&module)?;
         let needs = needs(&read_module(&dir.join(file))?)
-            .with_context(|| format!("{file} is no kernel module"))?;
+            .with_context(|| format!("{file} is not a kernel module"))?;
         write!(text, "{file}:")?;
         for need in &needs {
             write!(text, " {}", file_of(need)?)?;
@@ -137,14 +137,14 @@ fn needs(module: &[u8]) -> Result<Vec<String>> {
         .collect())
 }
 
-/// The name under which modules know each other: `vfio_pci` for `kernel/drivers/vfio/pci/vfio-pci.ko.xz`.
+/// The name of a module in dependencies: `vfio_pci` for `kernel/drivers/vfio/pci/vfio-pci.ko.xz`.
 fn name(file: &str) -> String {
     let base = file.rsplit('/').next().unwrap_or(file);
     let base = base.split(".ko").next().unwrap_or(base);
     base.replace('-', "_")
 }
 
-/// The content of a module, unpacked.
+/// The content of a module, decompressed.
 ///
 /// # Errors
 /// If it cannot be read, or the program that unpacks it fails.
@@ -169,7 +169,7 @@ pub(crate) fn read_module(path: &Path) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// Copies what VFIO needs out of a folder of modules, unpacked, with a `modules.dep` that says so.
+/// Copies the modules that VFIO needs, decompressed, with a `modules.dep`.
 ///
 /// # Errors
 /// If a file cannot be read or written, or there is no VFIO.
@@ -193,7 +193,7 @@ pub(super) fn stage(from: &Path, to: &Path) -> Result<()> {
         let target = to.join(&unpacked);
         fs::create_dir_all(target.parent().unwrap_or(to))?;
         fs::write(&target, read_module(&from.join(&file))?)?;
-        // Everything loaded so far comes before it: more than it needs, never too little.
+        // Everything loaded so far counts as a dependency: more than it needs, never too little.
         before.insert(0, unpacked.display().to_string());
         writeln!(dep, "{}: {}", before[0], before[1..].join(" "))?;
     }

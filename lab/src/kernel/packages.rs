@@ -1,4 +1,4 @@
-//! Which packages hold a kernel that can be used, and which of them is meant by a version: reading package lists, no more.
+//! Finds packages with a usable kernel in package lists, and picks one by version.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -6,24 +6,24 @@ use serde::{Deserialize, Serialize};
 
 use super::spec::Spec;
 
-/// The flavour of kernel that is taken: small, with VFIO as modules, and with the drivers of virtual machines built in.
+/// The kernel flavour: small, with VFIO as modules, and with built-in drivers of virtual machines.
 const FLAVOUR: &str = "-cloud-amd64";
 
-/// A kernel that is there to be fetched, or has been.
+/// A kernel that can be, or was, fetched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Candidate {
-    /// What `uname -r` says in it.
+    /// Its `uname -r`.
     pub(crate) release: String,
-    /// The upstream version, such as `6.1.192`: a release can be silent about it (`6.1.0-56-cloud-amd64`).
+    /// The upstream version, such as `6.1.192`, which the release may not contain (`6.1.0-56-cloud-amd64`).
     pub(crate) version: String,
-    /// The packages that its image and modules are in.
+    /// The packages of its image and modules.
     pub(crate) packages: Vec<String>,
-    /// Their size together, in bytes.
+    /// Their total size in bytes.
     pub(crate) size: u64,
 }
 
 impl Candidate {
-    /// Newer is greater. The numbers of the release tell apart two builds of one version.
+    /// Newer is greater. The numbers of the release distinguish builds of one version.
     pub(super) fn age(&self) -> (Vec<u32>, Vec<u32>) {
         (numbers(&self.version), numbers(&self.release))
     }
@@ -35,12 +35,12 @@ pub(super) fn numbers(text: &str) -> Vec<u32> {
         .collect()
 }
 
-/// The newest candidate that is meant.
+/// The newest matching candidate.
 pub(super) fn choose<'a>(candidates: &'a [Candidate], spec: &Spec) -> Option<&'a Candidate> {
     candidates
         .iter()
         .filter(|candidate| match spec {
-            // Number by number: 6.1 does not mean 6.12.
+            // Compare number by number: 6.1 does not match 6.12.
             Spec::Version(wanted) => numbers(&candidate.version).starts_with(wanted),
             Spec::Release(release) => candidate.release == *release,
             Spec::Lab | Spec::Host | Spec::Image(_) => false,
@@ -48,7 +48,7 @@ pub(super) fn choose<'a>(candidates: &'a [Candidate], spec: &Spec) -> Option<&'a
         .max_by_key(|candidate| candidate.age())
 }
 
-/// Whether a package of this name can have a part of a kernel in it.
+/// Whether a package of this name can contain a part of a kernel.
 pub(super) fn is_of_interest(name: &str) -> bool {
     ["linux-image-", "linux-binary-", "linux-modules-"]
         .iter()
@@ -56,7 +56,7 @@ pub(super) fn is_of_interest(name: &str) -> bool {
         .any(|version| version.starts_with(|first: char| first.is_ascii_digit()))
 }
 
-/// Finds the kernels in what `apt-cache show` prints.
+/// Finds the kernels in the output of `apt-cache show`.
 pub(super) fn candidates(shown: &str) -> Vec<Candidate> {
     let packages: Vec<_> = paragraphs(shown).collect();
     let present: HashSet<_> = packages
@@ -81,14 +81,14 @@ pub(super) fn candidates(shown: &str) -> Vec<Candidate> {
                     .split([',', '|'])
                     .any(|one| one.split_whitespace().next() == Some(package))
             };
-            // A package that only points at the newest image has a dependency on another image.
+            // A metapackage for the newest image depends on another image.
             if depends.contains("linux-image-") {
                 return None;
             }
             let binary = format!("linux-binary-{release}");
             let modules = format!("linux-modules-{release}");
             let packages = if depends_on(&binary) {
-                // Of some old versions the modules are gone from the archive, and the image is of no use.
+                // For some old versions the archive no longer has the modules, and the image is useless.
                 if !present.contains(binary.as_str()) || !present.contains(modules.as_str()) {
                     return None;
                 }
@@ -110,12 +110,12 @@ pub(super) fn candidates(shown: &str) -> Vec<Candidate> {
 /// A paragraph of a package list.
 pub(super) type Fields<'a> = BTreeMap<&'a str, &'a str>;
 
-/// The paragraphs of what `apt-cache show` prints, one for each package.
+/// The paragraphs in the output of `apt-cache show`, one for each package.
 pub(super) fn paragraphs(shown: &str) -> impl Iterator<Item = Fields<'_>> {
     shown.split("\n\n").map(fields)
 }
 
-/// The fields of one paragraph of Debian's control format. Continuation lines belong to long texts, of which none is needed.
+/// The fields of one paragraph of Debian's control format. Continuation lines belong to long texts, which are not needed.
 fn fields(paragraph: &str) -> Fields<'_> {
     paragraph
         .lines()

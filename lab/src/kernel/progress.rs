@@ -1,4 +1,4 @@
-//! How far a long step has got: a line on the terminal that follows its log, and nothing where nobody watches.
+//! Progress of a long step: a line on the terminal that follows its log; nothing if stderr is not a terminal.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,16 +10,16 @@ use std::time::Duration;
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How often a program is looked after.
+/// How often a program is checked.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// A step under way.
+/// A step in progress.
 pub(super) struct Progress(ProgressBar);
 
 impl Progress {
     /// Begins a step.
     pub(super) fn start(what: &'static str) -> Self {
-        // On stderr, and hidden where that is no terminal.
+        // On stderr, and hidden if that is not a terminal.
         let bar = ProgressBar::new_spinner().with_prefix(what);
         if let Ok(style) = ProgressStyle::with_template("lab: {prefix}, {msg}{elapsed_precise}") {
             bar.set_style(style);
@@ -27,7 +27,7 @@ impl Progress {
         Progress(bar)
     }
 
-    /// Waits for a program, and shows how far its log has got.
+    /// Waits for a program, and shows the progress of its log.
     pub(super) fn wait(&self, child: &mut Child, log: &Path) -> Result<ExitStatus> {
         if self.0.is_hidden() {
             return Ok(child.wait()?);
@@ -54,7 +54,7 @@ impl Drop for Progress {
     }
 }
 
-/// Counts compiled files in a log that comes in pieces.
+/// Counts compiled files in a log that arrives in pieces.
 #[derive(Default)]
 struct Counter {
     compiled: usize,

@@ -1,15 +1,15 @@
-//! Sources of kernels: which packages have one, and which of them is the newest.
+//! Kernel sources: finds source packages and picks the newest.
 
 use serde::{Deserialize, Serialize};
 
 use super::packages::{field, numbers, paragraphs};
 
-/// A source package that is there to be fetched, or has been built from.
+/// A source package that can be fetched, or was used for a build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Source {
     /// Its name, such as `linux-source-7.3`.
     pub(crate) package: String,
-    /// Debian's version: patches come and go within one upstream version.
+    /// Debian's version: patches change within one upstream version.
     pub(crate) version: String,
     /// Its size in bytes.
     pub(crate) size: u64,
@@ -27,7 +27,7 @@ impl Source {
     }
 }
 
-/// Whether a package of this name has the source of one version, instead of pointing at one that has.
+/// Whether a package of this name has the source of one version, and is not a metapackage.
 pub(super) fn is_of_interest(name: &str) -> bool {
     name.strip_prefix("linux-source-").is_some_and(|version| {
         let digits = |c: char| c.is_ascii_digit() || c == '.';
@@ -35,7 +35,7 @@ pub(super) fn is_of_interest(name: &str) -> bool {
     })
 }
 
-/// Finds the sources in what `apt-cache show` prints.
+/// Finds the sources in the output of `apt-cache show`.
 pub(super) fn sources(shown: &str) -> Vec<Source> {
     paragraphs(shown)
         .filter(|fields| is_of_interest(field(fields, "Package")))

@@ -1,4 +1,4 @@
-//! Which kernel is meant by a word, and what a kernel is.
+//! Kernels, and the words that name them.
 
 use std::path::PathBuf;
 
@@ -7,18 +7,18 @@ use anyhow::{Result, bail};
 /// A kernel that the machine can boot.
 #[derive(Clone, Debug)]
 pub struct Kernel {
-    /// What `uname -r` says in it, as far as known before it runs.
+    /// Its `uname -r`, as far as known before it runs.
     pub release: String,
     /// The image.
     pub vmlinuz: PathBuf,
-    /// The folder `…/lib/modules/RELEASE`; `None` where everything is built in.
+    /// The folder `…/lib/modules/RELEASE`; `None` if everything is built in.
     pub modules: Option<PathBuf>,
 }
 
-/// What a user says to name a kernel.
+/// A user's name for a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Spec {
-    /// The newest that can be had, beginning with these numbers: all of them, if there are none.
+    /// The newest available kernel whose version begins with these numbers; of all versions, if there are none.
     Version(Vec<u32>),
     /// Exactly this release.
     Release(String),
@@ -31,7 +31,7 @@ pub(super) enum Spec {
 }
 
 impl Spec {
-    /// What a word such as `6.12`, `newest` or `./bzImage` means.
+    /// Parses a word such as `6.12`, `newest` or `./bzImage`.
     pub(super) fn parse(word: &str) -> Result<Self> {
         let numbers = || word.split('.').map(|number| number.parse().ok()).collect();
         Ok(match word {

@@ -1,4 +1,4 @@
-//! `hugebar map` by each backend: the same leaves, and the page tables as witness.
+//! `hugebar map` by each backend: the same leaves, checked against the page tables.
 
 use hugebar_lab::{Command, Output};
 
@@ -44,7 +44,7 @@ fn without_a_way_to_populate_it_says_what_would_measure() {
         .run(&[
             map_json("0000:00:10.0 --bar 2 --backend iommufd"),
             map("0000:00:10.0 --bar 2 --backend iommufd --require 4K"),
-            // Nothing has populated it, and the page tables bear witness to that.
+            // Nothing has populated it, as the page tables show.
             map_json("0000:00:10.0 --bar 2 --backend iommufd --witness"),
         ])
         .unwrap();
@@ -64,7 +64,7 @@ fn without_a_way_to_populate_it_says_what_would_measure() {
     assert_eq!(region(&report.commands[2], "iommufd").witness(), [0, 0, 0]);
 }
 
-/// A kernel without iommufd: type1 without a word, and a clear one where iommufd was asked for.
+/// A kernel without iommufd: silently uses type1, and gives a clear error if iommufd was requested.
 #[test]
 fn a_kernel_without_iommufd() {
     let report = machine("newest")
@@ -116,8 +116,8 @@ fn no_iommu_only_when_it_is_asked_for_by_name() {
     );
 }
 
-/// `/dev/vfio/vfio` that is really an iommufd (`CONFIG_IOMMUFD_VFIO_CONTAINER`), here by putting the one over
-/// the other: it is recognised before it says EFAULT, and KVM populates instead.
+/// `/dev/vfio/vfio` that is really an iommufd (`CONFIG_IOMMUFD_VFIO_CONTAINER`), here by mounting one over
+/// the other: it is detected before it returns EFAULT, and KVM populates instead.
 #[test]
 fn a_container_that_is_really_iommufds() {
     let cover = Command::new(["@cover", "/dev/vfio/vfio", "/dev/iommu"]);
@@ -138,7 +138,7 @@ fn a_container_that_is_really_iommufds() {
     }
     assert!(doctor.success(), "{doctor:?}");
 
-    // Its refusal comes with the device, not with the IOMMU.
+    // It refuses the device, not the IOMMU.
     let wanted = map("0000:00:10.0 --bar 2 --backend type1");
     let report = machine("lab").append("intremap=off").run(&[cover, wanted]);
     let refused = &report.unwrap().commands[1];
@@ -147,7 +147,7 @@ fn a_container_that_is_really_iommufds() {
     assert!(refused.stderr().contains(remedy), "{refused:?}");
 }
 
-/// Without interrupt remapping, where that risk is accepted for one of the two only.
+/// Without interrupt remapping, where that risk is accepted for only one of the two.
 #[test]
 fn interrupts_not_remapped_for_one_backend() {
     let report = machine("lab")
@@ -164,7 +164,7 @@ fn interrupts_not_remapped_for_one_backend() {
     assert!(refused.stderr().contains(remedy), "{refused:?}");
 }
 
-/// Whoever has the device, by whichever backend, keeps the others out.
+/// A process that has the device open, by any backend, keeps others out.
 #[test]
 fn a_device_that_is_taken_is_busy() {
     let mut commands = Vec::new();

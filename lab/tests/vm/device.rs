@@ -17,11 +17,11 @@ pub(crate) fn with_exercise(kernel: &str) -> Spec {
 
 fn exercise(arguments: &str) -> Command {
     let words = ["exercise"].into_iter();
-    // One that hangs is named, while the machine goes on.
+    // A hanging scenario is named, and the machine goes on.
     Command::new(words.chain(arguments.split_whitespace())).time_limit(LONG / 2)
 }
 
-/// Runs scenarios, each of which says by itself that all was as it should be.
+/// Runs scenarios, each of which checks its own result.
 fn all_well(spec: &Spec, scenarios: &[Command]) {
     let report = spec.run(scenarios).unwrap();
     for output in &report.commands {
@@ -33,7 +33,7 @@ fn all_well(spec: &Spec, scenarios: &[Command]) {
 }
 
 /// Populated mappings are carved, dropped and re-made without an oops (which would end the guest),
-/// each system call fails once, and descriptors are handed over.
+/// each system call fails once, and descriptors are passed on.
 fn paces(kernel: &str, more: &[Command]) {
     let mut scenarios = vec![
         exercise("carve 0000:00:10.0"),
@@ -97,7 +97,7 @@ fn beside_threads_on_the_newest() {
     beside_threads("newest");
 }
 
-/// Before huge leaves the same steps work as well.
+/// The same steps also work on a kernel without huge leaves.
 #[test]
 fn paces_on_6_1() {
     let more = [
@@ -107,7 +107,7 @@ fn paces_on_6_1() {
     paces("6.1", &more);
 }
 
-/// Devices by their own nodes and iommufd: shared, moved, handed over, taken; and an iommufd that
+/// Devices by their own nodes and iommufd: shared, moved, passed on, in use; and an iommufd that
 /// answers like a container.
 #[test]
 fn by_iommufd() {
@@ -129,7 +129,7 @@ fn by_iommufd() {
     );
 }
 
-/// The example of the README: a BAR in one call, and what came of it.
+/// README's example: a BAR in one call, and its result.
 #[test]
 fn the_example_maps_a_bar() {
     let example = hugebar_lab::example("hugebar", "map_bar", "dev").unwrap();
@@ -159,7 +159,7 @@ fn the_example_maps_a_bar() {
     assert_eq!((absent.code(), usage.code()), (1, 1));
 }
 
-/// Without an IOMMU, where that is allowed and asked for.
+/// Without an IOMMU, where that is allowed and requested.
 #[test]
 fn without_an_iommu() {
     let allowed = "intel_iommu=off vfio.enable_unsafe_noiommu_mode=1";

@@ -34,7 +34,7 @@ fn report_of(output: &Output) -> Report {
     report
 }
 
-/// The steps of one status are these, in this order.
+/// Checks the steps of one status, in order.
 fn assert_steps(output: &Output, status: &str, steps: &[&str]) {
     let report = report_of(output);
     let found = report.steps.iter().filter(|step| step.status == status);
@@ -42,7 +42,7 @@ fn assert_steps(output: &Output, status: &str, steps: &[&str]) {
     assert_eq!(found, steps, "{status}: {output:?}");
 }
 
-/// A step has this status, its fact these words, and a remedy unless it is ok.
+/// Checks a step's status, that its fact contains some words, and that it has a remedy unless it is ok.
 pub(crate) fn assert_step(output: &Output, name: &str, status: &str, words: &str) {
     let report = report_of(output);
     let step = report.steps.iter().find(|step| step.step == name);
@@ -55,7 +55,7 @@ pub(crate) fn assert_step(output: &Output, name: &str, status: &str, words: &str
 /// The IOMMU group of the only device.
 const GROUP: &str = "/sys/bus/pci/devices/0000:00:10.0/iommu_group";
 
-/// The number of the group that a link leads to.
+/// The number of the group in a link's target.
 fn number(link: &Output) -> u32 {
     let path = link.stdout();
     let name = path.trim_end().rsplit('/').next();
@@ -63,7 +63,7 @@ fn number(link: &Output) -> u32 {
         .unwrap_or_else(|| panic!("no group: {link:?}"))
 }
 
-/// A healthy device, what users without privilege see, and a device that somebody has.
+/// A healthy device, as root and other users see it, and a device in use.
 fn in_use_and_free(kernel: &str, backend: &str, node: &str, with: &str) {
     let as_user = |memlock: u64| {
         let words = format!(
@@ -71,7 +71,7 @@ fn in_use_and_free(kernel: &str, backend: &str, node: &str, with: &str) {
         );
         Command::new(words.split(' '))
     };
-    // By whichever way this user may take.
+    // By any backend that this user may open.
     let map_as_user = "exercise limited --uid 1000 hugebar map --json 0000:00:10.0 --bar 2";
     let map_as_user = Command::new(map_as_user.split(' '));
     let only_mapped = format!("exercise mapped --close --backend {backend} 0000:00:10.0");
@@ -92,13 +92,13 @@ fn in_use_and_free(kernel: &str, backend: &str, node: &str, with: &str) {
             as_user(256 << 20),
             as_user(4 << 30),
             map_as_user,
-            // Somebody who has kept nothing but a mapping.
+            // A process that has kept only a mapping.
             only_mapped.background("mapped"),
             doctor("0000:00:10.0"),
             map("0000:00:10.0 --bar 2"),
             Command::new(["@signal", "12", "15"]),
             Command::new(["@wait", "12"]),
-            // As firmware and other drivers leave it.
+            // The state in which firmware and other drivers leave it.
             Command::new(["exercise", "decode-off", "0000:00:10.0"]),
             doctor("0000:00:10.0"),
             map("0000:00:10.0 --bar 2 --require optimal"),
@@ -146,7 +146,7 @@ fn in_use_and_free(kernel: &str, backend: &str, node: &str, with: &str) {
     assert_step(healthy, "bar-size", "ok", "no BAR can be resized");
     assert_steps(host, "warning", &[]);
     assert!(!host.stdout().contains("\"driver\""), "{host:?}");
-    // What everybody has is as good as nothing.
+    // The default limit is too low.
     assert_steps(user, "blocker", &["memlock", "node"]);
     assert_steps(user, "warning", &["reset"]);
     assert_step(user, "memlock", "blocker", "only 8 MiB");
@@ -163,14 +163,14 @@ fn in_use_and_free(kernel: &str, backend: &str, node: &str, with: &str) {
     assert_steps(plenty, "warning", &["reset"]);
     let opened = Mapped::parse(opened);
     assert_eq!(opened.backend, backend);
-    // Nothing but a container populates for a user who may not use KVM.
+    // For a user who may not use KVM, only a container populates.
     let verdict = match backend {
         "iommufd" => ("unmeasured", vec!["no-populate"]),
         _ => ("optimal", vec![]),
     };
     let region = &opened.regions[0];
     assert_eq!((region.verdict.as_str(), region.codes()), verdict);
-    // By its own node the mapping has a name; otherwise it may be of any device of that size.
+    // Opened by its own node, the mapping identifies the device; otherwise it may be of any device of that size.
     let (status, words) = match backend {
         "iommufd" => ("blocker", "(exercise) has it mapped"),
         _ => ("warning", "(exercise) has a device mapped"),
@@ -192,7 +192,7 @@ fn in_use_and_free(kernel: &str, backend: &str, node: &str, with: &str) {
 
 #[test]
 fn by_group() {
-    // The number depends on what else is on the bus, so it is asked for first.
+    // The number depends on the other devices, so find it out first.
     let group = Command::new(["@readlink", GROUP]);
     let report = with_exercise("newest").run(&[group]).unwrap();
     let node = format!("/dev/vfio/{}", number(&report.commands[0]));
@@ -219,7 +219,7 @@ fn iommu_off() {
     assert!(host.stdout().contains("intel_iommu=on"), "{host:?}");
 }
 
-/// A host that VFIO was never used on: what is to be loaded comes before what is to be bound.
+/// A host that has never used VFIO: loading modules comes before binding.
 #[test]
 fn nothing_is_loaded() {
     let report = machine("newest")
@@ -238,7 +238,7 @@ fn nothing_is_loaded() {
     }
 }
 
-/// Without an IOMMU, where that is allowed: a warning, and a device that can be opened.
+/// Without an IOMMU, where that is allowed: a warning, and the device can be opened.
 #[test]
 fn no_iommu_but_allowed() {
     let report = with_exercise("lab")
@@ -256,7 +256,7 @@ fn no_iommu_but_allowed() {
     let [free, _, held, _, _, _, unbound] = &report.commands[..] else {
         panic!("{report:?}");
     };
-    // It has a group only while a driver of VFIO's makes one up.
+    // It has a group only while a VFIO driver creates one.
     assert_steps(unbound, "blocker", &["driver"]);
     assert_steps(free, "blocker", &[]);
     assert_step(free, "iommu", "warning", "no-IOMMU mode is allowed");
@@ -273,7 +273,7 @@ fn interrupts_not_remapped() {
     assert_steps(&report.commands[0], "blocker", &["interrupt-remapping"]);
 }
 
-/// On an old kernel: pages only, a device without a driver, a group that another driver spoils.
+/// On an old kernel: base pages only, a device without a driver, a group that another driver makes not viable.
 #[test]
 fn not_bound_and_not_viable() {
     let report = machine("6.1")
@@ -299,7 +299,7 @@ fn not_bound_and_not_viable() {
     assert_step(spoilt, "group", "blocker", "0000:00:10.1 is bound to nvme");
 }
 
-/// Under a policy that keeps all to pages, where the kernel asks it; what is counted bears it out.
+/// Under a policy that limits everything to base pages if the kernel asks it; the count confirms it.
 #[test]
 fn policies_that_the_kernel_asks() {
     for kernel in [kernel_that_asks(), "6.12", "newest"] {
@@ -361,9 +361,9 @@ fn a_virtual_function() {
     assert!(link.stdout().contains("0000:00:10.1"), "{report:?}");
     assert_steps(healthy, "blocker", &[]);
     assert_step(healthy, "driver", "ok", "vfio-pci");
-    // Extended configuration space is there, but not for everybody.
+    // Extended configuration space needs privilege.
     assert_step(user, "bar-size", "ok", "<needs root>");
-    // The line in sysfs is for both of those that there could be.
+    // The line in sysfs covers both possible virtual functions.
     assert_step(user, "vf-bars", "ok", "BAR 0 of 16 KiB each for 2");
     assert_step(user, "vf-bars", "ok", "<needs root>");
     assert_step(physical, "vf-bars", "ok", "BAR 0 of 16 KiB each for 2");
@@ -387,7 +387,7 @@ fn transparent_huge_pages_disabled_for_the_process() {
     assert_step(&report.commands[0], "thp", "blocker", "PR_SET_THP_DISABLE");
 }
 
-/// As Linux really leaves it: an all-zero line in sysfs, though the register is not zero.
+/// As Linux actually leaves it: an all-zero line in sysfs, although the register is not zero.
 fn a_bar_has_no_address(kernel: &str) {
     let report = machine(kernel)
         .device("pci-testdev,membar=4G")
@@ -408,7 +408,7 @@ fn a_bar_has_no_address(kernel: &str) {
         !line.contains(|digit| ('1'..='9').contains(&digit)),
         "{line}"
     );
-    // BAR 0 may have lost its address as well.
+    // BAR 0 may also have lost its address.
     let steps = report_of(doctor).steps;
     let is_it = |step: &Step| step.step == "bar-address" && step.fact == "BAR 2 has no address";
     let step = steps.iter().find(|step| is_it(step));

@@ -1,10 +1,10 @@
-//! Bad input and hosts that are not ready: exit status 2 and one clear line each, nothing left.
+//! Bad input and unprepared hosts: exit status 2 and one clear line each, nothing left behind.
 
 use hugebar_lab::{Command, Output, Spec};
 
 use crate::report::{ErrorReport, Report, machine, map, map_json};
 
-/// Status 2, one line on stderr that has all of `words`, nothing on stdout.
+/// Checks for status 2, one line on stderr that contains all `words`, and nothing on stdout.
 fn assert_refused(output: &Output, words: &[&str]) {
     let line = output.stderr();
     assert_eq!(output.code(), 2, "{output:?}");
@@ -15,8 +15,8 @@ fn assert_refused(output: &Output, words: &[&str]) {
     }
 }
 
-/// Runs commands of which each is refused with some words, and one more that must succeed after
-/// all of them.
+/// Runs commands that must each be refused with some words, and then one that must
+/// succeed.
 fn refused(spec: &Spec, cases: &[(Command, &[&str])], at_last: Option<Command>) {
     let mut commands: Vec<_> = cases.iter().map(|(command, _)| command.clone()).collect();
     commands.extend(at_last);
@@ -166,7 +166,7 @@ fn not_bound_to_vfio_pci() {
     refused(&spec, cases, None);
 }
 
-/// Two functions of one device share a group; the other one is in use by its driver.
+/// Two functions of one device share a group; the other one is bound to its own driver.
 #[test]
 fn group_not_viable() {
     let spec = machine("newest")
@@ -205,7 +205,7 @@ fn no_interrupt_remapping() {
     refused(&spec, &[(map("0000:00:10.0"), words)], None);
 }
 
-/// `--hold` keeps the device until a signal; nobody else can have it meanwhile, everybody afterwards.
+/// `--hold` keeps the device until a signal; no other process can open it before, any can afterwards.
 #[test]
 fn held_by_another_process() {
     let report = machine("newest")
@@ -236,7 +236,7 @@ fn stopped_half_way() {
     let report = machine("newest")
         .device("pci-testdev,membar=16G")
         .run(&[
-            // Four million pages, whatever the addresses.
+            // Four million pages, at any addresses.
             map("0000:00:10.0 --bar 2 --hint refuse --limit none -v").background("populating by"),
             Command::new(["@signal", "0", "2"]),
             Command::new(["@wait", "0"]),

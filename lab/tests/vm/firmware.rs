@@ -1,13 +1,13 @@
-//! What firmware demands of devices: a DMAR table of our own.
+//! Firmware's demands for devices (RMRR), from our own DMAR table.
 
 use hugebar_lab::{Command, Spec};
 
 use crate::report::{machine, map};
 
-/// The table as the machine's firmware has it.
+/// The table of the machine's firmware.
 const DMAR: &str = "/sys/firmware/acpi/tables/DMAR";
 
-/// A page that the firmware reserves, where a demand has to lie.
+/// A page that the firmware reserves, as a demand requires.
 const PAGE: u64 = 0xfffc_0000;
 
 /// The table with a demand (RMRR) for each of these devices of bus 0.
@@ -52,7 +52,7 @@ fn memory_that_firmware_demands() {
         .run(&[Command::new(["@cat", DMAR])]);
     let table = dump.unwrap().commands.remove(0).stdout;
     assert_eq!(&table[..4], b"DMAR");
-    // A demand for the test device, which cannot be had, and one for the controller, which can.
+    // A demand for the test device, which cannot be used, and one for the controller, which can.
     let table = demanding(&table, &[0x10, 0x11]);
 
     for (kernel, backend, step) in [

@@ -1,4 +1,4 @@
-//! A BAR that another resource of the machine has: it opens well, and cannot be mapped.
+//! A BAR that another resource of the machine claims: the device opens, but the BAR cannot be mapped.
 
 use hugebar_lab::{Command, Output, Spec};
 
@@ -7,8 +7,8 @@ use crate::report::{ErrorReport, Report, machine, map, map_json};
 
 const DEVICE: &str = "0000:00:10.0";
 
-/// BAR 2 is as large as half of what the kernel's command line sets a part aside of each: wherever firmware places it,
-/// there is one in its middle. BAR 0 is free.
+/// The kernel's command line reserves ranges at intervals of BAR 2's size: wherever firmware places the BAR,
+/// one of them lies in its middle. BAR 0 is free.
 fn with_reserved_memory(kernel: &str) -> Spec {
     const TIB: u64 = 1 << 40;
     let size = 16 * TIB;
@@ -19,7 +19,7 @@ fn with_reserved_memory(kernel: &str) -> Spec {
     )
 }
 
-/// Who has BAR 2, and what is to be done.
+/// Checks that the text names BAR 2's holder and the remedy.
 fn assert_names_the_holder(text: &str) {
     for words in [
         "0000:00:10.0 BAR 2: mmap of area",
@@ -100,7 +100,7 @@ fn a_bar_that_is_held_hides_no_other() {
     );
     assert!(!shown.contains("BAR 2"), "{shown}");
 
-    // Nothing else was asked for.
+    // No other BAR was requested.
     assert_told(alone);
     assert!(!alone.stdout().contains("regions"), "{alone:?}");
     assert_names_the_holder(&ErrorReport::of(alone).error.message);
@@ -111,14 +111,14 @@ fn a_bar_that_is_held_hides_no_other() {
         "{free:?}"
     );
 
-    // What could be mapped is kept, and the failure is not forgotten.
+    // The mapped BAR is held, and the failure is still reported.
     assert_told(held);
     assert!(maps.stdout().contains("vfio"), "{maps:?}");
     assert_told(not_held);
 
     for (doctor, holder) in [
         (root, "BAR 2 is held by Reserved (0x"),
-        // Addresses are hidden from this one.
+        // This user sees no addresses.
         (user, "BAR 2 is held by Reserved, so"),
     ] {
         assert_step(doctor, "bar-held", "blocker", holder);

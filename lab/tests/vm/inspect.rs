@@ -1,4 +1,4 @@
-//! What `hugebar inspect` says of processes that hold mappings.
+//! `hugebar inspect` on processes that hold mappings.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -80,7 +80,7 @@ impl Mapping {
         u64::from_str_radix(text.strip_prefix("0x").unwrap(), 16).unwrap()
     }
 
-    /// The addresses that it has in its process.
+    /// Its address range in the process.
     pub(crate) fn addresses(&self) -> Range<u64> {
         let start = Self::hex(&self.address);
         start..start + self.size
@@ -90,7 +90,7 @@ impl Mapping {
         [GIB, 2 * MIB, 4 * KIB].map(|size| self.possible[&size])
     }
 
-    /// All of it is what it must be, whatever the address: by the rule.
+    /// Checks everything against the rule, at any address.
     pub(crate) fn assert_sound(&self, device: &str, sizes: &LeafSizes) {
         assert_eq!(self.device.as_deref(), Some(device), "{self:?}");
         assert!(self.candidates.is_empty());
@@ -114,7 +114,7 @@ pub(crate) fn inspect(arguments: &str) -> Command {
     Command::new(words.chain(arguments.split_whitespace()))
 }
 
-/// Looking at a process leaves its leaves alone; the page tables bear witness.
+/// Inspecting a process does not change its leaves, as the page tables show.
 #[test]
 fn nothing_is_taken_from_whom_it_looks_at() {
     let watched = Command::new(["exercise", "watched", "0000:00:10.0"]);
@@ -123,7 +123,7 @@ fn nothing_is_taken_from_whom_it_looks_at() {
     assert!(output.success() && output.stdout() == "ok\n", "{output:?}");
 }
 
-/// Holders of devices, a congruent one with a hole and a plain one, and whoever looks at them.
+/// Processes with devices, a congruent mapping with a hole and a plain one, and the commands that inspect them.
 fn holders(kernel: &str, backend: &str, sizes: &LeafSizes) {
     let huge = sizes.largest() == GIB;
     let hold = |arguments: &str| {
@@ -201,7 +201,7 @@ fn holders(kernel: &str, backend: &str, sizes: &LeafSizes) {
         (whole.region, whole.offset, whole.size),
         (Some(2), Some(0), 4 * GIB)
     );
-    // One in 512 of the addresses that 6.12 gives is as good as any.
+    // One in 512 of 6.12's addresses is as good as the best.
     let lucky = Mapping::hex(&whole.address) % GIB == 0;
     let placed = whole.reasons.iter().all(|note| note.code != "placement");
     assert_eq!(
@@ -264,13 +264,13 @@ fn holders_on_the_newest() {
     holders("newest", "type1", &LeafSizes::X86_64);
 }
 
-/// By their own nodes, whose paths are in `maps`.
+/// Devices opened by their own nodes, whose paths are in `maps`.
 #[test]
 fn holders_by_iommufd() {
     holders("lab", "iommufd", &LeafSizes::X86_64);
 }
 
-/// What a process for which THP is disabled can have: pages only.
+/// A process with THP disabled can have only base pages.
 #[test]
 fn a_process_without_transparent_huge_pages() {
     let words = [
@@ -305,7 +305,7 @@ fn a_process_without_transparent_huge_pages() {
     assert_eq!(report.commands[2].code(), 1);
 }
 
-/// Under a policy that this kernel asks: what the mapping can have, and what is not known without smaps.
+/// Under a policy that this kernel asks: the possible leaves, and what is unknown without smaps.
 #[test]
 fn policies_that_the_kernel_asks() {
     for kernel in [kernel_that_asks(), "newest"] {
@@ -322,7 +322,7 @@ fn policies_that_the_kernel_asks() {
                 inspect("{pid:0} --require 1G"),
                 Command::new(["@signal", "0", "15"]),
                 Command::new(["@wait", "0"]),
-                // And what is not hinted.
+                // And an unhinted mapping.
                 map("0000:00:10.0 --bar 2 --hint off --limit 0 --hold")
                     .thp(Thp::Madvise)
                     .background("BAR 2"),

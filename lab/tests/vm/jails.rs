@@ -1,5 +1,5 @@
-//! Commands that see only a part of the system, or cannot say what they have to: what is not seen is not taken
-//! for absent, and what cannot be said does not change the answer.
+//! Commands that see only a part of the system, or cannot write their output: hidden things are not assumed
+//! absent, and failed output does not change the answer.
 
 use hugebar_lab::{Command, Output, Spec};
 
@@ -17,7 +17,7 @@ fn shell(script: &str) -> Command {
     Command::new(["sh", "-c", script])
 }
 
-/// With an empty folder in place of another.
+/// Runs a command with an empty folder in place of another.
 fn without(folder: &str, command: &str) -> Command {
     shell(&format!(
         "unshare -m sh -c 'mount --bind /run {folder} && {command}'"
@@ -91,7 +91,7 @@ fn what_cannot_be_said_does_not_change_the_answer() {
     assert!(report.commands[3].stdout().contains("\"optimal\""));
 }
 
-/// As `nohup` has it.
+/// As under `nohup`.
 #[test]
 fn a_signal_that_is_ignored_stays_ignored() {
     let held = "trap '' HUP; exec hugebar map 0000:00:10.0 --bar 2 --hold";
@@ -99,7 +99,7 @@ fn a_signal_that_is_ignored_stays_ignored() {
         .run(&[
             shell(held).background("optimal"),
             Command::new(["@signal", "0", "1"]),
-            // Longer than it takes to notice one.
+            // Longer than it takes to notice a signal.
             Command::new(["@sleep", "0.5"]),
             Command::new(["@cat", "/proc/{pid:0}/maps"]),
             Command::new(["@signal", "0", "15"]),

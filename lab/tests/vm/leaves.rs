@@ -6,7 +6,7 @@ use hugebar_lab::{Command, Output, Spec, Thp};
 use crate::device::with_exercise;
 use crate::report::{Counts, Region, Report, kernel_that_asks, machine, map, map_json, version};
 
-/// 4 GiB in pages.
+/// 4 GiB in base pages.
 const PAGES: u64 = 1_048_576;
 
 #[test]
@@ -33,10 +33,10 @@ fn on_one_that_asks_the_policy() {
     }
 }
 
-/// Looks at what a command printed.
+/// Checks a command's output.
 type Check = Box<dyn Fn(&Output)>;
 
-/// Commands with what is to be seen of each.
+/// Commands, each with a check.
 #[derive(Default)]
 struct Script {
     commands: Vec<Command>,
@@ -49,7 +49,7 @@ impl Script {
         self.checks.push(Box::new(check));
     }
 
-    /// Adds a mapping of which everything is as it should be, and as few leaves as there can be.
+    /// Adds a mapping that must be optimal.
     fn optimal(&mut self, thp: Thp, arguments: &str, leaves: Counts) {
         let command = map_json(arguments).thp(thp);
         let name = format!("{arguments}, THP {thp}");
@@ -110,7 +110,7 @@ fn huge_leaves(kernel: &str) {
         "0000:00:10.0 --bar 2 --placement size-aligned",
         [4, 0, 0],
     );
-    // The original rule gives no hint.
+    // QEMU's rule gives no hint.
     let unhinted = "0000:00:10.0 --bar 2 --placement size-aligned";
     let hinted = format!("{unhinted} --hint on");
     script.optimal(Thp::Madvise, &hinted, [4, 0, 0]);
@@ -132,7 +132,7 @@ fn huge_leaves(kernel: &str) {
                 assert!(region.codes().contains(&"limit"), "{region:?}");
             },
         );
-        // Two pages show it, however little may be populated.
+        // Two pages show it, however low the limit.
         script.add(
             map_json("0000:00:11.0 --bar 2 --limit 512M").thp(Thp::Never),
             |output| {
@@ -145,7 +145,7 @@ fn huge_leaves(kernel: &str) {
         script.optimal(Thp::Madvise, unhinted, [4, 0, 0]);
         script.optimal(Thp::Never, "0000:00:12.0 --bar 2", [0, 128, 0]);
     }
-    // What every kernel heeds.
+    // Every kernel honours this.
     script.add(
         map_json("0000:00:12.0 --bar 2 --hint refuse").thp(Thp::Always),
         |output| {
@@ -163,7 +163,7 @@ fn huge_leaves(kernel: &str) {
             assert!(!region.hint);
             assert_eq!(region.measured(), region.by_the_rule());
             assert_eq!(region.expected(), region.by_the_rule());
-            // One in 512 of the addresses that 6.12 gives is as good as any.
+            // One in 512 of 6.12's addresses is as good as the best.
             if region.areas[0].address() % GIB != 0 {
                 assert_eq!(region.verdict, "as-expected", "4 GiB at any old address");
                 assert_eq!(region.codes(), ["placement"]);
@@ -184,7 +184,7 @@ fn huge_leaves(kernel: &str) {
         assert!(text.contains("4 GiB, congruent, hinted"), "{text}");
         assert!(text.contains("optimal: 4 faults"), "{text}");
     });
-    // Of a device whose other BAR is a page.
+    // The device's other BAR is one page.
     script.add(map("0000:00:10.0 --require 1G"), |output| {
         assert!(output.success(), "{output:?}");
     });
@@ -218,8 +218,8 @@ fn huge_leaves(kernel: &str) {
             .device("pci-testdev,membar=256M"),
     );
 
-    // A thousand times the memory in a fraction of the time: a leaf for each GiB, or for each page. The
-    // better of two runs, for a host may stall in one.
+    // A thousand times the memory in a fraction of the time: one leaf per GiB, or one per page. Take
+    // the better of two runs, because the host may stall in one.
     let time = |index: usize| Report::region(&outputs[index]).populate_ns.unwrap();
     let (large, pages) = (time(2).min(time(again)), time(pages));
     println!("{kernel}: 256 GiB in {large} ns, 256 MiB in pages in {pages} ns");
@@ -229,7 +229,7 @@ fn huge_leaves(kernel: &str) {
     );
 }
 
-/// Before huge leaves for device memory everything works, and nothing pretends.
+/// Without huge leaves for device memory everything works, and is reported truthfully.
 #[test]
 fn on_6_1_pages_only() {
     let mut script = Script::default();
@@ -274,7 +274,7 @@ fn on_6_1_pages_only() {
     script.add(map("0000:00:10.0 --bar 2 --require 4K"), |output| {
         assert_eq!(output.code(), 0, "{output:?}");
     });
-    // One fault would fill all of it, which nothing could stop half-way.
+    // One fault would fill all of it, and cannot be interrupted.
     script.add(map_json("0000:00:10.0 --bar 2 --limit 1G"), |output| {
         let region = Report::region(output);
         assert_eq!((region.verdict.as_str(), region.faults), ("unmeasured", 0));
@@ -289,7 +289,7 @@ fn on_6_1_pages_only() {
     script.run(&machine("6.1"));
 }
 
-/// A CPU whose page tables have no leaf of 1 GiB: 2 MiB is the best there is, and the reason is given.
+/// A CPU without 1 GiB leaves: 2 MiB is the best, and the reason says so.
 #[test]
 fn a_cpu_without_gib_pages() {
     let report = machine("newest")
@@ -317,8 +317,8 @@ fn a_cpu_without_gib_pages() {
     );
 }
 
-/// What is disabled for the process but for hinted memory: a hint is as good as always, and without one there
-/// are pages on every kernel that knows the flag.
+/// THP disabled for the process except for hinted memory: a hint works as usual, and without one there
+/// are base pages on every kernel that knows the flag.
 #[test]
 fn disabled_except_for_what_is_hinted() {
     let limited = |words: &str| {
@@ -348,7 +348,7 @@ fn disabled_except_for_what_is_hinted() {
     assert!(doctor.stdout().contains("EXCEPT_ADVISED"), "{doctor:?}");
 }
 
-/// Without the addresses to align 4 GiB by 1 GiB in, the next smaller leaf has to do, and that is said.
+/// Without enough address space to align 4 GiB to 1 GiB, the next smaller leaf is used, and a reason says so.
 #[test]
 fn too_few_addresses() {
     let limited = |bytes: u64| {
@@ -364,7 +364,7 @@ fn too_few_addresses() {
     let region = Report::region(scarce);
     assert_eq!(region.alignment, 2 * MIB);
     assert_eq!(region.measured(), region.by_the_rule());
-    // One in 512 such addresses is as good as any.
+    // One in 512 such addresses is as good as the best.
     if region.areas[0].address() % GIB != 0 {
         assert_eq!(region.measured(), [0, 2048, 0]);
         assert_eq!(region.verdict, "as-expected");
@@ -375,7 +375,7 @@ fn too_few_addresses() {
     assert_eq!(region.codes(), [""; 0]);
 }
 
-/// Every BAR that can be mapped, on a device that has some: registers with the MSI-X table among
+/// All mappable BARs of a device with several: registers with the MSI-X table among
 /// them, a memory buffer and persistent memory.
 #[test]
 fn every_bar_of_an_nvme_drive() {

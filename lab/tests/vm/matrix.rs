@@ -1,5 +1,5 @@
-//! Every cell of kernel × THP policy × prctl × shape × placement × hint: the count is what the addresses
-//! promise, or a reason explains the difference.
+//! Every cell of kernel × THP policy × prctl × shape × placement × hint: the count matches the
+//! addresses, or a reason explains the difference.
 
 use hugebar::facts::KernelVersion;
 use hugebar_lab::{Command, Output, Thp};
@@ -7,14 +7,14 @@ use hugebar_lab::{Command, Output, Thp};
 use crate::device::with_exercise;
 use crate::report::{Counts, Region, Report, version};
 
-/// Where a gate stands before huge leaves for device memory.
+/// What gates huge leaves for device memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Gate {
-    /// There are none (before 6.12).
+    /// The kernel has none (before 6.12).
     NoLeaves,
-    /// It asks the THP policy.
+    /// The kernel asks the THP policy.
     Policy,
-    /// It asks only whether THP is disabled for the process.
+    /// The kernel only asks whether THP is disabled for the process.
     Process,
 }
 
@@ -89,7 +89,7 @@ fn cells() -> Vec<Cell> {
 
 impl Cell {
     fn command(&self, witness: bool) -> Command {
-        // The prctl is inherited by what the program becomes.
+        // The prctl is inherited over exec.
         let prefix: &[&str] = if self.disabled {
             &["exercise", "no-thp"]
         } else {
@@ -132,7 +132,7 @@ impl Cell {
         }
     }
 
-    /// The reasons that this cell has, in their order.
+    /// The reasons of this cell, in order.
     fn codes(&self, gate: Gate, expected: Counts, best: Counts) -> Vec<&'static str> {
         let mut codes = Vec::new();
         let has_large = expected[0] + expected[1] > 0;
@@ -156,13 +156,13 @@ impl Cell {
         codes
     }
 
-    /// Whether the count agrees with the addresses; where it does not, a reason must explain it.
+    /// Whether the count matches the addresses; if not, a reason must explain it.
     fn agrees(&self, gate: Gate, region: &Region) -> bool {
         let name = self.name();
         let codes = region.codes();
         let [expected, measured, best] = [region.expected(), region.measured(), region.best()];
         assert!(region.complete, "{name}");
-        // These reasons and no others: what the facts do not bear out is never claimed.
+        // These reasons and no others: nothing is claimed without supporting facts.
         let due = self.codes(gate, expected, best);
         assert_eq!(codes, due, "{name}: {region:?}");
         let pages = |counts: [u64; 3]| counts[0] + counts[1] == 0;
@@ -194,7 +194,7 @@ fn matrix(kernel: &str) {
     let cells = cells();
     let witness = kernel == "lab";
     let commands: Vec<_> = cells.iter().map(|cell| cell.command(witness)).collect();
-    // What degrades is populated in pages: a quarter of a million for each GiB.
+    // Degraded mappings are populated in base pages: a quarter of a million per GiB.
     let report = with_exercise(kernel)
         .device("pci-testdev,membar=1G")
         .device("pci-testdev,membar=256M")

@@ -1,4 +1,4 @@
-//! Files that are not what they are called, in other processes: what counts is what they are.
+//! Misleading file names in other processes: files are identified by what they are.
 
 use hugebar_lab::Command;
 
@@ -12,14 +12,14 @@ fn doctor() -> Command {
     Command::new(["hugebar", "doctor", "--json", DEVICE])
 }
 
-/// Plain files at the paths of device files are nothing, and device files at other paths are what they are.
+/// Plain files at the paths of device files do not count, and device files at other paths do.
 fn by_what_they_are(kernel: &str, backend: &str) {
     let jailed = |how: &str| {
         let words = format!("exercise jailed {how}--backend {backend} {DEVICE}");
         Command::new(words.split(' ')).background("mapped")
     };
     let mut posing = Command::new(["exercise", "posing"]).background("posing");
-    // The lab kernel has no namespaces of users.
+    // The lab kernel has no user namespaces.
     posing.uid = (kernel != "lab").then_some(1000);
     let report = with_exercise(kernel)
         .run(&[
@@ -78,7 +78,7 @@ fn by_what_they_are(kernel: &str, backend: &str) {
     let seen = &Report::of(opened).processes[0].mappings[0];
     assert_eq!(seen.device.as_deref(), Some(DEVICE), "{opened:?}");
 
-    // By group nothing but a mapping is left of it, which any device of that size may have.
+    // Opened by group, only a mapping is left, which may be of any device of that size.
     let by_node = backend == "iommufd";
     let words = match by_node {
         true => "(exercise) has it mapped",
@@ -106,7 +106,7 @@ fn files_are_what_they_are_by_iommufd() {
     by_what_they_are("lab", "iommufd");
 }
 
-/// What a person may call the device by, and what only looks like it.
+/// Names that a user may give to the device, and paths that only look like one.
 #[test]
 fn paths_are_the_devices_own() {
     let sysfs = format!("/sys/bus/pci/devices/{DEVICE}");

@@ -1,8 +1,8 @@
-//! Debian's QEMU as whom `hugebar inspect` looks at: it runs inside the guest, has a device passed through,
-//! and knows nothing of hugebar.
+//! `hugebar inspect` on Debian's QEMU, which runs inside the guest with a device passed through,
+//! and does not use hugebar.
 //!
-//! Its machine runs the firmware on an emulated processor. When that has turned the BARs on, QEMU has the IOMMU
-//! map them, and the kernel installs their leaves. On the lab kernel QEMU's own page tables bear witness.
+//! Its machine runs the firmware on an emulated processor. When the firmware has enabled the BARs, QEMU maps them in
+//! the IOMMU, and the kernel installs their leaves. On the lab kernel QEMU's own page tables confirm the result.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::device::with_exercise;
 use crate::inspect::{Mapping, Process, Report, inspect};
 use crate::report::{Counts, kernel_that_asks};
 
-/// What the firmware says in the end: there is no disk.
+/// The firmware's last message: there is no disk.
 const READY: &str = "No bootable device";
 
 /// A machine of the lab, and the command that runs QEMU in it with these devices passed through.
@@ -33,12 +33,12 @@ fn with_qemu(kernel: &str, devices: &[&str]) -> (Spec, Command) {
         passed.collect::<Vec<_>>().join(" ")
     ));
     let spec = with_exercise(kernel).copy(qemu.files());
-    // Should it never be ready, the commands after it fail, and show why.
+    // If it never gets ready, the following commands fail and show why.
     let command = command.background(READY);
     (spec, command.time_limit(Duration::from_secs(90)))
 }
 
-/// Neighbouring leaves of one size that map device memory.
+/// Adjacent leaves of one size that map device memory.
 #[derive(Debug)]
 struct Row {
     addresses: Range<u64>,
@@ -46,7 +46,7 @@ struct Row {
 }
 
 impl Row {
-    /// Reads a row such as `0x00007f0040000000-0x00007f0140000000  4G USR RW PCD PSE NX pud`.
+    /// Parses a row such as `0x00007f0040000000-0x00007f0140000000  4G USR RW PCD PSE NX pud`.
     fn of(text: &str) -> Self {
         let hex = |text: &str| u64::from_str_radix(text.strip_prefix("0x").unwrap(), 16).unwrap();
         let mut words = text.split_whitespace();
@@ -64,7 +64,7 @@ impl Row {
     }
 }
 
-/// The leaves for device memory that a process's page tables have, as `exercise tables` prints them.
+/// The leaves for device memory in a process's page tables, as `exercise tables` prints them.
 fn tables(output: &Output) -> Vec<Row> {
     assert!(output.success(), "{output:?}");
     let text = output.stdout();
@@ -72,7 +72,7 @@ fn tables(output: &Output) -> Vec<Row> {
     rows.lines().map(Row::of).collect()
 }
 
-/// How many of them map these addresses.
+/// The number of leaves that map these addresses.
 fn leaves_at(tables: &[Row], addresses: &Range<u64>) -> Counts {
     [GIB, 2 * MIB, 4 * KIB].map(|leaf| {
         let rows = tables.iter().filter(|row| row.leaf == leaf);
@@ -94,7 +94,7 @@ fn qemu(output: &Output) -> Process {
     process
 }
 
-/// What QEMU has mapped of a `pci-testdev,membar=4G`: BAR 2 as well as it can be, and the page of BAR 0.
+/// QEMU's mappings of a `pci-testdev,membar=4G`: BAR 2 at an optimal address, and the page of BAR 0.
 fn assert_bars(process: &Process, device: &str) {
     let [large, small] = &process.mappings[..] else {
         panic!("{process:?}");
@@ -110,7 +110,7 @@ fn assert_bars(process: &Process, device: &str) {
     assert!(small.optimal, "{small:?}");
 }
 
-/// The page tables have what is said to be possible.
+/// Checks that the page tables have the possible leaves.
 fn assert_possible(process: &Process, tables: &[Row]) {
     for mapping in &process.mappings {
         let there = leaves_at(tables, &mapping.addresses());
@@ -122,8 +122,8 @@ fn place(mapping: &Mapping) -> (Option<u32>, Option<u64>, u64) {
     (mapping.region, mapping.offset, mapping.size)
 }
 
-/// What is possible is what the page tables have; looking at QEMU leaves them alone, and reading its smaps
-/// does not.
+/// The page tables have the possible leaves; inspecting QEMU does not change them, but reading its smaps
+/// does.
 #[test]
 fn what_is_said_of_qemu_is_in_its_page_tables_and_stays_there() {
     let device = "0000:00:10.0";
@@ -180,7 +180,7 @@ fn what_is_said_of_qemu_is_in_its_page_tables_and_stays_there() {
         ("inspect --require", after_required),
         ("doctor", after_doctor),
     ] {
-        // Nothing touches the BARs meanwhile: a leaf that is taken away does not come back.
+        // Nothing touches the BARs meanwhile, so a removed leaf does not come back.
         assert_eq!(
             after.stdout(),
             before.stdout(),
@@ -188,7 +188,7 @@ fn what_is_said_of_qemu_is_in_its_page_tables_and_stays_there() {
         );
     }
 
-    // So the comparison can fail, and QEMU runs on after all of this.
+    // So the comparison can fail, and QEMU still runs after all of this.
     let advised = qemu(smaps).mappings;
     assert!(advised.iter().all(|own| own.smaps.as_ref().unwrap().hinted));
     let left = tables(after_smaps);
@@ -197,8 +197,8 @@ fn what_is_said_of_qemu_is_in_its_page_tables_and_stays_there() {
     assert!(outcome.success(), "{outcome:?}");
 }
 
-/// One device by its group, the other by its own node and an iommufd, which maps no BAR: each mapping is
-/// said to be of the right one. The group's container maps the BARs of both.
+/// One device by its group, the other by its own node and an iommufd, which cannot map BARs: each mapping is
+/// attributed to the right device. The group's container maps the BARs of both.
 #[test]
 fn two_devices_of_one_qemu() {
     let devices = ["0000:00:10.0", "0000:00:11.0"];
@@ -230,7 +230,7 @@ fn two_devices_of_one_qemu() {
     assert!(required.success(), "{required:?}");
 }
 
-/// One QEMU as it should be, and one that was started by somebody for whom transparent huge pages are disabled.
+/// A normal QEMU, and one started by a process with transparent huge pages disabled.
 fn well_and_hindered(kernel: &str) {
     let devices = ["0000:00:10.0", "0000:00:11.0"];
     let (spec, well) = with_qemu(kernel, &devices[..1]);
@@ -285,17 +285,17 @@ fn well_and_hindered(kernel: &str) {
     }
 }
 
-/// `PR_SET_THP_DISABLE` is inherited by what the program becomes.
+/// `PR_SET_THP_DISABLE` is inherited over exec.
 fn without_thp(mut command: Command) -> Command {
     let prefix = ["exercise", "no-thp"].map(str::to_owned);
     command.argv.splice(..0, prefix);
     command
 }
 
-/// Bytes of page tables that 4 GiB of 4 KiB leaves need: where others are not shown, their size tells.
+/// The size of page tables for 4 GiB of 4 KiB leaves, to check the leaves of other processes by.
 const PAGES_OF_4_GIB: u64 = 4 * GIB / (4 * KIB) * 8;
 
-/// Bytes of page tables that a process has, by its `status`.
+/// The size of a process's page tables, from its `status`.
 fn page_tables(status: &Output) -> u64 {
     Status::parse(&status.stdout).vm_pte.unwrap()
 }
@@ -315,8 +315,8 @@ fn qemu_on_the_lab_kernel() {
     well_and_hindered("lab");
 }
 
-/// QEMU advises the kernel to use huge pages for BARs too (`MADV_HUGEPAGE`, as for all of its guest's memory)
-/// and before anything touches them: a kernel that asks the THP policy gives them to it with `madvise` as well.
+/// QEMU hints BARs too (`MADV_HUGEPAGE`, as for all of its guest's memory)
+/// before anything touches them: a kernel that asks the THP policy gives it huge pages under `madvise` as well.
 #[test]
 fn qemu_hints() {
     let kernel = kernel_that_asks();

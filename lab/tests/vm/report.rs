@@ -1,4 +1,4 @@
-//! What `hugebar map --json` says, and how tests ask for it.
+//! The JSON of `hugebar map`, and commands that produce it.
 
 use hugebar::facts::KernelVersion;
 use hugebar::leaf::{GIB, KIB, LeafSizes, Leaves, MIB};
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How long a machine may take: a busy host must not fail a test, and one that is well takes far less.
+/// How long a machine may take: a busy host must not fail a test, and usually a machine takes far less.
 pub(crate) const LONG: Duration = Duration::from_secs(900);
 
 /// A machine for tests.
@@ -16,14 +16,14 @@ pub(crate) fn machine(kernel: &str) -> Spec {
     Spec::new(kernel).timeout(LONG)
 }
 
-/// The version of a kernel that goes by this name in the lab: which one that is changes with time.
+/// The version of the kernel that has this name in the lab, which changes with time.
 pub(crate) fn version(kernel: &str) -> KernelVersion {
     let cache = Cache::open().unwrap();
     let kernel = hugebar_lab::kernel::resolve(&cache, kernel, None).unwrap();
     KernelVersion::parse(&kernel.release).unwrap()
 }
 
-/// A kernel that asks the THP policy, as long as there is one to be had.
+/// A kernel that asks the THP policy, as long as one is available.
 pub(crate) fn kernel_that_asks() -> &'static str {
     let names = ["6.18", "6.12", "6.17", "6.16", "6.12.113"];
     let asks = |name: &&str| version(name).asks_thp_policy();
@@ -104,7 +104,7 @@ pub(crate) struct Described {
 }
 
 impl Report {
-    /// A report by type1, with no message beside it.
+    /// A report by type1, without messages on stderr.
     pub(crate) fn of(output: &Output) -> Self {
         let report = Self::parse(output);
         assert_eq!(report.backend, "type1");
@@ -170,12 +170,12 @@ impl Region {
         counts(self.measured.as_ref().expect("measured"))
     }
 
-    /// What the page tables themselves had.
+    /// The leaves in the page tables themselves.
     pub(crate) fn witness(&self) -> Counts {
         counts(self.witness.as_ref().expect("a witness"))
     }
 
-    /// What the rule gives for the addresses that are reported.
+    /// The leaves that the rule gives for the reported addresses.
     pub(crate) fn by_the_rule(&self) -> Counts {
         let sizes = LeafSizes::X86_64;
         let mut sum = Leaves::none(&sizes);

@@ -1,5 +1,5 @@
-//! Processes that nobody can look at, because they wait in a system call with their address space locked:
-//! any user can make one, and no command waits for it.
+//! Processes that cannot be inspected, because they wait in a system call with their address space locked:
+//! any user can create one, and no command waits for it.
 
 use hugebar_lab::{Command, Status};
 use std::time::Duration;
@@ -16,18 +16,18 @@ fn nobody_waits(kernel: &str) {
     let report = with_exercise(kernel)
         .copy("/bin/cat".parse().unwrap())
         .run(&[
-            // As udev has it.
+            // As udev sets it.
             Command::new(["@chmod", "666", "/dev/fuse"]),
             Command::new(["exercise", "stuck"])
                 .uid(1000)
                 .background("stuck"),
-            // Whoever has no deadline of its own waits for ever.
+            // A reader without a deadline waits for ever.
             Command::new(["cat", "/proc/{pid:1}/maps"]).time_limit(Duration::from_secs(5)),
             doctor().time_limit(LIMIT),
             map("0000:00:10.0 --bar 2 --hold").background("BAR 2"),
             inspect("--json").time_limit(LIMIT),
             inspect("").time_limit(LIMIT),
-            // Its owner may ask the file system for what it does not answer either.
+            // Its owner's requests to the file system get no answer either.
             inspect("--json").uid(1000).time_limit(LIMIT),
             doctor().uid(1000).time_limit(LIMIT),
             inspect("{pid:1} --json").time_limit(LIMIT),

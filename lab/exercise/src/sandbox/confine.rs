@@ -1,4 +1,4 @@
-//! Confining this process to a list: Landlock for files, seccomp for system calls.
+//! Confines this process to a list: Landlock for files, seccomp for system calls.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,14 +16,14 @@ use seccompiler::{
 
 use super::list::{Access, Item};
 
-/// What telling of a failure and ending take, and the clock where it is not read in user space.
+/// System calls for reporting a failure and ending, and for a clock that cannot be read in user space.
 const OWN: [i64; 3] = [
     libc::SYS_clock_gettime,
     libc::SYS_exit_group,
     libc::SYS_write,
 ];
 
-/// Any other system call ends the process by SIGSYS.
+/// Allows only these system calls: any other ends the process by SIGSYS.
 pub(super) fn system_calls(calls: &[String]) -> Result<()> {
     seccompiler::apply_filter(&filter(calls)?).context("seccomp")
 }
@@ -50,7 +50,7 @@ fn filter(calls: &[String]) -> Result<BpfProgram> {
     Ok(filter.try_into()?)
 }
 
-/// A second argument of this value.
+/// Matches a second argument of this value.
 fn equals(value: u64) -> Result<SeccompRule> {
     let length = SeccompCmpArgLen::Dword;
     let is_it = SeccompCondition::new(1, length, SeccompCmpOp::Eq, value)?;
@@ -84,7 +84,7 @@ fn number(name: &str) -> Result<i64> {
         "readlink" => libc::SYS_readlink,
         "statx" => libc::SYS_statx,
         "uname" => libc::SYS_uname,
-        _ => anyhow::bail!("no number is known for the system call {name}"),
+        _ => anyhow::bail!("unknown system call {name}"),
     })
 }
 
@@ -126,7 +126,7 @@ fn request(name: &str) -> Option<u64> {
     })
 }
 
-/// No other file can be opened.
+/// Allows only these files to be opened.
 pub(super) fn files(files: &[Item], device: Address) -> Result<()> {
     let all = AccessFs::from_all(ABI::V5);
     let mut rules = Ruleset::default().handle_access(all)?.create()?;
@@ -161,6 +161,6 @@ fn resolve(path: &str, device: Address) -> Result<String> {
             .context("a name")?;
         path = path.replace("vfioN", name);
     }
-    ensure!(Path::new(&path).exists(), "{path} is not there");
+    ensure!(Path::new(&path).exists(), "{path} does not exist");
     Ok(path)
 }

@@ -1,8 +1,8 @@
-//! The lists of docs/system-calls.md, which steps are run under.
+//! The lists of docs/system-calls.md, to which steps are confined.
 
 use anyhow::{Result, ensure};
 
-/// The document itself: what it says is what is allowed.
+/// The document, which defines what is allowed.
 const DOCUMENT: &str = include_str!("../../../../docs/system-calls.md");
 
 /// What one step needs.
@@ -27,18 +27,18 @@ pub(super) struct Item {
 pub(super) enum Access {
     Read,
     ReadWrite,
-    /// What a folder has in it.
+    /// Listing a folder.
     List,
 }
 
-/// The lists of the document, each with the heading that it stands below.
+/// The lists of the document, each with its heading.
 pub(super) fn all() -> Result<Vec<List>> {
     let lists = parse(DOCUMENT)?;
     ensure!(!lists.is_empty(), "no lists");
     Ok(lists)
 }
 
-/// A row is `| names | what for |`, names in backticks.
+/// Parses rows of the form `| names | purpose |`, with names in backticks.
 fn parse(document: &str) -> Result<Vec<List>> {
     let mut lists: Vec<List> = Vec::new();
     let mut nothing = Vec::new();

@@ -1,5 +1,5 @@
-//! Each step on the way to a mapping, in a process that may do what docs/system-calls.md says of it and nothing
-//! else; and without one thing of the list, to see that the list has nothing in it that is not needed.
+//! Runs each step on the way to a mapping in a process that may do only what docs/system-calls.md lists for it,
+//! and again without each entry, to check that every entry is needed.
 
 mod confine;
 mod list;
@@ -15,7 +15,7 @@ use hugebar::vfio::Backend;
 use list::List;
 use steps::{STEPS, Step};
 
-/// Runs all steps that a device can be taken by this way.
+/// Runs all steps for this backend.
 pub(crate) fn run(device: Address, backend: Backend) -> Result<()> {
     let lists = list::all()?;
     let (listed, known): (Vec<_>, Vec<_>) = (
@@ -51,19 +51,19 @@ pub(crate) fn run(device: Address, backend: Backend) -> Result<()> {
     Ok(())
 }
 
-/// Runs a step in a process of its own.
+/// Runs a step in its own process.
 fn part(device: Address, step: &Step, without: Option<&str>) -> Result<ExitStatus> {
     let mut part = Command::new(std::env::current_exe()?);
     part.args(["sandbox-part", &device.to_string(), step.title])
         .args(without);
     if without.is_some() {
-        // What it says is as expected.
+        // Its message is expected.
         part.stderr(std::process::Stdio::null());
     }
     Ok(part.status()?)
 }
 
-/// Does one step, confined to its list without one thing of it, and ends.
+/// Runs one step, confined to its list without one entry, and ends the process.
 pub(crate) fn one(device: Address, title: &str, without: Option<&str>) -> Result<()> {
     let step = STEPS.iter().find(|step| step.title == title);
     let step = step.context("no such step")?;
@@ -79,7 +79,7 @@ pub(crate) fn one(device: Address, title: &str, without: Option<&str>) -> Result
     let work = (step.prepare)(device)?;
     fill_allocator();
     confine::files(&list.files, device)?;
-    // What looks for the cause of a file that is missing may take other system calls.
+    // Looking for the cause of a missing file may take other system calls.
     if !without.is_some_and(|name| name.starts_with('/')) {
         confine::system_calls(&list.calls)?;
     }
@@ -91,23 +91,23 @@ pub(crate) fn one(device: Address, title: &str, without: Option<&str>) -> Result
             1
         }
     };
-    // What was made is not dropped: that is a step of its own.
+    // The result is not dropped: that is a separate step.
     std::mem::forget(made);
     end(code)
 }
 
-/// Ends this process at once: the standard library's own way out takes more system calls.
+/// Ends this process at once: the standard library's exit makes more system calls.
 #[allow(
     unsafe_code,
     reason = "neither the standard library nor rustix ends a process by one call"
 )]
 fn end(code: i32) -> ! {
-    // SAFETY: nothing of this process is needed after it.
+    // SAFETY: nothing of this process is needed afterwards.
     unsafe { libc::_exit(code) }
 }
 
-/// Leaves the allocator memory enough, so that its own calls do not mix with those of the step.
+/// Gives the allocator enough free memory, so that its own calls do not mix with those of the step.
 fn fill_allocator() {
-    // Less than what it maps by itself, and than what it gives back when it is free.
+    // Less than its thresholds for mapping separately and for returning free memory.
     drop(std::hint::black_box(vec![1_u8; 100 << 10]));
 }

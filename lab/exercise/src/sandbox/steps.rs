@@ -1,4 +1,4 @@
-//! The steps, each with what comes before it.
+//! The steps, each with its preparation.
 
 use std::any::Any;
 use std::os::fd::AsFd;
@@ -13,16 +13,16 @@ use hugebar::pci::Address;
 use hugebar::populate::{Prefault, Type1, install};
 use hugebar::vfio::{Backend, Device, IrqKind};
 
-/// Something that is done under a filter, and what it has made.
+/// Work under a filter, which returns its result.
 type Work = Box<dyn FnOnce() -> Result<Box<dyn Any>>>;
 
 /// One step.
 pub(super) struct Step {
     /// The heading in the document.
     pub(super) title: &'static str,
-    /// Where it is tried.
+    /// The backend that it runs with.
     pub(super) backend: Backend,
-    /// Does what comes before it.
+    /// Prepares the step.
     pub(super) prepare: fn(Address) -> Result<Work>,
 }
 
@@ -47,7 +47,7 @@ pub(super) const STEPS: [Step; 24] = [
     step("Taking a device that is open", |device| {
         let device = Device::open(device)?;
         let address = device.address();
-        // Whoever lends it keeps it for good.
+        // The lender keeps it for good.
         let device: &'static Device = Box::leak(Box::new(device));
         work(move || Ok(Device::borrowed(device.as_fd(), address)?))
     }),
@@ -180,7 +180,7 @@ pub(super) const STEPS: [Step; 24] = [
     }),
 ];
 
-/// Makes a buffer. The device is there to the end.
+/// Makes a buffer. The device outlives it.
 fn buffer(device: Address, backend: Backend) -> Result<Work> {
     let device = Device::open_by(device, backend)?;
     let space = device.address_space()?;

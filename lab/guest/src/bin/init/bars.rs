@@ -1,4 +1,4 @@
-//! Whether every BAR has an address: firmware and kernel can fail to find one, and go on.
+//! Checks that every BAR has an address: firmware and kernel can fail to find one, and go on.
 
 use std::fs;
 use std::path::Path;
@@ -9,16 +9,16 @@ use crate::kmsg;
 
 const DEVICES: &str = "/sys/bus/pci/devices";
 
-/// The bits of a resource's flags that matter here (`include/linux/ioport.h`).
+/// The flags of a resource that are used here (`include/linux/ioport.h`).
 const MEM: u64 = 0x200;
 const MEM_64: u64 = 0x10_0000;
 const UNSET: u64 = 0x2000_0000;
 
-/// Where the BARs begin in configuration space, and where the type of the header is.
+/// Offsets of the first BAR and of the header type in configuration space.
 const FIRST_REGISTER: usize = 0x10;
 const HEADER_TYPE: usize = 0x0e;
 
-/// Fails if a memory BAR of any PCI function has no address, with what the kernel has said about it.
+/// Fails if a memory BAR of any PCI function has no address, with the kernel's messages about it.
 pub(crate) fn check() -> Result<()> {
     let records = kmsg::read()?;
     let records = String::from_utf8_lossy(&records);
@@ -46,9 +46,9 @@ pub(crate) fn check() -> Result<()> {
     bail!("{}", missing.join("; "))
 }
 
-/// The memory BARs that are there and have no address. `in_log` tells whether the kernel has named a BAR as memory.
+/// The memory BARs without an address. `in_log` says whether the kernel has logged a BAR as memory.
 ///
-/// I/O ports are left out: there are too few of them for many bridges, and nobody maps them.
+/// I/O ports are left out: there are too few of them for many bridges, and they are not mapped.
 fn without_address(resource: &str, config: &[u8], in_log: impl Fn(usize) -> bool) -> Vec<usize> {
     let count = match config.get(HEADER_TYPE).map(|kind| kind & 0x7f) {
         Some(0) => 6,
@@ -75,8 +75,8 @@ fn without_address(resource: &str, config: &[u8], in_log: impl Fn(usize) -> bool
             }
             continue;
         }
-        // Most kernels forget all of a BAR that they have no address for. Its register still has its type, which
-        // is zero for one of 32 bits that is not prefetchable, as for one that is not there.
+        // Most kernels clear the resource of a BAR without an address. Its register still has its type, which
+        // is zero for a non-prefetchable 32-bit BAR, as for an absent one.
         let register = register(config, bar);
         let is_io = register & 1 != 0;
         if !is_io && (register != 0 || in_log(bar)) {
@@ -95,7 +95,7 @@ fn register(config: &[u8], bar: usize) -> u32 {
     u32::from_le_bytes(bytes.unwrap_or_default())
 }
 
-/// What a line says after the name of this BAR: `pci ADDRESS: BAR 2 …`, and, before Linux 6.8, also
+/// The text of a log line after the name of this BAR: `pci ADDRESS: BAR 2 …`, and, before Linux 6.8, also
 /// `pci ADDRESS: reg 0x18: …`.
 fn after_bar<'a>(line: &'a str, address: &str, bar: usize) -> Option<&'a str> {
     let (_, said) = line.split_once(&format!("{address}: "))?;
@@ -112,7 +112,7 @@ fn is_memory(log: &[&str], address: &str, bar: usize) -> bool {
         .any(|said| said.contains("[mem "))
 }
 
-/// The kernel's own line: the last one about this BAR, except for the result alone where there is a reason too.
+/// The kernel's line about this BAR: the last one, or the one before if that has the reason.
 fn reason<'a>(log: &[&'a str], address: &str, bar: usize) -> Option<&'a str> {
     let about = || {
         let lines = log.iter().rev().copied();
@@ -147,11 +147,11 @@ mod tests {
     #[test]
     fn a_bar_that_the_kernel_forgot_is_seen_in_its_register() {
         let six = NONE.repeat(6);
-        // The upper half of an address is not a BAR, whatever is in it.
+        // The upper half of an address is not a BAR, whatever its content.
         let forgotten = config(0, [0, 0xc001, 0xc, 0x4000, 0, 0]);
         assert_eq!(missing(&six, &forgotten), [2]);
         assert_eq!(missing(&six, &config(0, [0; 6])), [0; 0]);
-        // A bridge has numbers of buses where others have BARs.
+        // A bridge has bus numbers where other functions have BARs.
         assert_eq!(
             missing(&six, &config(0x81, [0, 0, 0xc, 0, 0, 0xf0])),
             [0; 0]

@@ -13,7 +13,7 @@ const PORT: &str = "/dev/ttyS1";
 pub(crate) struct Line(Mutex<File>);
 
 impl Line {
-    /// Opens the port and turns off everything that a terminal would do to the bytes.
+    /// Opens the port and turns off all terminal processing.
     pub(crate) fn open() -> Result<Self> {
         let port = OpenOptions::new()
             .read(true)

@@ -1,4 +1,4 @@
-//! PID 1 of the lab's virtual machine: sets the guest up, runs the commands of the job, and powers off.
+//! PID 1 of the lab's virtual machine: sets up the guest, runs the commands of the job, and powers off.
 
 mod bars;
 mod kmsg;
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Everything between the first word and the last one.
+/// Everything between the first and the last frame.
 fn serve() -> Result<()> {
     setup::mounts()?;
     let line = Arc::new(Line::open()?);

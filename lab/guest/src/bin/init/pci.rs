@@ -1,11 +1,11 @@
-//! Giving PCI functions to drivers and taking them away, through sysfs.
+//! Binds and unbinds PCI functions through sysfs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-/// Binds a function to the driver of that name, whatever has it now.
+/// Binds a function to a driver, whatever its present driver.
 pub(crate) fn bind(address: &str, driver: &str) -> Result<()> {
     let device = device(address)?;
     write(&device.join("driver_override"), driver)?;
@@ -20,7 +20,7 @@ pub(crate) fn bind(address: &str, driver: &str) -> Result<()> {
     }
 }
 
-/// Takes a function away from its driver, and lets any driver have it later.
+/// Unbinds a function, and lets any driver bind it later.
 pub(crate) fn unbind(address: &str) -> Result<()> {
     let device = device(address)?;
     write(&device.join("driver_override"), "\n")?;

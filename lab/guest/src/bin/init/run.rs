@@ -1,4 +1,4 @@
-//! Running the commands of a job: starting, timing and ending them, and sending on what they print.
+//! Runs the commands of a job: starts, times and ends them, and forwards their output.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -23,13 +23,13 @@ use crate::{setup, verbs};
 
 const PATH: &str = "/bin:/sbin:/usr/bin:/usr/sbin";
 
-/// How long a command that has ended is waited for to close its output: a process that it left behind may keep it open.
+/// How long to wait for the output of an ended command to close: a process that it left behind may keep it open.
 const OUTPUT_GRACE: Duration = Duration::from_secs(2);
 
 /// How long a background command has after SIGTERM.
 const TERM_GRACE: Duration = Duration::from_secs(5);
 
-/// Runs every command of the job in turn, and ends those that are still in the background after the last one.
+/// Runs every command of the job in turn, and after the last one ends those in the background.
 pub(crate) fn all(job: &Job, line: Arc<Line>) -> Result<()> {
     let mut runner = Runner {
         line,
@@ -54,16 +54,16 @@ struct Runner {
     line: Arc<Line>,
     library_path: String,
     background: HashMap<u16, Running>,
-    /// The statuses of processes that have been waited for but not asked about; orphans' stay here.
+    /// The statuses of reaped processes that were not used yet; those of orphans stay here.
     reaped: HashMap<Pid, WaitStatus>,
 }
 
-/// A process that has been started and not been waited for.
+/// A process that was started and not yet reaped.
 struct Running {
     pid: Pid,
     pidfd: OwnedFd,
     started: Instant,
-    /// Says that the awaited text was seen, once for each stream that had it; disconnected when both output streams are closed.
+    /// Signals the awaited text, once for each stream that contains it; disconnected when both output streams are closed.
     output: Receiver<()>,
 }
 
@@ -81,7 +81,7 @@ impl Runner {
             Ok(running) => {
                 let output = &running.output;
                 if command.background.is_some() {
-                    // Ready, or at its end: either way the next command's turn.
+                    // It is ready or has ended; in both cases the next command starts.
                     match command.time_limit {
                         Some(limit) => drop(output.recv_timeout(limit)),
                         None => drop(output.recv()),
@@ -145,7 +145,7 @@ impl Runner {
         })
     }
 
-    /// Sends a stream on, piece by piece as it comes, and says when `ready` was in it for the first time.
+    /// Forwards a stream as it arrives, and signals the first occurrence of `ready`.
     fn pump(
         &self,
         index: u16,
@@ -163,7 +163,7 @@ impl Runner {
                 let _ = seen.send(());
             }
             while let Ok(length @ 1..) = stream.read(&mut piece) {
-                // A broken line ends the machine; there is nobody left to tell.
+                // A broken line ends the machine, so the error cannot be reported.
                 let _ = line.send(&Frame::new(kind, index, &piece[..length]));
                 if let Some(text) = &ready {
                     before.extend_from_slice(&piece[..length]);
@@ -179,7 +179,7 @@ impl Runner {
         });
     }
 
-    /// Waits for the end of a process, killing its group when the limit is over, and reports it.
+    /// Waits for the end of a process, kills its group after the limit, and reports the status.
     fn finish(&mut self, index: u16, running: Running, limit: Option<Duration>) -> Result<()> {
         let limit = limit.map(|limit| limit.saturating_sub(running.started.elapsed()));
         let timed_out = !ended(&running.pidfd, limit)?;
@@ -201,7 +201,7 @@ impl Runner {
         self.report(index, status, running.started)
     }
 
-    /// Takes the statuses of all processes that have ended, orphans included, and returns that of one.
+    /// Reaps all ended processes, including orphans, and returns the status of one.
     fn reap(&mut self, pid: Pid) -> Result<WaitStatus> {
         while let Ok(Some((ended, status))) = wait(WaitOptions::NOHANG) {
             self.reaped.insert(ended, status);
@@ -245,7 +245,7 @@ impl Runner {
         self.report(index, Status::Exited(code), started)
     }
 
-    /// The verbs about other commands are done here, all others by themselves.
+    /// Executes the verbs about other commands; all others are independent.
     fn own_verb(&mut self, argv: &[String]) -> Result<verbs::Answer> {
         let words: Vec<_> = argv.iter().map(String::as_str).collect();
         match words.as_slice() {
@@ -301,7 +301,7 @@ impl Runner {
     }
 }
 
-/// Waits until the process has ended; false if the limit was over first.
+/// Waits until the process has ended; false if the limit passed first.
 fn ended(pidfd: &OwnedFd, limit: Option<Duration>) -> Result<bool> {
     let limit = limit.map(Timespec::try_from).transpose()?;
     loop {

@@ -8,7 +8,7 @@ use hugebar_lab_guest::Thp;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 
-/// Mounts what programs expect of a Linux system.
+/// Mounts the file systems that programs expect of a Linux system.
 pub(crate) fn mounts() -> Result<()> {
     for (kind, target, needed) in [
         ("proc", "/proc", true),
@@ -26,7 +26,7 @@ pub(crate) fn mounts() -> Result<()> {
                 mount(kind, target, kind, MountFlags::empty(), None).map_err(anyhow::Error::from)
             })
             .with_context(|| format!("cannot mount {kind} on {target}"));
-        // A small kernel may lack the others, and a command that needs one of them will say so.
+        // A small kernel may lack the others, and a command that needs one of them will report it.
         if needed {
             mounted?;
         }
@@ -40,7 +40,7 @@ pub(crate) fn thp(policy: Thp) -> Result<()> {
     fs::write(path, policy.as_str()).with_context(|| format!("cannot write {policy} to {path}"))
 }
 
-/// Loads a kernel module whose dependencies are loaded already.
+/// Loads a kernel module (`finit_module`) whose dependencies are already loaded.
 pub(crate) fn load_module(path: &str) -> Result<()> {
     let file = File::open(Path::new(path)).with_context(|| format!("cannot open {path}"))?;
     match rustix::system::finit_module(&file, c"", 0) {

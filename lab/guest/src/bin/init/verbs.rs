@@ -1,4 +1,4 @@
-//! The verbs of PID 1: what a shell would be needed for otherwise. They are listed at `Command`.
+//! The verbs of PID 1, which replace a shell. `Command` documents them.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::Write;
@@ -15,7 +15,7 @@ use crate::{kmsg, pci};
 /// What a verb prints, and its exit status.
 pub(crate) type Answer = (Vec<u8>, i32);
 
-/// Does what the words say.
+/// Executes a verb.
 pub(crate) fn run(words: &[&str]) -> Result<Answer> {
     let mut output = Vec::new();
     match words {
