@@ -1,4 +1,4 @@
-//! Buffers that devices reach.
+//! Buffers for devices.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -12,8 +12,8 @@ use super::DmaMapping;
 
 /// Zeroed memory that devices of an address space can read and write.
 ///
-/// Accesses are volatile, for a device may change it at any time; [`crate::mem::dma_wmb`] and
-/// [`crate::mem::dma_rmb`] order them with what the device does. It can move to another thread, but volatile accesses
+/// Accesses are volatile, because a device may change the memory at any time; [`crate::mem::dma_wmb`] and
+/// [`crate::mem::dma_rmb`] order them with the device's. It can move to another thread, but volatile accesses
 /// order nothing between threads, so two cannot use it at once.
 #[derive(Debug)]
 pub struct DmaBuffer {
@@ -23,7 +23,7 @@ pub struct DmaBuffer {
 }
 
 impl DmaBuffer {
-    /// A buffer of so many bytes, whole pages of anonymous memory behind it.
+    /// Allocates and maps a buffer of this many bytes, in whole pages of anonymous memory.
     ///
     /// # Errors
     ///
@@ -32,7 +32,7 @@ impl DmaBuffer {
         Self::below(space, len, u64::MAX)
     }
 
-    /// A buffer whose I/O addresses lie below a limit, for devices that reach fewer than 64 bits.
+    /// The same with I/O addresses below a limit, for devices that reach fewer than 64 bits.
     ///
     /// # Errors
     ///
@@ -56,17 +56,17 @@ impl DmaBuffer {
         }
     }
 
-    /// The I/O address that devices reach it at.
+    /// Its I/O address for devices.
     pub fn iova(&self) -> u64 {
         self.mapping.iova()
     }
 
-    /// How many bytes it has.
+    /// Its length in bytes.
     pub fn bytes(&self) -> u64 {
         self.len
     }
 
-    /// Where it starts in this process.
+    /// Its address in this process.
     pub fn as_ptr(&self) -> NonNull<u8> {
         self.mapping.as_ptr()
     }
@@ -92,7 +92,7 @@ impl DmaBuffer {
     ///
     /// # Errors
     ///
-    /// [`AccessError`] beyond the end, or at no multiple of its size.
+    /// [`AccessError`] beyond the end, or if the offset is not a multiple of the word's size.
     pub fn read<W: Word>(&self, offset: u64) -> Result<W, AccessError> {
         let place = self.at(offset, size_of::<W>(), size_of::<W>())?.cast::<W>();
         // SAFETY: the word lies within the memory, aligned, and any bytes are one.
@@ -154,7 +154,7 @@ impl DmaBuffer {
         unsafe { std::slice::from_raw_parts(self.as_ptr().as_ptr(), len) }
     }
 
-    /// Its bytes, to change.
+    /// Its bytes, mutable.
     ///
     /// # Safety
     ///

@@ -1,4 +1,4 @@
-//! Guards of memory that is mapped for DMA.
+//! Guards for memory that is mapped for DMA.
 
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -10,7 +10,7 @@ use crate::mem::Memory;
 use crate::sys::fork::{Process, this_process};
 use crate::sys::process;
 
-/// Memory that devices may be let reach.
+/// Memory that may be mapped for devices.
 ///
 /// # Safety
 ///
@@ -20,13 +20,13 @@ use crate::sys::process;
 /// * it starts at a page and has whole pages;
 /// * nothing in it is a Rust object, and safe code gets no reference into it, for devices change it at any time.
 pub unsafe trait StableMemory: 'static {
-    /// Where it starts.
+    /// Its address.
     fn as_ptr(&self) -> NonNull<u8>;
     /// How many bytes it has.
     fn bytes(&self) -> u64;
 }
 
-// SAFETY: it owns its mapping for as long as it lives, and hands out a pointer alone.
+// SAFETY: it owns its mapping for as long as it lives, and hands out only a pointer.
 unsafe impl StableMemory for Memory {
     fn as_ptr(&self) -> NonNull<u8> {
         Memory::as_ptr(self)
@@ -37,7 +37,7 @@ unsafe impl StableMemory for Memory {
     }
 }
 
-/// Where something is mapped in an address space.
+/// A mapping's place in an address space.
 struct Place {
     space: AddressSpace,
     iova: u64,
@@ -83,7 +83,7 @@ impl Place {
         })
     }
 
-    /// Once, and not in a child after fork: what it would unmap is its parent's.
+    /// Unmaps once, and not in a child after fork, because the mapping is its parent's.
     fn unmap(&mut self) -> Result<()> {
         if self.process != this_process() {
             let operation = "the memory is mapped by the process that this one was forked from";
@@ -93,7 +93,7 @@ impl Place {
     }
 }
 
-/// Memory and its mapping in an I/O address space. Dropping it unmaps first, and frees the memory then.
+/// Memory and its mapping in an I/O address space. Dropping it first unmaps, then frees the memory.
 ///
 /// A child after fork neither unmaps nor frees anything.
 pub struct DmaMapping<M: StableMemory> {
@@ -101,7 +101,7 @@ pub struct DmaMapping<M: StableMemory> {
     memory: ManuallyDrop<M>,
 }
 
-/// A mapping of memory that its maker answers for ([`AddressSpace::map_raw`]). Dropping it unmaps.
+/// A mapping of memory for which the caller is responsible ([`AddressSpace::map_raw`]). Dropping it unmaps.
 pub struct RawDmaMapping(Place);
 
 impl AddressSpace {
@@ -134,7 +134,7 @@ impl AddressSpace {
         self.map_owned_below(memory, access, u64::MAX)
     }
 
-    /// As [`AddressSpace::map_owned`], below an I/O address: for devices that reach fewer bits.
+    /// As [`AddressSpace::map_owned`], below an I/O address, for devices that reach fewer bits.
     ///
     /// # Errors
     ///
@@ -155,7 +155,7 @@ impl AddressSpace {
         })
     }
 
-    /// Maps memory that the caller keeps, below an I/O address.
+    /// Maps memory that the caller keeps (`VFIO_IOMMU_MAP_DMA`, `IOMMU_IOAS_MAP`), below an I/O address.
     ///
     /// # Errors
     ///
@@ -163,8 +163,8 @@ impl AddressSpace {
     ///
     /// # Safety
     ///
-    /// The memory must be as [`StableMemory`] says until the mapping was dropped, and for good where it cannot be
-    /// unmapped then ([`RawDmaMapping::unmap`] tells).
+    /// The memory must meet the contract of [`StableMemory`] until the mapping is dropped, and for good if it cannot be
+    /// unmapped then ([`RawDmaMapping::unmap`] reports that).
     pub unsafe fn map_raw(
         &self,
         start: NonNull<u8>,
@@ -179,7 +179,7 @@ impl AddressSpace {
 }
 
 impl RawDmaMapping {
-    /// The I/O address that devices reach the memory at.
+    /// The memory's I/O address for devices.
     pub fn iova(&self) -> u64 {
         self.0.iova
     }
@@ -193,11 +193,11 @@ impl RawDmaMapping {
     ///
     /// # Errors
     ///
-    /// Whatever the ioctl says. Devices may reach the memory still.
+    /// Those of the ioctl. Devices may then still reach the memory.
     pub fn unmap(self) -> Result<()> {
         let mut own = ManuallyDrop::new(self);
         let unmapped = own.0.unmap();
-        // SAFETY: it is not used again, for the mapping itself is not dropped.
+        // SAFETY: it is not used again, because the mapping itself is not dropped.
         drop(unsafe { ptr::read(&own.0.space) });
         unmapped
     }
@@ -205,18 +205,18 @@ impl RawDmaMapping {
 
 impl Drop for RawDmaMapping {
     fn drop(&mut self) {
-        // Whoever has to know asks `unmap`.
+        // Callers that need the result use `unmap`.
         let _ = self.0.unmap();
     }
 }
 
 impl<M: StableMemory> DmaMapping<M> {
-    /// The I/O address that devices reach the memory at.
+    /// The memory's I/O address for devices.
     pub fn iova(&self) -> u64 {
         self.place.iova
     }
 
-    /// Where the memory starts in this process. A device may write to it at any time.
+    /// The memory's address in this process. A device may write to it at any time.
     pub fn as_ptr(&self) -> NonNull<u8> {
         self.memory.as_ptr()
     }
@@ -226,15 +226,15 @@ impl<M: StableMemory> DmaMapping<M> {
         self.place.bytes
     }
 
-    /// Unmaps it and gives the memory back (`VFIO_IOMMU_UNMAP_DMA`, `IOMMU_IOAS_UNMAP`).
+    /// Unmaps it and returns the memory (`VFIO_IOMMU_UNMAP_DMA`, `IOMMU_IOAS_UNMAP`).
     ///
     /// # Errors
     ///
-    /// Whatever the ioctl says. The memory stays then, for devices may reach it still.
+    /// Those of the ioctl. The memory then stays, because devices may still reach it.
     pub fn unmap(self) -> Result<M> {
         let mut own = ManuallyDrop::new(self);
         let unmapped = own.place.unmap();
-        // SAFETY: it is not used again, for the guard itself is not dropped.
+        // SAFETY: it is not used again, because the guard itself is not dropped.
         drop(unsafe { ptr::read(&own.place.space) });
         unmapped?;
         // SAFETY: as above.

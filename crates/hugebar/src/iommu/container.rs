@@ -15,19 +15,19 @@ use super::iova::{IovaRange, Iovas};
 
 const NODE: &str = "/dev/vfio/vfio";
 
-/// What stands behind a container.
+/// The kind of a container's IOMMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IommuKind {
-    /// An IOMMU, driven by type1: the one that can map device memory, and so populate a BAR.
+    /// An IOMMU driven by type1, which can map device memory and so populate BARs.
     Type1,
-    /// An IOMMU, driven by an iommufd that answers like a container (`CONFIG_IOMMUFD_VFIO_CONTAINER`). It
-    /// maps memory, but no device memory.
+    /// An IOMMU driven by an iommufd that answers like a container (`CONFIG_IOMMUFD_VFIO_CONTAINER`). It
+    /// maps memory, but cannot map device memory.
     Iommufd,
-    /// Nothing: devices reach all of memory (`CONFIG_VFIO_NOIOMMU`).
+    /// No IOMMU: devices reach all memory (`CONFIG_VFIO_NOIOMMU`).
     None,
 }
 
-/// An IOMMU address space that devices are put into.
+/// An IOMMU address space for devices.
 #[derive(Debug)]
 pub struct Container {
     fd: OwnedFd,
@@ -41,13 +41,13 @@ pub struct Container {
 #[derive(Debug, Default)]
 struct Groups {
     open: Mutex<Vec<(u32, Weak<Group>)>>,
-    /// Told when one was closed.
+    /// Notified when a group was closed.
     closed: Condvar,
 }
 
 /// A group that is attached to a container.
 ///
-/// It is closed before its container, which keeps others from opening it meanwhile.
+/// It is closed before its container, which keeps other threads from opening it meanwhile.
 #[derive(Debug)]
 pub(crate) struct Group {
     number: u32,
@@ -62,12 +62,12 @@ impl Group {
         self.number
     }
 
-    /// What it is attached to.
+    /// Its container.
     pub(crate) fn container(&self) -> &Arc<Container> {
         &self.container
     }
 
-    /// Its descriptor, as long as it is open.
+    /// Its descriptor, while it is open.
     pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.fd.as_ref().map(AsFd::as_fd)
     }
@@ -82,12 +82,12 @@ impl Drop for Group {
 }
 
 impl Container {
-    /// Opens a container (`/dev/vfio/vfio`) and checks that it knows type1 version 2.
+    /// Opens a container (`/dev/vfio/vfio`) and checks that it supports type1 version 2.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::NotFound`] without the vfio modules, [`ErrorKind::PermissionDenied`],
-    /// [`ErrorKind::Unsupported`] where the kernel has no type1 IOMMU.
+    /// [`ErrorKind::Unsupported`] if the kernel has no type1 IOMMU.
     pub fn open() -> Result<Arc<Self>> {
         Self::from_fd(open_node()?)
     }
@@ -97,12 +97,12 @@ impl Container {
     ///
     /// # Errors
     ///
-    /// As [`Container::open`]; [`ErrorKind::Unsupported`] where the mode is not allowed.
+    /// As [`Container::open`]; [`ErrorKind::Unsupported`] if the mode is not allowed.
     ///
     /// # Safety
     ///
-    /// A device of this container can read and write all of memory, this process's too. Whatever it is told
-    /// to do, by writes to its registers for example, must not do that to memory that is in use.
+    /// A device of this container can read and write all memory, including this process's. Whatever the device is made
+    /// to do, for example by writes to its registers, it must not write to memory that is in use.
     #[allow(
         unsafe_code,
         reason = "a contract with the caller; nothing in it is unsafe"
@@ -114,13 +114,13 @@ impl Container {
             Error::new(ErrorKind::Unsupported, operation)
                 .on(NODE)
                 .with_remedy(
-                    "if the device may reach all of memory, allow it with \
+                    "if the device may reach all memory, allow it with \
                      vfio.enable_unsafe_noiommu_mode=1 (CONFIG_VFIO_NOIOMMU)",
                 )
         })
     }
 
-    /// A container of a kind, or `None` if it does not know the IOMMU type.
+    /// A container of a kind, or `None` if it does not support the IOMMU type.
     fn checked(fd: OwnedFd, extension: u32, kind: IommuKind) -> Result<Option<Arc<Self>>> {
         let refused = |errno| Error::call(vfio::GET_API_VERSION.name, errno).on(NODE);
         let version = vfio::get_api_version(fd.as_fd()).map_err(refused)?;
@@ -140,15 +140,15 @@ impl Container {
         }))
     }
 
-    /// Takes over a container that somebody else has opened, with or without groups. The descriptor
+    /// Takes an open descriptor of a container, with or without groups. The descriptor
     /// becomes close-on-exec.
     ///
     /// # Errors
     ///
-    /// As [`Container::open`], and whatever the ioctls of another file say.
+    /// As [`Container::open`], and any error of the ioctls on a wrong file.
     pub fn from_fd(fd: OwnedFd) -> Result<Arc<Self>> {
         process::close_on_exec(fd.as_fd()).map_err(|errno| Error::call("fcntl", errno).on(NODE))?;
-        // Only an iommufd knows this request, whether it has an address space for VFIO yet or not.
+        // Only an iommufd knows this request, whether or not it already has an address space for VFIO.
         let kind = match iommufd::vfio_ioas(fd.as_fd()) {
             Ok(_) | Err(Errno::NODEV) => IommuKind::Iommufd,
             Err(_) => IommuKind::Type1,
@@ -161,24 +161,24 @@ impl Container {
         })
     }
 
-    /// Which I/O addresses are taken.
+    /// The used I/O addresses.
     pub(super) fn iovas(&self) -> &Mutex<Iovas> {
         &self.iovas
     }
 
-    /// What stands behind the container.
+    /// The kind of the container's IOMMU.
     pub fn kind(&self) -> IommuKind {
         self.kind
     }
 
-    /// The group of this number, attached unless it is already. `attach` opens it and attaches it, and is
-    /// told whether it is the container's first.
+    /// The group of this number, attached if it is not yet. `attach` opens and attaches it; its argument says
+    /// whether it is the container's first.
     pub(crate) fn group(
         self: &Arc<Self>,
         number: u32,
         attach: impl FnOnce(bool) -> Result<OwnedFd>,
     ) -> Result<Arc<Group>> {
-        // Held while opening: two threads that want the same group must not open it twice.
+        // Held while opening, so that two threads do not open the same group twice.
         let open = self.groups.open.lock();
         let mut open = open.unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -187,7 +187,7 @@ impl Container {
             if let Some(group) = group.upgrade() {
                 return Ok(group);
             }
-            // Another thread is closing it this moment, and it would be busy still.
+            // Another thread is just closing it, so it would still be busy.
             let waited = self.groups.closed.wait(open);
             open = waited.unwrap_or_else(PoisonError::into_inner);
         }
@@ -202,7 +202,7 @@ impl Container {
         Ok(group)
     }
 
-    /// Closes a group whose last user has gone.
+    /// Closes a group after its last user.
     fn close(&self, number: u32, fd: OwnedFd) {
         let open = self.groups.open.lock();
         let mut open = open.unwrap_or_else(PoisonError::into_inner);
@@ -211,8 +211,8 @@ impl Container {
         self.groups.closed.notify_all();
     }
 
-    /// The I/O addresses that can be mapped (`VFIO_IOMMU_GET_INFO`); none where the kernel does not
-    /// tell (before Linux 5.4).
+    /// The I/O addresses that can be mapped (`VFIO_IOMMU_GET_INFO`); none if the kernel does not
+    /// report them (before Linux 5.4).
     pub fn iova_ranges(&self) -> Result<Vec<IovaRange>> {
         let list = |body: &[u8]| {
             let pairs = caps::pairs(body)?;
@@ -259,7 +259,7 @@ fn open_node() -> Result<OwnedFd> {
         let error = Error::call("open", errno).on(NODE);
         match errno {
             Errno::NOENT | Errno::NODEV => error.with_remedy(
-                "load the module vfio-pci; where it is loaded, pass the node into this container or jail",
+                "load the module vfio-pci; if it is loaded, pass the node into this container or jail",
             ),
             Errno::ACCESS | Errno::PERM => error.with_remedy("this process may not use VFIO"),
             _ => error,

@@ -15,14 +15,14 @@ use super::iova::{IovaRange, Iovas};
 
 const NODE: &str = "/dev/iommu";
 
-/// An I/O address space of an iommufd, which devices are attached to.
+/// An I/O address space of an iommufd, to which devices are attached.
 ///
-/// iommufd maps memory into it, but no device memory: a BAR cannot be populated by it.
+/// iommufd maps memory into it, but not device memory, so it cannot populate BARs.
 #[derive(Debug)]
 pub struct Ioas {
     iommufd: Arc<OwnedFd>,
     id: u32,
-    /// Whether the address space is ours to destroy, and not somebody else's on the same iommufd.
+    /// Whether the address space is ours to destroy, and not made by other code on the same iommufd.
     owned: bool,
     /// The process that made it.
     process: Process,
@@ -51,12 +51,12 @@ impl Ioas {
         Self::on(fd)
     }
 
-    /// Makes an address space on an iommufd that somebody else has opened. The descriptor becomes
+    /// Makes an address space on an open iommufd (`IOMMU_IOAS_ALLOC`). The descriptor becomes
     /// close-on-exec.
     ///
     /// # Errors
     ///
-    /// When the file is no iommufd.
+    /// If the file is not an iommufd.
     pub fn on(iommufd: OwnedFd) -> Result<Arc<Self>> {
         close_on_exec(&iommufd)?;
         Self::allocate(Arc::new(iommufd))
@@ -82,8 +82,8 @@ impl Ioas {
         }))
     }
 
-    /// Uses an address space that somebody else has made on an iommufd, by its number. It is not
-    /// destroyed in the end. The descriptor becomes close-on-exec.
+    /// Uses an existing address space of an iommufd, by its ID. It is not
+    /// destroyed at the end. The descriptor becomes close-on-exec.
     pub fn existing(iommufd: OwnedFd, id: u32) -> Result<Arc<Self>> {
         close_on_exec(&iommufd)?;
         Ok(Arc::new(Self {
@@ -104,7 +104,7 @@ impl Ioas {
     ///
     /// # Errors
     ///
-    /// When the descriptor is no iommufd.
+    /// If the descriptor is not an iommufd.
     pub fn iova_ranges(&self) -> Result<Vec<IovaRange>> {
         let pairs = iommufd::ioas_iova_ranges(self.iommufd.as_fd(), self.id)
             .map_err(|errno| Error::call(iommufd::IOAS_IOVA_RANGES.name, errno).on(NODE))?;
@@ -115,12 +115,12 @@ impl Ioas {
         Ok(pairs.iter().map(range).collect())
     }
 
-    /// Which I/O addresses are taken.
+    /// The used I/O addresses.
     pub(super) fn iovas(&self) -> &Mutex<Iovas> {
         &self.iovas
     }
 
-    /// The address space's number on its iommufd.
+    /// The address space's ID on its iommufd.
     pub fn id(&self) -> u32 {
         self.id
     }
@@ -139,11 +139,11 @@ impl AsFd for Ioas {
 
 impl Drop for Ioas {
     fn drop(&mut self) {
-        // The iommufd is a parent's as well, who goes on with the address space.
+        // The iommufd is also the parent's, which continues to use the address space.
         if self.owned && self.process == this_process() {
-            // Every device that we attached holds this address space and is closed by now. Should a
-            // mapping keep one open, or somebody else have attached one, the kernel says EBUSY, and is
-            // right: the address space then goes with the iommufd.
+            // Every device that we attached holds this address space and is closed by now. If a
+            // mapping keeps one open, or other code has attached one, the kernel returns EBUSY, and
+            // rightly so: the address space then goes away with the iommufd.
             let _ = iommufd::destroy(self.iommufd.as_fd(), self.id);
         }
     }

@@ -1,4 +1,4 @@
-//! I/O addresses: which of an address space are free, and which of them suit a mapping.
+//! I/O addresses: finds free addresses of an address space that suit a mapping.
 
 use std::collections::BTreeMap;
 
@@ -13,18 +13,18 @@ pub struct IovaRange {
     pub last: u64,
 }
 
-/// Unless a device can reach no more, addresses are taken above this: those below are for devices of 32 bits.
+/// Addresses are taken above this, unless out of the device's reach: those below are for 32-bit devices.
 const LOW: u64 = 4 * GIB;
 
-/// How much of the largest range is left to who populates ([`crate::populate::Type1`]), which uses its top.
+/// How much of the largest range is left for populating ([`crate::populate::Type1`]), which uses its top.
 const SPARED: u64 = 8 * GIB;
 
-/// What a mapping needs.
+/// The requirements of a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wish {
-    /// Bytes, a multiple of the page.
+    /// Length in bytes, a multiple of the page.
     pub(crate) len: u64,
-    /// The address is to be congruent with this one ...
+    /// The address must be congruent with this one ...
     pub(crate) congruent_with: u64,
     /// ... modulo this, a power of two of at least a page.
     pub(crate) modulus: u64,
@@ -33,7 +33,7 @@ pub(crate) struct Wish {
 }
 
 impl Wish {
-    /// The lowest address from `from` on that is congruent.
+    /// The lowest congruent address at or above `from`.
     fn first_from(&self, from: u64) -> Option<u64> {
         let mask = self.modulus.checked_sub(1)?;
         let ahead = self.congruent_with.wrapping_sub(from) & mask;
@@ -41,7 +41,7 @@ impl Wish {
     }
 }
 
-/// The addresses of an address space that nothing of ours is mapped at.
+/// The addresses of an address space without our mappings.
 #[derive(Debug)]
 pub(crate) struct Iovas {
     /// First and last address of each gap; no two touch.
@@ -57,10 +57,10 @@ impl Default for Iovas {
 }
 
 impl Iovas {
-    /// Takes the lowest addresses that will do. `ranges` are those that the IOMMU can map, which become fewer
+    /// Takes the lowest suitable addresses. `ranges` are those that the IOMMU can map, which become fewer
     /// when devices are attached.
     pub(crate) fn take(&mut self, ranges: &[IovaRange], wish: &Wish) -> Option<u64> {
-        // 0 is no address to many a device.
+        // Many devices do not accept the address 0.
         let above = (LOW, wish.last);
         let below = (wish.modulus.min(LOW), wish.last.min(LOW - 1));
         let length = |range: &IovaRange| range.last.saturating_sub(range.first);
@@ -125,7 +125,7 @@ impl Iovas {
         }
     }
 
-    /// Gives addresses back that were taken.
+    /// Gives back addresses that were taken.
     pub(crate) fn give_back(&mut self, start: u64, len: u64) {
         let Some(end) = len.checked_sub(1).and_then(|more| start.checked_add(more)) else {
             return;
@@ -194,7 +194,7 @@ mod tests {
         let first = iovas.take(&RANGES, &wish).unwrap();
         assert_eq!(first, 4 * GIB + 0x16_7000);
         assert_eq!(iovas.take(&RANGES, &wish), Some(first + 2 * MIB));
-        // What lies before them is used for what is smaller.
+        // The addresses before them are used for smaller mappings.
         assert_eq!(iovas.take(&RANGES, &PAGE), Some(4 * GIB));
     }
 
@@ -205,7 +205,7 @@ mod tests {
             last: 0x4fff,
         }];
         let mut iovas = Iovas::default();
-        // A quarter is spared.
+        // A quarter is left free.
         for expected in [Some(0x1000), Some(0x2000), Some(0x3000), None] {
             assert_eq!(iovas.take(&tiny, &PAGE), expected);
         }

@@ -1,4 +1,4 @@
-//! Address spaces of the IOMMU that devices are put into: containers with type1, and those of an iommufd.
+//! IOMMU address spaces for devices: containers with type1, and address spaces of an iommufd.
 
 mod container;
 mod ioas;

@@ -18,13 +18,13 @@ use super::ioas::Ioas;
 use super::iova::{IovaRange, Iovas, Wish};
 use super::locked;
 
-/// Before Linux 5.4 the kernel does not tell; every IOMMU has these.
+/// Before Linux 5.4 the kernel does not report them; every IOMMU has these.
 const UNTOLD: IovaRange = IovaRange {
     first: 0,
     last: (1 << 39) - 1,
 };
 
-/// What devices may do with memory that is mapped for them.
+/// The access of devices to memory that is mapped for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DmaAccess {
     /// They read it.
@@ -33,7 +33,7 @@ pub enum DmaAccess {
     ReadWrite,
 }
 
-/// The I/O address space that a device is in, whether a container's or an iommufd's: where memory is mapped for
+/// The I/O address space of a device, a container's or an iommufd's, into which memory is mapped for
 /// DMA ([`crate::vfio::Device::address_space`]).
 ///
 /// It keeps the device's group open: type1 forgets all mappings when the last group of a container is closed.
@@ -44,7 +44,7 @@ pub struct AddressSpace(Kind);
 enum Kind {
     Container {
         container: Arc<Container>,
-        /// `None` where somebody else keeps the groups open.
+        /// `None` if other code keeps the groups open.
         _group: Option<Arc<Group>>,
     },
     Ioas(Arc<Ioas>),
@@ -64,7 +64,7 @@ impl AddressSpace {
         group: Option<&Arc<Group>>,
     ) -> Result<Self> {
         if container.kind() == IommuKind::None {
-            let operation = "without an IOMMU there are no I/O addresses to map memory at";
+            let operation = "without an IOMMU there are no I/O addresses for mapping memory";
             return Err(Error::new(ErrorKind::Unsupported, operation));
         }
         Ok(Self(Kind::Container {
@@ -187,7 +187,7 @@ impl AddressSpace {
                 last: room.last,
             };
             let Some(iova) = self.lock_iovas().take(&ranges, &wish) else {
-                // Smaller pages of the IOMMU are better than none.
+                // Smaller IOMMU pages are better than no mapping.
                 modulus =
                     smaller_page(modulus, &pages).ok_or_else(|| no_addresses(&ranges, room))?;
                 continue;
@@ -396,7 +396,7 @@ fn smaller_page(size: u64, pages: &LeafSizes) -> Option<u64> {
     pages.below(size).map(|smaller| smaller.largest())
 }
 
-/// There is no room: says how far the IOMMU reaches, or the device.
+/// The error for missing room, with the reach of the IOMMU or of the device.
 fn no_addresses(ranges: &[IovaRange], room: &Room) -> Error {
     let reach = ranges.iter().map(|range| range.last).max().unwrap_or(0);
     let width = |last: u64| u64::BITS - last.leading_zeros();

@@ -89,7 +89,7 @@ pub(crate) struct CapHeader {
     pub(crate) next: u32,
 }
 
-/// What `struct vfio_region_info_cap_sparse_mmap` has between its header and its areas.
+/// The fields of `struct vfio_region_info_cap_sparse_mmap` between its header and its areas.
 /// `struct vfio_iommu_type1_info_cap_iova_range` has the same.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -107,7 +107,7 @@ pub(crate) struct Pair {
     pub(crate) second: u64,
 }
 
-/// What `struct vfio_region_info_cap_type` has behind its header.
+/// The fields of `struct vfio_region_info_cap_type` after its header.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub(crate) struct RegionType {
@@ -297,7 +297,7 @@ pub(crate) struct FeatureDmaBuf {
     pub(crate) length: u64,
 }
 
-/// The size of a kernel struct as its `argsz` field has it.
+/// The size of a kernel struct, for its `argsz` field.
 pub(crate) const fn argsz<T>() -> u32 {
     let size = size_of::<T>();
     assert!(size <= 4096, "no kernel struct of ours is that large");

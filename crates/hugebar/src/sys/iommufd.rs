@@ -30,7 +30,7 @@ requests! {
     VFIO_IOAS: VfioIoas = "IOMMU_VFIO_IOAS", iommu(0x88);
 }
 
-/// `IOMMU_IOAS_ALLOC`: makes an address space, and tells its number.
+/// `IOMMU_IOAS_ALLOC`: makes an address space, and returns its ID.
 pub(crate) fn ioas_alloc(iommufd: BorrowedFd<'_>) -> Result<u32> {
     let mut alloc = IoasAlloc {
         size: argsz::<IoasAlloc>(),
@@ -40,13 +40,13 @@ pub(crate) fn ioas_alloc(iommufd: BorrowedFd<'_>) -> Result<u32> {
     Ok(alloc.out_ioas_id)
 }
 
-/// `IOMMU_DESTROY`: ends an object that nobody uses any more.
+/// `IOMMU_DESTROY`: destroys an unused object.
 pub(crate) fn destroy(iommufd: BorrowedFd<'_>, id: u32) -> Result<()> {
     let size = argsz::<IommuDestroy>();
     update(iommufd, DESTROY, &mut IommuDestroy { size, id })
 }
 
-/// More ranges than this no IOMMU has.
+/// The most ranges that are accepted: no IOMMU has more.
 const MOST_RANGES: u32 = 4096;
 
 /// `IOMMU_IOAS_IOVA_RANGES`: first and last of the I/O addresses that can be mapped now.

@@ -48,7 +48,7 @@ pub(crate) fn get_api_version(container: BorrowedFd<'_>) -> Result<c_int> {
     number(container, GET_API_VERSION, 0)
 }
 
-/// `VFIO_CHECK_EXTENSION` on a container: whether it knows an IOMMU type.
+/// `VFIO_CHECK_EXTENSION` on a container: whether it supports an IOMMU type.
 pub(crate) fn check_extension(container: BorrowedFd<'_>, extension: u32) -> Result<bool> {
     Ok(number(container, CHECK_EXTENSION, extension)? > 0)
 }
@@ -242,8 +242,8 @@ pub(crate) fn device_feature_dma_buf(
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// `VFIO_DEVICE_BIND_IOMMUFD`: gives a device opened by its own node to an iommufd, which is what
-/// makes it usable. Closing the device takes it back.
+/// `VFIO_DEVICE_BIND_IOMMUFD`: binds a device opened by its own node to an iommufd, which
+/// makes it usable. Closing the device unbinds it.
 pub(crate) fn device_bind_iommufd(device: BorrowedFd<'_>, iommufd: BorrowedFd<'_>) -> Result<()> {
     let mut bind = BindIommufd {
         argsz: argsz::<BindIommufd>(),
@@ -254,8 +254,8 @@ pub(crate) fn device_bind_iommufd(device: BorrowedFd<'_>, iommufd: BorrowedFd<'_
     update(device, DEVICE_BIND_IOMMUFD, &mut bind)
 }
 
-/// `VFIO_DEVICE_ATTACH_IOMMUFD_PT`: puts a bound device into an address space of its iommufd, in place
-/// of the one that it was in.
+/// `VFIO_DEVICE_ATTACH_IOMMUFD_PT`: attaches a bound device to an address space of its iommufd, instead
+/// of its previous one.
 pub(crate) fn device_attach_iommufd_pt(device: BorrowedFd<'_>, ioas: u32) -> Result<()> {
     let mut attach = AttachPt {
         argsz: argsz::<AttachPt>(),
@@ -265,7 +265,7 @@ pub(crate) fn device_attach_iommufd_pt(device: BorrowedFd<'_>, ioas: u32) -> Res
     update(device, DEVICE_ATTACH_IOMMUFD_PT, &mut attach)
 }
 
-/// `VFIO_DEVICE_DETACH_IOMMUFD_PT`: takes a device out of its address space; its DMA is blocked then.
+/// `VFIO_DEVICE_DETACH_IOMMUFD_PT`: detaches a device from its address space; its DMA is then blocked.
 pub(crate) fn device_detach_iommufd_pt(device: BorrowedFd<'_>) -> Result<()> {
     let mut detach = DetachPt {
         argsz: argsz::<DetachPt>(),

@@ -1,4 +1,4 @@
-//! Devices: opened by address or taken over, their regions, access by `pread` and `pwrite`.
+//! Devices: opened by address or by descriptor, their regions, access by `pread` and `pwrite`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -32,14 +32,15 @@ pub struct Device<F = OwnedFd> {
 }
 
 impl Device {
-    /// Takes over a device that somebody else has opened, such as a manager or jailer.
+    /// Takes an open descriptor of a device, for example from a manager or jailer
+    /// (`VFIO_DEVICE_GET_INFO`).
     ///
-    /// With its address, what sysfs tells is used; with its container, it can be populated. Whoever
-    /// opened it keeps the group open. The descriptor becomes close-on-exec.
+    /// With its address, sysfs is used; with its container, it can be populated. The opener
+    /// keeps the group open. The descriptor becomes close-on-exec.
     ///
     /// # Errors
     ///
-    /// When the file is no VFIO device.
+    /// If the file is not a VFIO device.
     pub fn from_fd(
         fd: OwnedFd,
         address: Option<Address>,
@@ -52,19 +53,19 @@ impl Device {
 }
 
 impl<'fd> Device<BorrowedFd<'fd>> {
-    /// A device that somebody else has opened and goes on to own, such as a `VfioDevice` of `vfio-ioctls`:
-    /// nothing is duplicated or closed. With its address, what sysfs tells is used.
+    /// Borrows a device that other code has opened and continues to own, such as a `VfioDevice` of `vfio-ioctls`
+    /// (`VFIO_DEVICE_GET_INFO`): nothing is duplicated or closed. With its address, sysfs is used.
     ///
     /// # Errors
     ///
-    /// When the file is no VFIO device.
+    /// If the file is not a VFIO device.
     pub fn borrowed(fd: BorrowedFd<'fd>, address: Option<Address>) -> Result<Self> {
         Self::attached_to(fd, address, Attachment::Elsewhere(None))
     }
 }
 
 impl<F: AsFd> Device<F> {
-    /// A device that can be asked about itself by now.
+    /// Makes a device that already answers `VFIO_DEVICE_GET_INFO`.
     pub(super) fn attached_to(
         fd: F,
         address: Option<Address>,
@@ -82,12 +83,12 @@ impl<F: AsFd> Device<F> {
         })
     }
 
-    /// The device's address, where it is known.
+    /// The device's address, if known.
     pub fn address(&self) -> Option<Address> {
         self.address
     }
 
-    /// The container that the device is in, where it is in one that is known.
+    /// The device's container, if known.
     pub fn container(&self) -> Option<&Arc<Container>> {
         match &self.attachment {
             Attachment::Group(group) => Some(group.container()),
@@ -96,7 +97,7 @@ impl<F: AsFd> Device<F> {
         }
     }
 
-    /// The number of the device's IOMMU group, where this crate opened it.
+    /// The number of the device's IOMMU group, if this crate opened it.
     pub fn group(&self) -> Option<u32> {
         match &self.attachment {
             Attachment::Group(group) => Some(group.number()),
@@ -104,7 +105,7 @@ impl<F: AsFd> Device<F> {
         }
     }
 
-    /// The address space of an iommufd that the device was bound for, where this crate did so.
+    /// The address space of an iommufd for which this crate bound the device.
     pub fn ioas(&self) -> Option<&Arc<Ioas>> {
         match &self.attachment {
             Attachment::Iommufd(ioas) => Some(ioas),
@@ -112,26 +113,26 @@ impl<F: AsFd> Device<F> {
         }
     }
 
-    /// The I/O address space that the device is in: where memory is mapped for its DMA.
+    /// The device's I/O address space, into which memory is mapped for its DMA.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] without an IOMMU, and where somebody else has put the device into one that is not
-    /// known here.
+    /// [`ErrorKind::Unsupported`] without an IOMMU, and if other code has attached the device to an unknown
+    /// address space.
     pub fn address_space(&self) -> Result<AddressSpace> {
         let space = match &self.attachment {
             Attachment::Group(group) => AddressSpace::of_container(group.container(), Some(group)),
             Attachment::Iommufd(ioas) => Ok(ioas.clone().into()),
             Attachment::Elsewhere(Some(container)) => AddressSpace::of_container(container, None),
             Attachment::Elsewhere(None) => {
-                let operation = "the device's address space is not known";
+                let operation = "the device's address space is unknown";
                 Err(Error::new(ErrorKind::Unsupported, operation))
             }
         };
         space.map_err(|error| named(error, self.address))
     }
 
-    /// How many region numbers there are; some of them have no region.
+    /// The number of region indexes; some of them have no region.
     pub fn region_count(&self) -> u32 {
         self.info.num_regions
     }
@@ -141,12 +142,12 @@ impl<F: AsFd> Device<F> {
         self.info.flags & abi::DEVICE_PCI != 0
     }
 
-    /// Asks for a region by its number (`VFIO_DEVICE_GET_REGION_INFO`); `None` where the device has none of
-    /// this number, such as a BAR that it lacks.
+    /// Queries a region by its index (`VFIO_DEVICE_GET_REGION_INFO`); `None` if the device does not have
+    /// it, such as an absent BAR.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Malformed`] when what its driver says cannot be.
+    /// [`ErrorKind::Malformed`] if the driver's answer is invalid.
     pub fn region(&self, index: u32) -> Result<Option<Region>> {
         if index >= self.info.num_regions {
             return Ok(None);
@@ -170,7 +171,7 @@ impl<F: AsFd> Device<F> {
             .map_err(|error| error.on(self.subject(index)))
     }
 
-    /// All regions that the device has, mappable or not, as [`Device::region`] asks for each.
+    /// Queries all regions of the device, mappable or not, as [`Device::region`] does.
     ///
     /// # Errors
     ///
@@ -180,7 +181,7 @@ impl<F: AsFd> Device<F> {
         regions.filter_map(Result::transpose).collect()
     }
 
-    /// A region that has to be there.
+    /// A region that must exist.
     pub(crate) fn present_region(&self, index: u32) -> Result<Region> {
         self.region(index)?.ok_or_else(|| {
             let operation = "the device has no such region";
@@ -195,7 +196,7 @@ impl<F: AsFd> Device<F> {
         })
     }
 
-    /// Whether it is a BAR that the kernel has found no address for, as far as that can be told.
+    /// Whether it is a BAR without an address, as far as known.
     fn lacks_address(&self, index: u32) -> bool {
         let function = self
             .address
@@ -220,7 +221,7 @@ impl<F: AsFd> Device<F> {
         })
     }
 
-    /// Where the MSI-X table and its pending bits lie, by the capability in configuration space; `None` for
+    /// Finds the MSI-X table and its pending bits by the capability in configuration space; `None` for
     /// a device without MSI-X.
     ///
     /// # Errors
@@ -236,11 +237,11 @@ impl<F: AsFd> Device<F> {
         })
     }
 
-    /// What is known of the physical addresses behind a region: for a BAR what sysfs says, or its
+    /// What is known about the physical addresses behind a region: for a BAR the address in sysfs, or its
     /// natural alignment.
     ///
-    /// A variant driver may put other memory than the BAR's in its place (`nvgrace-gpu`), which a size
-    /// of its own betrays: of that nothing is known.
+    /// A variant driver may put other memory in the BAR's place (`nvgrace-gpu`), which has another
+    /// size: its addresses are unknown.
     pub fn phys(&self, region: &Region) -> Phys {
         if !self.is_pci() || region.index() >= abi::PCI_BARS {
             return Phys::Unknown;
@@ -260,11 +261,11 @@ impl<F: AsFd> Device<F> {
         }
     }
 
-    /// Reads from a region (`pread`): an error where a mapping would give a signal.
+    /// Reads from a region (`pread`): returns an error where a mapping would raise a signal.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] beyond the end, otherwise what the driver says; a short read is an
+    /// [`ErrorKind::InvalidInput`] beyond the end, otherwise the driver's error; a short read is an
     /// error.
     pub fn region_read(&self, index: u32, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let (info, _) = self.region_info(index)?;
@@ -301,7 +302,7 @@ impl<F: AsFd> Device<F> {
         self.complete("pwrite", index, written, bytes.len())
     }
 
-    /// Where in the device's file an access lies.
+    /// The offset of an access in the device's file.
     fn position(&self, index: u32, info: &abi::RegionInfo, offset: u64, len: usize) -> Result<u64> {
         let end = offset.checked_add(len as u64);
         let inside = end.is_some_and(|end| end <= info.size);
@@ -330,7 +331,7 @@ impl<F: AsFd> Device<F> {
         .map_err(|error| error.on(self.subject(index)))
     }
 
-    /// `0000:01:00.0 BAR 2`, or what is known of that.
+    /// `0000:01:00.0 BAR 2`, as far as known.
     pub(crate) fn subject(&self, index: u32) -> String {
         let device = match self.address {
             Some(address) => address.to_string(),
