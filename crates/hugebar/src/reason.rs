@@ -47,6 +47,8 @@ pub enum Code {
     Device,
     /// A driver other than `vfio-pci` handles the faults.
     Driver,
+    /// The process's page tables are larger than the leaves need that it could have.
+    PageTables,
     /// Memory decode of the device is off.
     DecodeOff,
     /// Nothing here can populate a BAR.
@@ -76,6 +78,7 @@ impl fmt::Display for Code {
             Self::PhysUnknown => "phys-unknown",
             Self::Device => "device",
             Self::Driver => "driver",
+            Self::PageTables => "page-tables",
             Self::DecodeOff => "decode-off",
             Self::NoPopulate => "no-populate",
             Self::Unmeasured => "unmeasured",

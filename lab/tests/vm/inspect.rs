@@ -24,6 +24,7 @@ pub(crate) struct Process {
     pub(crate) pid: u32,
     pub(crate) name: String,
     pub(crate) thp_disabled: Option<bool>,
+    pub(crate) page_tables: Option<u64>,
     pub(crate) mappings: Vec<Mapping>,
 }
 
@@ -33,6 +34,7 @@ pub(crate) struct Mapping {
     pub(crate) size: u64,
     pub(crate) device: Option<String>,
     candidates: Vec<String>,
+    driver: Option<String>,
     pub(crate) region: Option<u32>,
     pub(crate) offset: Option<u64>,
     physical: Option<String>,
@@ -40,6 +42,8 @@ pub(crate) struct Mapping {
     best: BTreeMap<u64, u64>,
     possible: BTreeMap<u64, u64>,
     pub(crate) optimal: bool,
+    pub(crate) judgement: String,
+    pub(crate) not_in_base_pages: bool,
     pub(crate) smaps: Option<Advice>,
     pub(crate) reasons: Vec<Note>,
 }
@@ -104,7 +108,15 @@ impl Mapping {
         assert_eq!(self.possible(), counts(&rule), "{self:?}");
         let reported = [GIB, 2 * MIB, 4 * KIB].map(|size| self.best[&size]);
         assert_eq!(reported, counts(&best), "{self:?}");
+        assert_eq!(self.driver.as_deref(), Some("vfio-pci"));
         assert_eq!(self.optimal, rule.total() == best.total());
+        let unsure = self.reasons.iter().any(|note| note.code == "thp-policy");
+        let judgement = match (self.optimal, unsure) {
+            (true, false) => "optimal",
+            (true, true) => "not-counted",
+            (false, _) => "falls-short",
+        };
+        assert_eq!(self.judgement, judgement, "{self:?}");
         assert_eq!(address % self.congruent, physical % self.congruent);
     }
 }
@@ -423,4 +435,78 @@ fn two_alike_in_one_process() {
             );
         }
     }
+}
+
+/// What the size of the page tables says: of a BAR in the leaves that it can have, of one at as good an address whose
+/// leaves are base pages, because of an advice that only smaps would show, and of one that nothing has touched.
+fn page_tables_speak(kernel: &str) {
+    const BASE_PAGES_OF_1_GIB: u64 = GIB / (4 * KIB) * 8;
+    let device = "pci-testdev,membar=1G";
+    let hold = |arguments: &str| {
+        map(&format!("{arguments} --bar 2 --hold --backend type1"))
+            .thp(Thp::Always)
+            .background("BAR 2")
+    };
+    let untouched = Command::new(["exercise", "mapped", "0000:00:12.0"]);
+    let report = with_exercise(kernel)
+        .device(device)
+        .device(device)
+        .device(device)
+        .run(&[
+            hold("0000:00:10.0"),
+            hold("0000:00:11.0 --hint no-hugepage"),
+            untouched.background("mapped"),
+            inspect("--json"),
+            inspect("{pid:0} --require 1G"),
+            inspect("{pid:1} --require 1G"),
+            inspect("{pid:1} --require optimal"),
+            inspect("{pid:1} --require 4K"),
+            inspect("{pid:2} --require 1G"),
+            inspect("{pid:1}"),
+        ])
+        .unwrap();
+    let [_, _, _, all, codes @ .., text] = &report.commands[..] else {
+        panic!("{report:?}");
+    };
+    let all = Report::of(all).processes;
+    // For docs/inspect.md.
+    let sizes = all.iter().filter_map(|process| process.page_tables);
+    println!(
+        "{kernel}: bytes of page tables {:?}",
+        sizes.collect::<Vec<_>>()
+    );
+    let judged = |process: &Process| {
+        let mapping = &process.mappings[0];
+        // By their addresses they are alike.
+        assert_eq!(mapping.possible(), [1, 0, 0], "{process:?}");
+        let codes: Vec<_> = mapping.reasons.iter().map(|one| one.code.clone()).collect();
+        let judged = (mapping.judgement.clone(), mapping.not_in_base_pages);
+        let small = process.page_tables.unwrap() < BASE_PAGES_OF_1_GIB;
+        assert_eq!(mapping.not_in_base_pages, small, "{process:?}");
+        (judged, mapping.optimal, codes.concat())
+    };
+    let fine = (("optimal".to_owned(), true), true, String::new());
+    let contradicted = ("contradicted".to_owned(), false);
+    let [large, pages, untouched] = &all[..] else {
+        panic!("{all:?}");
+    };
+    assert_eq!(judged(large), fine);
+    assert_eq!(
+        judged(pages),
+        (contradicted, false, "page-tables".to_owned())
+    );
+    assert_eq!(judged(untouched), fine);
+    let codes: Vec<_> = codes.iter().map(Output::code).collect();
+    assert_eq!(codes, [0, 1, 1, 0, 0], "{report:?}");
+    assert!(text.stdout().contains("contradicted"), "{text:?}");
+}
+
+#[test]
+fn page_tables_speak_on_6_12() {
+    page_tables_speak("6.12");
+}
+
+#[test]
+fn page_tables_speak_on_the_newest() {
+    page_tables_speak("newest");
 }

@@ -334,9 +334,11 @@ fn qemu_hints() {
             inspect("{pid:0} --json").thp(Thp::Madvise),
             status(1),
             inspect("{pid:1} --json").thp(Thp::Never),
+            // Under a policy that was set too late its page tables tell what it has.
+            inspect("--json").thp(Thp::Always),
         ])
         .unwrap();
-    let [_, _, hinted, of_hinted, refused, of_refused] = &report.commands[..] else {
+    let [_, _, hinted, of_hinted, refused, of_refused, later] = &report.commands[..] else {
         panic!("{report:?}");
     };
     assert!(page_tables(hinted) < PAGES_OF_4_GIB, "{hinted:?}");
@@ -344,4 +346,7 @@ fn qemu_hints() {
     assert!(page_tables(refused) > PAGES_OF_4_GIB, "{refused:?}");
     let possible = qemu(of_refused).mappings[0].possible();
     assert_eq!(possible, [0, 0, 1_048_576], "{of_refused:?}");
+    let judged = |process: &Process| process.mappings[0].judgement.clone();
+    let judged: Vec<_> = Report::of(later).processes.iter().map(judged).collect();
+    assert_eq!(judged, ["optimal", "contradicted"], "{later:?}");
 }

@@ -6,7 +6,7 @@ use hugebar::pci::{self, Address};
 use hugebar::reason::Code;
 use hugebar::verdict::Requirement;
 use hugebar_host::escape::Escaped;
-use hugebar_host::inspect::{Inspection, Inspector, Mapping};
+use hugebar_host::inspect::{Inspection, Inspector, Judgement, Mapping};
 use hugebar_host::procfs;
 
 use super::require;
@@ -42,7 +42,7 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Answer, Failure> {
     let Some(required) = args.require else {
         return Ok(Answer::Yes);
     };
-    warn_of_unknown(&inspection);
+    warn_of_unknown(&inspection, required);
     Ok(Answer::of(meets(&inspection, required)))
 }
 
@@ -55,7 +55,7 @@ fn device(target: &str) -> Result<Address, Failure> {
 }
 
 /// Warns about what the answer to `--require` leaves out.
-fn warn_of_unknown(inspection: &Inspection) {
+fn warn_of_unknown(inspection: &Inspection, required: Requirement) {
     let refused = inspection.refused();
     if refused > 0 {
         render::warn(format_args!(
@@ -70,23 +70,43 @@ fn warn_of_unknown(inspection: &Inspection) {
     if let Some(which) = inspection.hidden {
         render::warn(format_args!("--require: processes {which} are hidden"));
     }
-    // Where the policy is known to forbid large leaves, the mapping falls short anyway.
-    let may_be_closed = |mapping: &&Mapping| {
-        let mut reasons = mapping.reasons.iter();
-        let policy = reasons.any(|reason| reason.code == Code::ThpPolicy);
-        policy && mapping.largest > mapping.possible.sizes().base()
-    };
-    for mapping in inspection.mappings().filter(may_be_closed) {
-        render::warn(format_args!(
-            "--require: the THP policy may limit the mapping at {:#x} to base pages",
-            mapping.address
+    let concerned = |own: &&Mapping| required.concerns(&own.best);
+    for mapping in inspection.mappings().filter(concerned) {
+        if let Some(doubt) = doubt(mapping, required) {
+            render::warn(format_args!("--require: {doubt}"));
+        }
+    }
+}
+
+/// Why it is uncertain that a mapping has the leaves that it can have, if these would do.
+fn doubt(mapping: &Mapping, required: Requirement) -> Option<String> {
+    let by_rule = required.is_met(&mapping.best, &mapping.possible);
+    if !by_rule || mapping.judgement == Judgement::Contradicted {
+        return None;
+    }
+    let address = mapping.address;
+    if !mapping.meets(required) {
+        return Some(format!(
+            "{address:#x} does not count: its alignment, or what handles its faults, is unknown"
         ));
     }
+    let large = mapping.largest > mapping.possible.sizes().base();
+    let has = |code| large && mapping.reasons.iter().any(|reason| reason.code == code);
+    let what = if has(Code::ThpPolicy) {
+        "the THP policy may limit it to base pages"
+    } else if has(Code::Kernel) {
+        "this kernel may have base pages only"
+    } else if has(Code::Driver) {
+        "its driver, which is not vfio-pci, may limit it to base pages"
+    } else {
+        return None;
+    };
+    Some(format!("{address:#x}: {what}"))
 }
 
 /// Whether the requirement concerns at least one mapping, and all that it concerns meet it.
 fn meets(inspection: &Inspection, required: Requirement) -> bool {
     let concerned = |own: &&Mapping| required.concerns(&own.best);
     let mut mappings = inspection.mappings().filter(concerned).peekable();
-    mappings.peek().is_some() && mappings.all(|own| required.is_met(&own.best, &own.possible))
+    mappings.peek().is_some() && mappings.all(|own| own.meets(required))
 }

@@ -10,7 +10,7 @@ use hugebar::facts::Facts;
 use hugebar::leaf::{Bytes, Leaves};
 use hugebar::reason::Reason;
 use hugebar_host::escape::Escaped;
-use hugebar_host::inspect::{Advice, Inspection, Mapping, Process};
+use hugebar_host::inspect::{Advice, Inspection, Judgement, Mapping, Process};
 use hugebar_host::procfs;
 
 use super::print::VERSION;
@@ -46,6 +46,8 @@ struct ProcessReport<'a> {
     name: &'a str,
     /// Whether THP is off for it (`PR_SET_THP_DISABLE`); null where the kernel does not say.
     thp_disabled: Option<bool>,
+    /// Bytes of all its page tables; null where the kernel does not tell.
+    page_tables: Option<u64>,
     mappings: Vec<MappingReport<'a>>,
 }
 
@@ -58,6 +60,8 @@ struct MappingReport<'a> {
     device: Option<&'a str>,
     /// The possible devices, if it is ambiguous.
     candidates: &'a [String],
+    /// Its driver; null where the device or its driver is not known.
+    driver: Option<&'a str>,
     region: Option<u32>,
     /// Offset in the region.
     offset: Option<u64>,
@@ -71,6 +75,12 @@ struct MappingReport<'a> {
     /// The largest of these.
     largest: u64,
     optimal: bool,
+    #[serde(skip)]
+    judged: Judgement,
+    /// `optimal`, `not-counted`, `falls-short`, `contradicted`.
+    judgement: String,
+    /// Whether the page tables are too small for base pages throughout.
+    not_in_base_pages: bool,
     smaps: Option<AdviceReport>,
     /// Why it falls short, or what is unknown.
     reasons: &'a [Reason],
@@ -122,6 +132,7 @@ impl<'a> ProcessReport<'a> {
             pid: process.pid,
             name: &process.name,
             thp_disabled: process.thp_disabled,
+            page_tables: process.page_tables,
             mappings: process.mappings.iter().map(MappingReport::new).collect(),
         }
     }
@@ -134,10 +145,12 @@ impl<'a> MappingReport<'a> {
             address: format!("{:#x}", mapping.address),
             size: mapping.size,
             device,
+            judged: mapping.judgement,
             candidates: match device {
                 Some(_) => &[],
                 None => &mapping.devices,
             },
+            driver: mapping.driver.as_deref(),
             region: mapping.region,
             offset: mapping.offset,
             physical: mapping.physical.map(|address| format!("{address:#x}")),
@@ -146,6 +159,8 @@ impl<'a> MappingReport<'a> {
             possible: &mapping.possible,
             largest: mapping.largest,
             optimal: mapping.optimal,
+            judgement: mapping.judgement.to_string(),
+            not_in_base_pages: mapping.not_in_base_pages,
             smaps: mapping.advice.map(AdviceReport::from),
             reasons: &mapping.reasons,
         }
@@ -224,10 +239,11 @@ impl ProcessReport<'_> {
 impl MappingReport<'_> {
     fn row(&self, smaps: bool) -> Vec<String> {
         let unknown = || "?".to_owned();
-        let (color, word) = if self.optimal {
-            (AnsiColor::Green, "optimal")
-        } else {
-            (AnsiColor::Red, "falls short")
+        let (color, word) = match self.judged {
+            Judgement::Optimal => (AnsiColor::Green, "optimal"),
+            Judgement::NotCounted => (AnsiColor::Yellow, "not counted"),
+            Judgement::FallsShort => (AnsiColor::Red, "falls short"),
+            _ => (AnsiColor::Red, "contradicted"),
         };
         let style = Style::new().fg_color(Some(color.into())).bold();
         let mut row = vec![

@@ -156,7 +156,7 @@ impl Wanted {
         }
         let nodes = Arc::clone(&self.nodes);
         let (open, vmas) = look(pid, move |process| {
-            let vmas = held::mapped(process, &nodes, &open)?;
+            let vmas = held::mapped(process, &nodes, &open, |_| ())?;
             Ok((open, vmas))
         })?;
         if vmas.is_empty() {

@@ -1,224 +1,107 @@
-//! What a mapping of a device in another process can have at its address, and why it cannot have more.
+//! What a mapping of a device in another process can have at its address, and what is to be thought of it.
 
-use hugebar::facts::{Facts, ThpGate, ThpPolicy};
-use hugebar::leaf::{self, Bytes, Leaves};
-use hugebar::reason::{Code, Reason};
+use hugebar::facts::ThpGate;
+use hugebar::leaf::Leaves;
 
-use super::held::Vma;
-use super::mapping::Mapping;
-use super::resolve::Resolved;
-use crate::procfs::Advice;
+use super::driver::Faults;
+use super::mapping::{Judgement, Mapping};
+use super::observed::{Observed, largest};
+use super::tables;
+use super::why::reasons;
 
-/// What is known of a mapping.
-pub(crate) struct Observed<'a> {
-    pub(crate) facts: &'a Facts,
-    pub(crate) vma: &'a Vma,
-    pub(crate) resolved: Resolved,
-    /// The physical address, or a number congruent with it.
-    pub(crate) hpa: u64,
-    pub(crate) thp_disabled: bool,
-    pub(crate) advice: Option<Advice>,
+/// A mapping, and the page tables that it takes in bytes.
+#[derive(Debug)]
+pub(crate) struct Assessed {
+    pub(crate) mapping: Mapping,
+    /// With the leaves that it can have, or, where these do not follow from what is known, with base pages.
+    pub(crate) needed: u64,
+    /// Populated in base pages throughout.
+    pub(crate) filled: u64,
 }
 
 impl Observed<'_> {
     /// Which leaves it can have, and why not more.
-    pub(crate) fn assess(self) -> Mapping {
-        let sizes = self.facts.leaf_sizes;
-        let physical = self.resolved.place.and_then(|place| place.physical);
-        let possible = self.possible();
-        let best = leaf::leaves(self.hpa, self.hpa, self.vma.size, &sizes);
-        let agree = |size: &&u64| self.vma.start % **size == self.hpa % **size;
-        let congruent = sizes.as_slice().iter().rev().find(agree).copied();
-        let congruent = congruent.unwrap_or(sizes.base());
-        let reasons = self.reasons(&best, &possible, congruent);
+    pub(crate) fn assess(self) -> Assessed {
+        let base = self.facts.leaf_sizes.only_base();
+        let (possible, best) = (self.possible(), self.best());
+        let judgement = self.judgement(&best, &possible);
+        let follows_the_rule = self.follows_the_rule();
+        let sizes = if follows_the_rule { self.sizes() } else { base };
+        let tables = |sizes| tables::needed(self.vma.start, self.hpa, self.vma.size, sizes);
+        let (needed, filled) = (tables(&sizes), tables(&base));
+        let driver = match self.resolved.devices.as_slice() {
+            [only] => only.driver().map(str::to_owned),
+            _ => None,
+        };
+        let (congruent, reasons) = (self.congruent(), reasons(&self, &best, &possible));
         let devices = self.resolved.devices.into_iter();
-        Mapping {
+        let mapping = Mapping {
             address: self.vma.start,
             size: self.vma.size,
             devices: devices.map(|device| device.name).collect(),
+            driver,
             region: self.resolved.place.map(|place| place.region),
             offset: self.resolved.place.map(|place| place.offset),
-            physical,
+            physical: self.resolved.place.and_then(|place| place.physical),
             congruent,
-            optimal: possible.total() <= best.total(),
+            optimal: follows_the_rule && possible.total() <= best.total(),
+            judgement,
+            not_in_base_pages: false,
+            follows_the_rule,
             best,
             possible,
-            largest: largest(&possible).unwrap_or(sizes.base()),
+            largest: largest(&possible).unwrap_or(base.base()),
             advice: self.advice,
             reasons,
+        };
+        Assessed {
+            mapping,
+            needed,
+            filled,
         }
     }
 
-    /// By the rule, at its address, with what this kernel has for this process.
-    fn possible(&self) -> Leaves {
-        let sizes = if self.pages_only() {
-            self.facts.leaf_sizes.only_base()
-        } else {
-            self.facts.device_leaf_sizes()
-        };
-        let mut possible = Leaves::none(&self.facts.leaf_sizes);
-        possible.add_all(&leaf::leaves(
-            self.vma.start,
-            self.hpa,
-            self.vma.size,
-            &sizes,
-        ));
-        possible
-    }
-
-    /// Whether something is known to keep it to pages, wherever it is.
-    fn pages_only(&self) -> bool {
-        let no_thp = self.facts.thp.is_none();
-        no_thp || self.thp_disabled || self.refused() || self.gate() == ThpGate::Closed
-    }
-
-    /// Whether the THP policy lets it have large leaves.
-    fn gate(&self) -> ThpGate {
-        self.facts.thp_gate(self.advice.map(|advice| advice.hinted))
-    }
-
-    fn refused(&self) -> bool {
-        self.advice.is_some_and(|advice| advice.refused)
-    }
-
-    /// What the THP policy does to it, or may do, where there are larger leaves to lose.
-    fn policy_fact(&self, best: &Leaves, possible: &Leaves) -> Option<String> {
-        let page = self.facts.leaf_sizes.base();
-        let has_large = |leaves: &Leaves| largest(leaves) > Some(page);
-        match self.gate() {
-            ThpGate::Closed if has_large(best) => {}
-            ThpGate::Unknown if has_large(possible) => {}
-            _ => return None,
-        }
-        let Facts { release, .. } = self.facts;
-        let policy = self.facts.thp?;
-        let what = match (policy, self.advice) {
-            (ThpPolicy::Never, _) => "pages only",
-            (ThpPolicy::Madvise, Some(_)) => "it is not hinted, so pages only",
-            (ThpPolicy::Madvise, None) => "pages only unless it is hinted",
-            // What cannot be read is told by the report, which has the policy.
-            (ThpPolicy::Always | ThpPolicy::Unknown, _) => return None,
-        };
-        let asks = match self.facts.asks_thp_policy() {
-            Some(_) => "asks",
-            None => "may ask",
-        };
-        Some(format!(
-            "Linux {release} {asks} the THP policy, which is {policy}: {what}"
-        ))
-    }
-
-    fn reasons(&self, best: &Leaves, possible: &Leaves, congruent: u64) -> Vec<Reason> {
-        let Vma { start, size, .. } = *self.vma;
+    fn judgement(&self, best: &Leaves, possible: &Leaves) -> Judgement {
         let facts = self.facts;
-        let mut reasons = Vec::new();
-        let mut reason = |code, fact, remedy: &str| {
-            let reason: Reason = Reason::new(code, fact, remedy);
-            reasons.push(reason);
-        };
-        let short = possible.total() > best.total();
-        if short && facts.device_leaf_sizes() != facts.leaf_sizes {
-            let fact = format!("Linux {} maps device memory in pages only", facts.release);
-            reason(Code::Kernel, fact, "use Linux 6.12 or later");
+        let certain = self.follows_the_rule()
+            && self.resolved.faults != Faults::ByCore
+            && facts.features().huge_device_leaves().is_some()
+            && self.gate() != ThpGate::Unknown;
+        if possible.total() > best.total() {
+            Judgement::FallsShort
+        } else if certain || !self.has_room() {
+            Judgement::Optimal
+        } else {
+            Judgement::NotCounted
         }
-        if short && facts.thp.is_none() {
-            let fact =
-                "this kernel has no transparent huge pages, and no large leaves without them";
-            let remedy = "use a kernel with CONFIG_TRANSPARENT_HUGEPAGE";
-            reason(Code::ThpNotBuiltIn, fact.to_owned(), remedy);
-        }
-        if short && self.thp_disabled {
-            let fact = "transparent huge pages are off for this process (PR_SET_THP_DISABLE)";
-            let remedy = "start it without that setting, which is inherited, or have it call \
-                          prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0) before it touches the mapping";
-            reason(Code::ThpDisabled, fact.to_owned(), remedy);
-        }
-        if short && self.refused() {
-            let fact = format!("{start:#x} is advised with MADV_NOHUGEPAGE");
-            reason(
-                Code::NoHugepage,
-                fact,
-                "have the program spare device memory that advice",
-            );
-        }
-        if leaf::leaves(start, self.hpa, size, &facts.leaf_sizes).total() > best.total() {
-            let agree = Bytes(congruent);
-            let fact = format!("{start:#x} and its physical address agree modulo {agree} only");
-            let remedy = "have the program map it at a congruent address, as hugebar does";
-            reason(Code::Placement, fact, remedy);
-        }
-        let large = largest(possible) > Some(facts.leaf_sizes.base());
-        if large && facts.features().huge_device_leaves().is_none() {
-            let fact = format!(
-                "Linux {} may map device memory in pages only: its release does not tell",
-                facts.release
-            );
-            reason(
-                Code::Kernel,
-                fact,
-                "count the leaves of a device that is free, with hugebar map",
-            );
-        }
-        if let Some(fact) = self.policy_fact(best, possible) {
-            let remedy = "set it to always, or to madvise and have the program hint before it touches the mapping";
-            reason(Code::ThpPolicy, fact, remedy);
-        }
-        let known = self.resolved.devices.len() == 1;
-        if known
-            && self
-                .resolved
-                .place
-                .is_none_or(|place| place.physical.is_none())
-        {
-            let fact =
-                format!("{start:#x} lies in no BAR that sysfs has, so its alignment was guessed");
-            let remedy = "none where the driver puts other memory in the BAR's place; otherwise show this \
-                          process /sys";
-            reason(Code::PhysUnknown, fact, remedy);
-        }
-        if self.resolved.devices.len() != 1 {
-            let fact = match self.resolved.devices.as_slice() {
-                [] => format!("nothing that the process has open tells whose {start:#x} is"),
-                several => {
-                    let names: Vec<_> = several.iter().map(|device| &*device.name).collect();
-                    format!("{start:#x} can be of {}", names.join(" or "))
-                }
-            };
-            reason(
-                Code::Device,
-                fact,
-                "have the program open devices by their own nodes (/dev/vfio/devices), which maps names",
-            );
-        }
-        reasons
     }
-}
-
-/// The largest size of which there are leaves.
-fn largest(leaves: &Leaves) -> Option<u64> {
-    leaves
-        .iter()
-        .rev()
-        .find_map(|(size, count)| (count > 0).then_some(size))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hugebar::facts::{KernelVersion, ThpDisabled};
-    use hugebar::leaf::{GIB, LeafSizes};
+    use Judgement::{FallsShort, NotCounted, Optimal};
+    use hugebar::facts::{Facts, KernelVersion, ThpDisabled, ThpPolicy};
+    use hugebar::leaf::{GIB, LeafSizes, MIB};
+    use hugebar::reason::Code;
+    use hugebar::verdict::Requirement;
 
-    use crate::inspect::resolve::Place;
-    use crate::procfs::FileId;
+    use crate::inspect::held::Vma;
+    use crate::inspect::resolve::{Place, Resolved};
+    use crate::procfs::{Advice, FileId};
 
-    /// 4 GiB at the best of addresses.
+    /// At the best of addresses.
     const VMA: u64 = 0x7f00_0000_0000;
 
+    /// 4 GiB of BAR 2 of a device of vfio-pci's.
     struct Case {
         release: &'static str,
         thp: Option<ThpPolicy>,
         advice: Option<Advice>,
         physical: Option<u64>,
+        faults: Faults,
+        sizes: LeafSizes,
+        size: u64,
     }
 
     impl Case {
@@ -228,6 +111,9 @@ mod tests {
                 thp,
                 advice: None,
                 physical: Some(8 * GIB),
+                faults: Faults::VfioPci,
+                sizes: LeafSizes::X86_64,
+                size: 4 * GIB,
             }
         }
 
@@ -242,17 +128,23 @@ mod tests {
             }
         }
 
-        /// Whether it is said to be optimal, and the reasons.
-        fn judged(self) -> (bool, Vec<Code>) {
+        fn with(faults: Faults) -> Self {
+            Case {
+                faults,
+                ..Case::new("7.3.4", Some(ThpPolicy::Always))
+            }
+        }
+
+        fn assessed(&self) -> Assessed {
             let mut facts = Facts::observe();
-            facts.leaf_sizes = LeafSizes::X86_64;
+            facts.leaf_sizes = self.sizes;
             facts.release = self.release.to_owned();
             facts.kernel = KernelVersion::parse(self.release);
             facts.thp = self.thp;
             facts.thp_disabled = ThpDisabled::No;
             let vma = Vma {
                 start: VMA,
-                size: 4 * GIB,
+                size: self.size,
                 offset: 2 << 40,
                 file: FileId {
                     device: (0, 14),
@@ -268,75 +160,150 @@ mod tests {
             let observed = Observed {
                 facts: &facts,
                 vma: &vma,
-                resolved: Resolved::test("0000:01:00.0", place),
+                resolved: Resolved::test("0000:01:00.0", place, self.faults),
                 hpa: self.physical.unwrap_or(vma.offset),
                 thp_disabled: false,
                 advice: self.advice,
             };
-            let report = observed.assess();
-            let largest = if report.optimal { GIB } else { 4096 };
-            assert_eq!(report.largest, largest);
-            let codes = report.reasons.iter().map(|reason| reason.code);
-            (report.optimal, codes.collect())
+            observed.assess()
+        }
+
+        /// What is thought of it, whether it is said to be optimal, and the reasons.
+        fn judged(&self) -> (Judgement, bool, Vec<Code>) {
+            let mapping = self.assessed().mapping;
+            let codes = mapping.reasons.iter().map(|reason| reason.code);
+            (mapping.judgement, mapping.optimal, codes.collect())
         }
     }
 
     #[test]
     fn the_policy_counts_where_the_kernel_asks_it() {
         use ThpPolicy::{Always, Madvise, Never};
-        let policy = vec![Code::ThpPolicy];
-        for (case, optimal, codes) in [
-            (Case::new("6.18.15", Some(Always)), true, vec![]),
-            (Case::new("6.18.15", Some(Madvise)), true, policy.clone()),
-            (Case::new("6.18.15", Some(Never)), false, policy.clone()),
-            (Case::advised("6.18.15", Madvise, true), true, vec![]),
-            (
-                Case::advised("6.18.15", Madvise, false),
-                false,
-                policy.clone(),
-            ),
-            (Case::new("7.3.4", Some(Never)), true, vec![]),
-            (Case::advised("7.3.4", Madvise, false), true, vec![]),
+        let old = "5.14.0-611.el9_7.x86_64";
+        let policy = &[Code::ThpPolicy][..];
+        for (case, judgement, codes) in [
+            (Case::new("6.18.15", Some(Always)), Optimal, &[][..]),
+            (Case::new("6.18.15", Some(Madvise)), NotCounted, policy),
+            (Case::new("6.18.15", Some(Never)), FallsShort, policy),
+            (Case::advised("6.18.15", Madvise, true), Optimal, &[]),
+            (Case::advised("6.18.15", Madvise, false), FallsShort, policy),
+            (Case::new("7.3.4", Some(Never)), Optimal, &[]),
+            (Case::advised("7.3.4", Madvise, false), Optimal, &[]),
             // Whether it asks is not known: nothing is held against the mapping, but it is said.
             (
                 Case::new("6.17.0-8-generic", Some(Never)),
-                true,
-                policy.clone(),
+                NotCounted,
+                policy,
             ),
             (
                 Case::advised("6.17.0-8-generic", Madvise, false),
-                true,
+                NotCounted,
                 policy,
             ),
             (
                 Case::new("6.1.0-56-amd64", Some(Never)),
-                false,
-                vec![Code::Kernel],
+                FallsShort,
+                &[Code::Kernel],
             ),
-            (Case::new("7.3.4", None), false, vec![Code::ThpNotBuiltIn]),
+            (Case::new("7.3.4", None), FallsShort, &[Code::ThpNotBuiltIn]),
             // Whether it has large leaves at all is not known, nor whether it asks.
+            (Case::new(old, Some(Always)), NotCounted, &[Code::Kernel]),
             (
-                Case::new("5.14.0-611.el9_7.x86_64", Some(Always)),
-                true,
-                vec![Code::Kernel],
-            ),
-            (
-                Case::new("5.14.0-611.el9_7.x86_64", Some(Never)),
-                true,
-                vec![Code::Kernel, Code::ThpPolicy],
+                Case::new(old, Some(Never)),
+                NotCounted,
+                &[Code::Kernel, Code::ThpPolicy],
             ),
         ] {
             let name = format!("{} {:?} {:?}", case.release, case.thp, case.advice);
-            assert_eq!(case.judged(), (optimal, codes), "{name}");
+            let optimal = judgement != FallsShort;
+            assert_eq!(
+                case.judged(),
+                (judgement, optimal, codes.to_vec()),
+                "{name}"
+            );
+            let mapping = case.assessed().mapping;
+            assert_eq!(mapping.largest, if optimal { GIB } else { 4096 }, "{name}");
+            assert_eq!(mapping.meets(Requirement::Size(GIB)), optimal, "{name}");
+        }
+    }
+
+    /// Nothing was counted, so the driver decides whether the rule holds.
+    #[test]
+    fn only_drivers_that_follow_the_rule_can_be_optimal() {
+        let driver = &[Code::Driver][..];
+        for (faults, judgement, optimal, codes) in [
+            (Faults::VfioPci, Optimal, true, &[][..]),
+            (Faults::ByCore, NotCounted, true, driver),
+            (Faults::Own, NotCounted, false, driver),
+            (Faults::BasePages, FallsShort, false, driver),
+        ] {
+            let case = Case::with(faults);
+            assert_eq!(case.judged(), (judgement, optimal, codes.to_vec()));
+            let Assessed {
+                mapping,
+                needed,
+                filled,
+            } = case.assessed();
+            for size in [2 * MIB, GIB] {
+                assert_eq!(
+                    mapping.meets(Requirement::Size(size)),
+                    optimal,
+                    "{faults:?}"
+                );
+            }
+            assert_eq!(mapping.meets(Requirement::Optimal), optimal, "{faults:?}");
+            assert!(mapping.meets(Requirement::Size(4096)), "{faults:?}");
+            // What does not follow from anything known must not make others look wrong.
+            assert_eq!(needed < filled, optimal, "{faults:?}");
+        }
+        // No driver can have fewer leaves than one.
+        let small = Case {
+            size: 4096,
+            ..Case::with(Faults::Own)
+        };
+        assert_eq!(small.judged(), (Optimal, true, vec![]));
+        assert!(small.assessed().mapping.meets(Requirement::Optimal));
+    }
+
+    /// What it advises is to be done while the device is in use.
+    #[test]
+    fn nobody_is_told_to_bind_a_device_that_runs() {
+        for faults in [Faults::ByCore, Faults::Own, Faults::BasePages] {
+            for reason in Case::with(faults).assessed().mapping.reasons {
+                assert!(!reason.remedy.contains("bind"), "{reason}");
+            }
         }
     }
 
     #[test]
-    fn what_lies_in_no_bar_is_said_to_be_guessed() {
+    fn what_lies_in_no_bar_is_guessed_and_not_optimal() {
         let case = Case {
             physical: None,
             ..Case::new("7.3.4", Some(ThpPolicy::Always))
         };
-        assert_eq!(case.judged(), (true, vec![Code::PhysUnknown]));
+        let expected = (NotCounted, false, vec![Code::PhysUnknown]);
+        assert_eq!(case.judged(), expected);
+        assert!(!case.assessed().mapping.meets(Requirement::Optimal));
+    }
+
+    /// 95 GiB of the GPU's memory with pages of 64 KiB, which is in no BAR of sysfs.
+    #[test]
+    fn the_memory_of_an_nvgrace_gpu() {
+        let gpu = |release, faults| Case {
+            release,
+            faults,
+            physical: None,
+            sizes: LeafSizes::ARM64_64K,
+            size: 190 * 512 * MIB,
+            ..Case::with(faults)
+        };
+        let old = gpu("6.18.15", Faults::BasePages);
+        assert_eq!(old.judged(), (FallsShort, false, vec![Code::Driver]));
+        let mapping = old.assessed().mapping;
+        assert_eq!(mapping.possible.total(), 190 * 8192);
+        assert_eq!(mapping.best.total(), 190);
+        let new = gpu("6.19.0", Faults::Own);
+        let unknown = vec![Code::PhysUnknown, Code::Driver];
+        assert_eq!(new.judged(), (NotCounted, false, unknown));
     }
 }

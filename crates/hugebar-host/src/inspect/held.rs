@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io;
+use std::ops::Range;
 
 use super::nodes::{Node, Nodes};
 use crate::procfs::{self, FileId, Process};
@@ -80,8 +81,14 @@ fn is_path_only(info: &str) -> bool {
     flags.is_some_and(|flags| flags & O_PATH != 0)
 }
 
-/// The mappings of VFIO devices, in the order of their addresses. `open` is what the process has open.
-pub(crate) fn mapped(process: &Process, nodes: &Nodes, open: &[OpenFile]) -> io::Result<Vec<Vma>> {
+/// The mappings of VFIO devices, in the order of their addresses. `open` is what the process has open; `other` is told
+/// the addresses of all other mappings.
+pub(crate) fn mapped(
+    process: &Process,
+    nodes: &Nodes,
+    open: &[OpenFile],
+    mut other: impl FnMut(Range<u64>),
+) -> io::Result<Vec<Vma>> {
     let device = |node: &Node| match node {
         Node::Device(name) => Some(name.clone()),
         Node::Group(_) => None,
@@ -96,8 +103,10 @@ pub(crate) fn mapped(process: &Process, nodes: &Nodes, open: &[OpenFile]) -> io:
     let mut may_ask = true;
     let mut found = Vec::new();
     process.mappings(|mapped| {
+        let addresses = mapped.start..mapped.end;
         // VFIO has no private ones.
         if !mapped.is_shared || mapped.file.inode == 0 {
+            other(addresses);
             return Ok(());
         }
         let vma = |node| Vma {
@@ -130,8 +139,9 @@ pub(crate) fn mapped(process: &Process, nodes: &Nodes, open: &[OpenFile]) -> io:
                 unknown.insert(node.and_then(device))
             }
         };
-        if let Some(node) = node {
-            found.push(vma(Some(node.clone())));
+        match node {
+            Some(node) => found.push(vma(Some(node.clone()))),
+            None => other(addresses),
         }
         Ok(())
     })?;

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use hugebar::facts::Facts;
 use hugebar::pci::Address;
 
-use super::assess::Observed;
 use super::held;
+use super::judge::judge;
 use super::mapping::{Inspection, Process};
 use super::nodes::Nodes;
+use super::observed::Observed;
 use super::resolve::{Host, OpenDevices, Resolved};
+use super::tables;
 use crate::error::Error;
 use crate::procfs::{self, look};
 
@@ -100,10 +102,16 @@ impl<'a> Inspector<'a> {
 
     fn look_at(&mut self, pid: u32) -> io::Result<Process> {
         let nodes = Arc::clone(&self.nodes);
-        let (open, vmas, name, status) = look(pid, move |process| {
+        let page = self.facts.leaf_sizes.base();
+        let (open, vmas, name, status, tables) = look(pid, move |process| {
             let open = held::open(process, &nodes)?;
-            let vmas = held::mapped(process, &nodes, &open)?;
-            Ok((open, vmas, process.name(), process.status()?))
+            let (vmas, status, tables) = tables::observe(
+                page,
+                || process.status(),
+                |others| held::mapped(process, &nodes, &open, |other| others.add(other)),
+                |vmas| vmas.iter().map(|vma| vma.size).fold(0, u64::saturating_add),
+            )?;
+            Ok((open, vmas, process.name(), status, tables))
         })?;
         // Without THP there is none to disable, though the kernel says that it is not enabled.
         let enabled = status.thp_enabled.filter(|_| self.facts.thp.is_some());
@@ -111,27 +119,30 @@ impl<'a> Inspector<'a> {
             pid,
             name,
             thp_disabled: enabled.map(|enabled| !enabled),
+            page_tables: status.vm_pte,
             mappings: Vec::new(),
         };
         if vmas.is_empty() {
             return Ok(process);
         }
         let devices = OpenDevices::of(open);
-        let mut resolved: Vec<_> = vmas
+        let resolved: Vec<_> = vmas
             .iter()
             .map(|vma| (vma, devices.resolve(vma, Host::from(self.facts))))
             .collect();
-        resolved.retain(|(_, resolved)| self.is_wanted(resolved));
+        let wanted = resolved.iter().filter(|(_, own)| self.is_wanted(own));
+        let wanted: BTreeSet<_> = wanted.map(|(vma, _)| vma.start).collect();
         let advice = match &mut self.before_smaps {
-            Some(before) if !resolved.is_empty() => {
+            Some(before) if !wanted.is_empty() => {
                 before(pid, &process.name);
-                let wanted: BTreeSet<_> = resolved.iter().map(|(vma, _)| vma.start).collect();
+                let wanted = wanted.clone();
                 look(pid, move |process| {
                     process.advice(|start| wanted.contains(&start))
                 })?
             }
             _ => BTreeMap::new(),
         };
+        let mut assessed = Vec::new();
         for (vma, resolved) in resolved {
             let physical = resolved.place.and_then(|place| place.physical);
             let observed = Observed {
@@ -144,8 +155,14 @@ impl<'a> Inspector<'a> {
                 thp_disabled: process.thp_disabled == Some(true),
                 advice: advice.get(&vma.start).copied(),
             };
-            process.mappings.push(observed.assess());
+            assessed.push(observed.assess());
         }
+        // By all of them, also where only some are wanted: the tables are those of all.
+        if let Some(tables) = tables {
+            judge(&mut assessed, &tables, page);
+        }
+        assessed.retain(|own| wanted.contains(&own.mapping.address));
+        process.mappings = assessed.into_iter().map(|own| own.mapping).collect();
         Ok(process)
     }
 

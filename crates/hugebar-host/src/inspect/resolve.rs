@@ -6,6 +6,7 @@ use hugebar::facts::{Facts, Features};
 use hugebar::pci::{Address, Bar, Function};
 use hugebar::vfio::is_vfio;
 
+use super::driver::Faults;
 use super::held::{FileKind, OpenFile, Vma};
 use super::nodes::Node;
 use crate::procfs::FileId;
@@ -45,6 +46,8 @@ pub(crate) struct OpenDevices {
 pub(crate) struct Device {
     /// Its PCI address, or the name that a mediated device has in sysfs.
     pub(crate) name: String,
+    /// The driver that it is bound to, where that can be told.
+    driver: Option<String>,
     /// BARs of the function; none of a mediated device, whose regions are not its parent's.
     bars: [Option<Bar>; 6],
 }
@@ -55,6 +58,10 @@ pub(crate) struct Resolved {
     /// Exactly one, where that is certain.
     pub(crate) devices: Vec<Device>,
     pub(crate) place: Option<Place>,
+    /// Who handles its faults, whichever of them it is of.
+    pub(crate) faults: Faults,
+    /// Whether it lies in a BAR that sysfs has, whichever device it is of: its alignment is known then.
+    pub(crate) in_bar: bool,
 }
 
 /// Where in a device a mapping begins.
@@ -69,14 +76,17 @@ pub(crate) struct Place {
 #[cfg(test)]
 impl Resolved {
     /// Of a device that nothing but its name is known of.
-    pub(crate) fn test(name: &str, place: Place) -> Self {
+    pub(crate) fn test(name: &str, place: Place, faults: Faults) -> Self {
         let device = Device {
             name: name.to_owned(),
+            driver: None,
             bars: [None; 6],
         };
         Self {
             devices: vec![device],
+            in_bar: place.physical.is_some(),
             place: Some(place),
+            faults,
         }
     }
 }
@@ -109,12 +119,22 @@ impl OpenDevices {
             // On old kernels the physical address decides, on others often the size.
             candidates.retain(fitting);
         }
-        let place = match candidates.as_slice() {
-            [only] => only.place(vma, host),
+        let places: Vec<_> = candidates.iter().map(|one| one.place(vma, host)).collect();
+        let faults = candidates.iter().zip(&places).map(|(device, place)| {
+            let bar = place.map(|place| place.region);
+            Faults::of(device.driver.as_deref(), bar, host.kernel)
+        });
+        let faults = Faults::of_all(faults);
+        let place = match places.as_slice() {
+            [only] => *only,
             _ => None,
         };
+        // Who maps base pages at once shows their physical address instead (`nvgrace_gpu_mmap`).
+        let encoded = || Place::encoded(vma, host.kernel).filter(|_| faults != Faults::BasePages);
         Resolved {
-            place: place.or_else(|| Place::encoded(vma, host.kernel)),
+            place: place.or_else(encoded),
+            faults,
+            in_bar: !places.is_empty() && places.iter().all(Option::is_some),
             devices: candidates,
         }
     }
@@ -132,7 +152,7 @@ impl OpenDevices {
             candidates.extend(self.in_groups.iter().cloned());
         }
         candidates.sort_by(|one, other| one.name.cmp(&other.name));
-        candidates.dedup();
+        candidates.dedup_by(|one, other| one.name == other.name);
         candidates
     }
 }
@@ -143,15 +163,16 @@ fn in_group(group: u32) -> Vec<Device> {
 }
 
 fn members(group: &Path) -> Vec<Device> {
-    let names = names(group.join("devices"));
-    let devices = names.iter().filter_map(|name| {
+    let devices = group.join("devices");
+    let names = names(&devices);
+    let found = names.iter().filter_map(|name| {
         let function = name.parse::<Address>().ok().map(Function::at);
         match function {
             Some(function) => function.ok().filter(by_vfio).as_ref().map(Device::from),
-            None => Device::at(Path::new(name)),
+            None => Device::at(&devices.join(name)),
         }
     });
-    devices.collect()
+    found.collect()
 }
 
 /// Whether VFIO has a function: a group can have bridges and idle functions too.
@@ -160,10 +181,18 @@ fn by_vfio(function: &Function) -> bool {
     driver.is_some_and(|driver| is_vfio(&driver))
 }
 
+impl Device {
+    /// The driver that it is bound to, where that can be told.
+    pub(crate) fn driver(&self) -> Option<&str> {
+        self.driver.as_deref()
+    }
+}
+
 impl From<&Function> for Device {
     fn from(function: &Function) -> Self {
         Self {
             name: function.address().to_string(),
+            driver: function.driver().ok().flatten(),
             bars: function.bars().unwrap_or_default(),
         }
     }
@@ -178,6 +207,7 @@ impl Device {
             Some(Ok(function)) => Self::from(&function),
             _ => Self {
                 name: name.to_owned(),
+                driver: driver(path),
                 bars: [None; 6],
             },
         })
@@ -231,6 +261,12 @@ impl Device {
     }
 }
 
+/// The driver of a device that is no PCI function.
+fn driver(device: &Path) -> Option<String> {
+    let link = std::fs::read_link(device.join("driver")).ok()?;
+    Some(link.file_name()?.to_str()?.to_owned())
+}
+
 impl Place {
     /// What the offset says by itself, where it is known to be one.
     fn encoded(vma: &Vma, kernel: Features) -> Option<Self> {
@@ -257,146 +293,5 @@ fn fits(bar: Bar, offset: u64, size: u64, page: u64) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use hugebar::leaf::{GIB, KIB, MIB};
-
-    const NEW: &str = "7.3.4";
-    const OLD: &str = "6.1.0";
-
-    fn host(release: &str, page: u64) -> Host {
-        let kernel = Features::of(release);
-        Host { kernel, page }
-    }
-
-    fn device(name: &str, start: u64, size: u64) -> Device {
-        let mut bars = [None; 6];
-        bars[2] = Some(Bar { start, size });
-        let name = name.to_owned();
-        Device { name, bars }
-    }
-
-    fn file(inode: u64) -> FileId {
-        let device = (0, 14);
-        FileId { device, inode }
-    }
-
-    fn mapped(offset: u64, size: u64, inode: u64) -> Vma {
-        Vma {
-            start: 0x7f00_0000_0000,
-            size,
-            offset,
-            file: file(inode),
-            node: None,
-        }
-    }
-
-    fn names(resolved: &Resolved) -> Vec<&str> {
-        resolved
-            .devices
-            .iter()
-            .map(|device| device.name.as_str())
-            .collect()
-    }
-
-    #[test]
-    fn a_mediated_device_is_not_its_parent() {
-        const UUID: &str = "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001";
-        let path = format!("/sys/devices/pci0000:00/0000:03:00.0/{UUID}");
-        let group = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(group.path().join("devices").join(UUID)).unwrap();
-        let found = [Device::at(Path::new(&path)).unwrap()];
-        for one in found.iter().chain(&members(group.path())) {
-            assert_eq!(one.name, UUID);
-            assert_eq!(one.bars, [None; 6], "its regions are not its parent's");
-        }
-        assert_eq!(members(group.path()), found);
-    }
-
-    #[test]
-    fn the_inode_names_the_device() {
-        let (one, other) = (device("one", GIB, GIB), device("other", 4 * GIB, GIB));
-        let devices = OpenDevices {
-            open: vec![(file(7), Some(one)), (file(8), Some(other))],
-            in_groups: Vec::new(),
-        };
-        let resolved = devices.resolve(&mapped((2 << 40) + 0x7000, 0x1000, 8), host(NEW, 4 * KIB));
-        assert_eq!(names(&resolved), ["other"]);
-        let place = Place {
-            region: 2,
-            offset: 0x7000,
-            physical: Some(4 * GIB + 0x7000),
-        };
-        assert_eq!(resolved.place, Some(place));
-    }
-
-    #[test]
-    fn one_inode_for_all_is_told_apart_by_the_physical_address() {
-        let (one, other) = (device("one", GIB, GIB), device("other", 4 * GIB, GIB));
-        let devices = OpenDevices {
-            open: vec![(file(7), None), (file(7), None)],
-            in_groups: vec![one, other],
-        };
-        let resolved = devices.resolve(&mapped(4 * GIB + 0x3000, 0x1000, 7), host(OLD, 4 * KIB));
-        assert_eq!(names(&resolved), ["other"]);
-        assert_eq!(
-            resolved.place.map(|place| (place.region, place.offset)),
-            Some((2, 0x3000))
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_told_is_not_guessed() {
-        let (one, other) = (device("one", GIB, GIB), device("other", 4 * GIB, GIB));
-        let devices = OpenDevices {
-            open: vec![(file(7), None)],
-            in_groups: vec![one, other],
-        };
-        let resolved = devices.resolve(&mapped(2 << 40, GIB, 7), host(NEW, 4 * KIB));
-        assert_eq!(names(&resolved), ["one", "other"]);
-        let place = Place {
-            region: 2,
-            offset: 0,
-            physical: None,
-        };
-        assert_eq!(resolved.place, Some(place));
-        let nobody = OpenDevices::default().resolve(&mapped(GIB, GIB, 7), host(OLD, 4 * KIB));
-        assert_eq!((names(&nobody).len(), nobody.place), (0, None));
-    }
-
-    /// A BAR of 16 KiB beside a larger one, mapped as a page of this host: it may be either's.
-    #[test]
-    fn a_bar_below_a_page_is_mapped_as_a_page() {
-        let (small, large) = (device("one", GIB, 16 * KIB), device("other", 2 * GIB, MIB));
-        let devices = OpenDevices {
-            open: vec![(file(7), None)],
-            in_groups: vec![small, large],
-        };
-        for page in [4 * KIB, 16 * KIB, 64 * KIB] {
-            let size = page.max(16 * KIB);
-            let shown = mapped(2 << 40, size, 7);
-            let resolved = devices.resolve(&shown, host(NEW, page));
-            assert_eq!(names(&resolved), ["one", "other"], "{page}");
-            // Where the kernel shows the physical address, that decides.
-            let resolved = devices.resolve(&mapped(GIB, size, 7), host(OLD, page));
-            assert_eq!(names(&resolved), ["one"], "{page}");
-            let place = resolved.place.unwrap();
-            assert_eq!(
-                (place.region, place.offset, place.physical),
-                (2, 0, Some(GIB))
-            );
-            // A page more is beyond it.
-            let longer = mapped(2 << 40, size + page, 7);
-            let resolved = devices.resolve(&longer, host(NEW, page));
-            assert_eq!(names(&resolved), ["other"], "{page}");
-        }
-    }
-
-    #[test]
-    fn no_size_that_sysfs_says_overflows() {
-        let size = u64::MAX - KIB;
-        let bar = Bar { start: 0, size };
-        assert!(!fits(bar, 0, size, 64 * KIB));
-        assert!(!fits(bar, 1, u64::MAX, 4 * KIB));
-    }
-}
+#[path = "resolve_tests.rs"]
+mod tests;

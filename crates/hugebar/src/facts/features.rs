@@ -88,6 +88,12 @@ impl Features {
         self.since(6, 12)
     }
 
+    /// Whether `nvgrace_gpu_vfio_pci` handles the faults of the GPU's own memory with larger leaves too (6.19), instead of
+    /// mapping all of it in base pages at once.
+    pub fn nvgrace_gpu_huge_leaves(self) -> Option<bool> {
+        self.since(6, 19)
+    }
+
     /// Whether a bridge that is bound to its own driver makes its IOMMU group not viable (5.18).
     pub(crate) fn counts_bridges(self) -> Option<bool> {
         self.since(5, 18)

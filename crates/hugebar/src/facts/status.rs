@@ -16,6 +16,8 @@ pub struct Status {
     /// Memory in bytes that it has locked (`VmLck`); what a type1 container maps for it counts
     /// (`drivers/vfio/vfio_iommu_type1.c`, `vfio_lock_acct`).
     pub vm_locked: Option<u64>,
+    /// Bytes of all its mappings (`VmSize`).
+    pub vm_size: Option<u64>,
     /// How many threads it has (`Threads`).
     pub threads: Option<u64>,
     /// The signals that it ignores, signal N as bit N - 1 (`SigIgn`).
@@ -58,6 +60,7 @@ impl Status {
             match name {
                 "VmPTE" => status.vm_pte = kib(value),
                 "VmLck" => status.vm_locked = kib(value),
+                "VmSize" => status.vm_size = kib(value),
                 "Threads" => status.threads = value.parse().ok(),
                 "SigIgn" => status.ignored_signals = mask(value),
                 "CapEff" => status.effective_capabilities = mask(value),
@@ -95,6 +98,7 @@ mod tests {
         let expected = Status {
             vm_pte: Some(8812 << 10),
             vm_locked: Some(4 << 20),
+            vm_size: Some(12345 << 10),
             threads: Some(3),
             ignored_signals: Some(0x1001),
             effective_capabilities: Some(0x1ff_ffff_ffff),
@@ -112,6 +116,7 @@ mod tests {
             "NoVmPTE:\t1 kB\n",
             "VmPTE:\t1\n",
             "VmPTE:\t1 MB\n",
+            "VmSize:\t kB\n",
             "VmPTE:\t-1 kB\n",
             "VmPTE:\t18446744073709551615 kB\n",
             "Threads:\tmany\nCapEff:\tnonsense\nTHP_enabled:\tperhaps\nSigIgn:\n",

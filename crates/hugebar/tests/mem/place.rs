@@ -1,6 +1,7 @@
 //! Where areas lie, what is around them, and what is left of them.
 
 use hugebar::ErrorKind;
+use hugebar::facts::Status;
 use hugebar::layout::{Area, Layout};
 use hugebar::leaf::{GIB, LeafSizes, MIB};
 use hugebar::mem::{Hint, MapOptions, Mapping, Window};
@@ -222,17 +223,10 @@ fn no_room() {
 
 /// Runs `body` with room for this many more bytes of address space.
 fn with_addresses<T>(bytes: u64, body: impl FnOnce() -> T) -> T {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
-    let kib: u64 = line
-        .unwrap()
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .unwrap();
+    let used = Status::own().unwrap().vm_size.unwrap();
     let before = getrlimit(Resource::As);
     let limit = Rlimit {
-        current: Some(kib * 1024 + bytes),
+        current: Some(used + bytes),
         ..before
     };
     setrlimit(Resource::As, limit).unwrap();
