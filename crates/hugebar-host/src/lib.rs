@@ -32,7 +32,7 @@
 //! // Did running processes get the large pages that they could have?
 //! for process in Inspector::new(&facts)?.all()?.processes {
 //!     for mapping in process.mappings.iter().filter(|mapping| !mapping.optimal) {
-//!         println!("{} at {:#x}: {}", process.name, mapping.address, mapping.possible);
+//!         println!("{} at {:#x}: {}", process.name, mapping.address, mapping.judgement);
 //!     }
 //! }
 //! # Ok(())

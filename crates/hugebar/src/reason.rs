@@ -308,7 +308,7 @@ fn device(evidence: &Evidence<'_>) -> Option<Reason> {
     Some(Reason::new(
         Code::Driver,
         format!("the device is bound to {driver}, which may handle faults in its own way"),
-        "bind the device to vfio-pci",
+        "bind the device to vfio-pci once nothing uses it any more",
     ))
 }
 

@@ -67,7 +67,10 @@ impl Observed<'_> {
             && self.resolved.faults != Faults::ByCore
             && facts.features().huge_device_leaves().is_some()
             && self.gate() != ThpGate::Unknown;
-        if possible.total() > best.total() {
+        // Where the alignment was guessed, so was what the address is good for.
+        let base_only = self.sizes() == facts.leaf_sizes.only_base();
+        let known = self.resolved.in_bar || base_only || !self.has_room();
+        if known && possible.total() > best.total() {
             Judgement::FallsShort
         } else if certain || !self.has_room() {
             Judgement::Optimal
@@ -101,6 +104,7 @@ mod tests {
         physical: Option<u64>,
         faults: Faults,
         sizes: LeafSizes,
+        start: u64,
         size: u64,
     }
 
@@ -113,6 +117,7 @@ mod tests {
                 physical: Some(8 * GIB),
                 faults: Faults::VfioPci,
                 sizes: LeafSizes::X86_64,
+                start: VMA,
                 size: 4 * GIB,
             }
         }
@@ -143,7 +148,7 @@ mod tests {
             facts.thp = self.thp;
             facts.thp_disabled = ThpDisabled::No;
             let vma = Vma {
-                start: VMA,
+                start: self.start,
                 size: self.size,
                 offset: 2 << 40,
                 file: FileId {
@@ -284,6 +289,26 @@ mod tests {
         let expected = (NotCounted, false, vec![Code::PhysUnknown]);
         assert_eq!(case.judged(), expected);
         assert!(!case.assessed().mapping.meets(Requirement::Optimal));
+        // Nor is it known that another address were better.
+        let other = Case {
+            start: VMA + 2 * MIB,
+            ..case
+        };
+        let guessed = vec![Code::Placement, Code::PhysUnknown];
+        assert_eq!(other.judged(), (NotCounted, false, guessed));
+        let known = Case {
+            physical: Some(8 * GIB),
+            ..other
+        };
+        let placed = (FallsShort, false, vec![Code::Placement]);
+        assert_eq!(known.judged(), placed);
+        // Base pages are what they are.
+        let base = Case {
+            physical: None,
+            thp: None,
+            ..known
+        };
+        assert_eq!(base.judged().0, FallsShort);
     }
 
     /// 95 GiB of the GPU's memory with pages of 64 KiB, which is in no BAR of sysfs.
