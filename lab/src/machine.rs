@@ -84,7 +84,8 @@ fn phys_bits(cpuinfo: &str) -> Option<u32> {
 pub(crate) struct Device {
     /// The argument of QEMU's `-device`.
     pub(crate) argument: String,
-    /// Its address in the guest; `None` behind a bridge, because only the guest knows the bus number.
+    /// Its address in the guest; `None` behind a bridge, because only the guest knows the bus number. It is
+    /// bound with its bridge.
     pub(crate) address: Option<String>,
 }
 

@@ -225,11 +225,39 @@ fn a_device_that_cannot_be_is_reported() {
     assert_eq!(unknown.code(), 2);
     assert_eq!(unknown.report.boot_retries, 0);
 
-    let bridge = failure(spec("newest").device("pcie-root-port").run(&[]));
-    let FailureKind::Setup(reason) = &bridge.kind else {
-        panic!("{bridge:?}");
+    let unbound = failure(spec("newest").append("intel_iommu=off").run(&[]));
+    let FailureKind::Setup(reason) = &unbound.kind else {
+        panic!("{unbound:?}");
     };
     assert!(reason.contains("0000:00:10.0"), "{reason}");
+}
+
+/// VFIO cannot bind a bridge; the devices behind it are bound.
+#[test]
+fn devices_behind_a_bridge_are_bound_without_it() {
+    let driver = |address: &str| {
+        let link = format!("/sys/bus/pci/devices/{address}/driver");
+        Command::new(["@readlink", &link])
+    };
+    let report = spec("newest")
+        .device("pcie-root-port,id=port")
+        .device("edu,bus=port,addr=0.0,multifunction=on")
+        .device("pci-testdev,bus=port,addr=0.1")
+        .device("edu")
+        .run(&[
+            driver("0000:01:00.0"),
+            driver("0000:01:00.1"),
+            driver("0000:00:11.0"),
+            driver("0000:00:10.0"),
+        ])
+        .unwrap();
+    let [first, second, beside, bridge] = &report.commands[..] else {
+        panic!("{report:?}");
+    };
+    for bound in [first, second, beside] {
+        assert!(bound.stdout().ends_with("/vfio-pci\n"), "{bound:?}");
+    }
+    assert!(!bridge.stdout().contains("vfio"), "{bridge:?}");
 }
 
 /// This is the machine's fault, and is detected before any command runs.

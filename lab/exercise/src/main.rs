@@ -19,6 +19,7 @@ mod mapped;
 mod peer;
 mod pinned;
 mod posing;
+mod reset;
 mod sandbox;
 mod state;
 mod stuck;
@@ -151,6 +152,16 @@ enum Scenario {
     },
     /// Leave a mapping in place that the IOMMU fails to remove
     Pinned { device: Address },
+    /// Reset devices: one on the root bus that cannot be, a network card (e1000e) alone behind a bridge, and another one
+    /// that shares its bus with a second function
+    Reset {
+        device: Address,
+        card: Address,
+        first: Address,
+        second: Address,
+        #[arg(value_parser = backend, default_value = "type1")]
+        backend: Backend,
+    },
     /// Run each step with only the system calls and files that are listed for it
     Sandbox {
         device: Address,
@@ -257,6 +268,16 @@ fn main() -> Result<()> {
             backend,
         } => peer::run(device, edu, memory, backend),
         Scenario::Pinned { device } => pinned::run(device),
+        Scenario::Reset {
+            device,
+            card,
+            first,
+            second,
+            backend,
+        } => {
+            reset::alone(device, card, backend)?;
+            reset::together(first, second, backend)
+        }
         Scenario::Sandbox { device, backend } => sandbox::run(device, backend),
         Scenario::SandboxPart {
             device,

@@ -18,7 +18,7 @@ pub struct Job {
     pub modules: Vec<String>,
     /// Whether every memory BAR has to have an address.
     pub addresses: bool,
-    /// PCI addresses to bind to vfio-pci.
+    /// PCI addresses to bind to vfio-pci; of a bridge, what lies behind it.
     pub bind: Vec<String>,
     /// Folders for `LD_LIBRARY_PATH`: libraries of copied programs outside the loader's default folders.
     pub library_path: Vec<String>,

@@ -62,6 +62,7 @@ const PLACES: &[(&str, &str)] = &[
     ("lab/exercise/src/limit.rs", "arenas"),
     ("lab/exercise/src/iommufd.rs", "fork"),
     ("lab/exercise/src/irq.rs", "fork"),
+    ("lab/exercise/src/reset.rs", "opening without an IOMMU"),
     ("lab/exercise/src/threads.rs", "fork"),
     ("lab/exercise/src/kvm.rs", "a timer and its signal"),
     ("lab/exercise/src/main.rs", "flags of prctl"),

@@ -11,6 +11,8 @@ pub(crate) const TYPE1V2_IOMMU: u32 = 3;
 pub(crate) const NOIOMMU_IOMMU: u32 = 8;
 /// `VFIO_GROUP_FLAGS_VIABLE`.
 pub(crate) const GROUP_VIABLE: u32 = 1 << 0;
+/// `VFIO_DEVICE_FLAGS_RESET`.
+pub(crate) const DEVICE_RESET: u32 = 1 << 0;
 /// `VFIO_DEVICE_FLAGS_PCI`.
 pub(crate) const DEVICE_PCI: u32 = 1 << 1;
 /// `VFIO_REGION_INFO_FLAG_CAPS`.
@@ -43,6 +45,12 @@ pub(crate) const IRQ_MASK: u32 = 1 << 3;
 pub(crate) const IRQ_UNMASK: u32 = 1 << 4;
 /// `VFIO_IRQ_SET_ACTION_TRIGGER`.
 pub(crate) const IRQ_TRIGGER: u32 = 1 << 5;
+/// `VFIO_PCI_HOT_RESET_FLAG_DEV_ID`: [`DependentDevice::id`] is a device's, not a group's (Linux 6.6).
+pub(crate) const HOT_RESET_DEV_ID: u32 = 1 << 0;
+/// `VFIO_PCI_DEVID_OWNED`: it has no id, but belongs to whoever asks.
+pub(crate) const DEVID_OWNED: u32 = 0;
+/// `VFIO_PCI_DEVID_NOT_OWNED`.
+pub(crate) const DEVID_NOT_OWNED: u32 = u32::MAX;
 /// `VFIO_PCI_CONFIG_REGION_INDEX`.
 pub(crate) const PCI_CONFIG_REGION: u32 = 7;
 /// BARs of a PCI function: regions 0 to 5 (`VFIO_PCI_BAR0_REGION_INDEX` and on).
@@ -134,6 +142,25 @@ pub(crate) struct IrqSet {
     pub(crate) index: u32,
     pub(crate) start: u32,
     pub(crate) count: u32,
+}
+
+/// `struct vfio_pci_hot_reset_info` without its devices, and `struct vfio_pci_hot_reset` without its groups.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct HotReset {
+    pub(crate) argsz: u32,
+    pub(crate) flags: u32,
+    pub(crate) count: u32,
+}
+
+/// `struct vfio_pci_dependent_device`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct DependentDevice {
+    pub(crate) id: u32,
+    pub(crate) segment: u16,
+    pub(crate) bus: u8,
+    pub(crate) devfn: u8,
 }
 
 /// `struct vfio_iommu_type1_info` without its capabilities.
@@ -313,6 +340,8 @@ const _: () = {
     assert!(size_of::<CapHeader>() == 8);
     assert!(size_of::<IrqInfo>() == 16);
     assert!(size_of::<IrqSet>() == 20);
+    assert!(size_of::<HotReset>() == 12);
+    assert!(size_of::<DependentDevice>() == 8);
     assert!(size_of::<IommuInfo>() == 24);
     assert!(size_of::<DmaMap>() == 32);
     assert!(size_of::<DmaUnmap>() == 24);

@@ -74,6 +74,31 @@ fn structs_are_laid_out_as_in_vfio_bindings() {
     );
     assert_eq!(offset_of!(theirs::vfio_irq_set, data), size_of::<IrqSet>());
     same_layout!(
+        HotReset,
+        theirs::vfio_pci_hot_reset_info,
+        argsz = argsz,
+        flags = flags,
+        count = count,
+    );
+    same_layout!(
+        HotReset,
+        theirs::vfio_pci_hot_reset,
+        argsz = argsz,
+        flags = flags,
+        count = count,
+    );
+    let behind = size_of::<HotReset>();
+    assert_eq!(offset_of!(theirs::vfio_pci_hot_reset_info, devices), behind);
+    assert_eq!(offset_of!(theirs::vfio_pci_hot_reset, group_fds), behind);
+    same_layout!(
+        DependentDevice,
+        theirs::vfio_pci_dependent_device,
+        id = __bindgen_anon_1,
+        segment = segment,
+        bus = bus,
+        devfn = devfn,
+    );
+    same_layout!(
         Pair,
         theirs::vfio_region_sparse_mmap_area,
         first = offset,
@@ -239,6 +264,13 @@ fn constants_are_those_of_vfio_bindings() {
         (TYPE1V2_IOMMU, theirs::VFIO_TYPE1v2_IOMMU),
         (NOIOMMU_IOMMU, theirs::VFIO_NOIOMMU_IOMMU),
         (GROUP_VIABLE, theirs::VFIO_GROUP_FLAGS_VIABLE),
+        (DEVICE_RESET, theirs::VFIO_DEVICE_FLAGS_RESET),
+        (HOT_RESET_DEV_ID, theirs::VFIO_PCI_HOT_RESET_FLAG_DEV_ID),
+        (DEVID_OWNED, theirs::VFIO_PCI_DEVID_OWNED),
+        (
+            DEVID_NOT_OWNED,
+            theirs::VFIO_PCI_DEVID_NOT_OWNED.cast_unsigned(),
+        ),
         (DEVICE_PCI, theirs::VFIO_DEVICE_FLAGS_PCI),
         (REGION_CAPS, theirs::VFIO_REGION_INFO_FLAG_CAPS),
         (IOMMU_CAPS, theirs::VFIO_IOMMU_INFO_CAPS),
@@ -332,6 +364,9 @@ fn ioctl_numbers_and_sizes_are_those_of_the_c_headers() {
         named(vfio::DEVICE_GET_REGION_INFO),
         named(vfio::DEVICE_GET_IRQ_INFO),
         named(vfio::DEVICE_SET_IRQS),
+        named(vfio::DEVICE_RESET),
+        named(vfio::DEVICE_GET_PCI_HOT_RESET_INFO),
+        named(vfio::DEVICE_PCI_HOT_RESET),
         named(vfio::IOMMU_GET_INFO),
         named(vfio::IOMMU_MAP_DMA),
         named(vfio::IOMMU_UNMAP_DMA),
@@ -354,6 +389,9 @@ fn ioctl_numbers_and_sizes_are_those_of_the_c_headers() {
         ("vfio_region_info", size_of::<RegionInfo>()),
         ("vfio_irq_info", size_of::<IrqInfo>()),
         ("vfio_irq_set", size_of::<IrqSet>()),
+        ("vfio_pci_dependent_device", size_of::<DependentDevice>()),
+        ("vfio_pci_hot_reset_info", size_of::<HotReset>()),
+        ("vfio_pci_hot_reset", size_of::<HotReset>()),
         ("vfio_info_cap_header", size_of::<CapHeader>()),
         ("vfio_region_sparse_mmap_area", size_of::<Pair>()),
         ("vfio_iommu_type1_dma_map", size_of::<DmaMap>()),

@@ -61,7 +61,7 @@ pub(super) use requests;
 const LARGEST_INFO: u32 = 1 << 20;
 
 /// How often a driver that asks for more room each time is called at most.
-const MOST_TRIES: usize = 8;
+pub(super) const MOST_TRIES: usize = 8;
 
 /// A request that takes a number.
 pub(super) fn number(fd: BorrowedFd<'_>, request: Request<Number>, argument: u32) -> Result<c_int> {

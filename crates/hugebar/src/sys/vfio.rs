@@ -9,13 +9,15 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::fs::OFlags;
 use rustix::io::{Errno, Result};
 use rustix::ioctl::{Opcode, opcode};
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::abi::{
-    self, AttachPt, BindIommufd, DetachPt, DeviceInfo, DmaMap, DmaUnmap, FeatureDmaBuf,
-    GroupStatus, IommuInfo, IrqInfo, IrqSet, RegionInfo, argsz,
+    self, AttachPt, BindIommufd, DependentDevice, DetachPt, DeviceInfo, DmaMap, DmaUnmap,
+    FeatureDmaBuf, GroupStatus, HotReset, IommuInfo, IrqInfo, IrqSet, RegionInfo, argsz,
 };
-use super::ioctl::{Number, Request, ioctl, number, requests, update, with_capabilities};
+use super::ioctl::{
+    MOST_TRIES, Number, Request, ioctl, number, requests, update, with_capabilities,
+};
 
 /// `_IO(VFIO_TYPE, VFIO_BASE + n)`.
 const fn vfio(n: u8) -> Opcode {
@@ -34,6 +36,9 @@ requests! {
     DEVICE_GET_REGION_INFO: RegionInfo = "VFIO_DEVICE_GET_REGION_INFO", vfio(8);
     DEVICE_GET_IRQ_INFO: IrqInfo = "VFIO_DEVICE_GET_IRQ_INFO", vfio(9);
     DEVICE_SET_IRQS: IrqSet = "VFIO_DEVICE_SET_IRQS", vfio(10);
+    DEVICE_RESET: Number = "VFIO_DEVICE_RESET", vfio(11);
+    DEVICE_GET_PCI_HOT_RESET_INFO: HotReset = "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO", vfio(12);
+    DEVICE_PCI_HOT_RESET: HotReset = "VFIO_DEVICE_PCI_HOT_RESET", vfio(13);
     IOMMU_GET_INFO: IommuInfo = "VFIO_IOMMU_GET_INFO", vfio(12);
     IOMMU_MAP_DMA: DmaMap = "VFIO_IOMMU_MAP_DMA", vfio(13);
     IOMMU_UNMAP_DMA: DmaUnmap = "VFIO_IOMMU_UNMAP_DMA", vfio(14);
@@ -151,23 +156,96 @@ pub(crate) fn device_set_irqs(
             (abi::IRQ_DATA_EVENTFD, fds.len(), bytes.collect())
         }
     };
-    let size = size_of::<IrqSet>() + data.len();
     let set = IrqSet {
-        argsz: u32::try_from(size).map_err(|_| Errno::INVAL)?,
+        argsz: argsz_with::<IrqSet>(data.len())?,
         flags: action | kind,
         index,
         start,
         count: u32::try_from(count).map_err(|_| Errno::INVAL)?,
     };
-    // Words, for the alignment that the struct needs.
-    let mut argument = vec![0_u32; size.div_ceil(4)];
-    let bytes = argument.as_mut_slice().as_mut_bytes();
-    bytes[..size_of::<IrqSet>()].copy_from_slice(set.as_bytes());
-    bytes[size_of::<IrqSet>()..size].copy_from_slice(&data);
-    let address = bytes.as_mut_ptr().expose_provenance();
+    let mut argument = followed(&set, &data);
+    let address = argument.as_mut_ptr().expose_provenance();
     // SAFETY: the buffer starts with the struct that the request takes, and has the bytes that its `argsz` promises
     // the kernel, which only reads them.
     unsafe { ioctl(device, DEVICE_SET_IRQS, address) }
+}
+
+/// The `argsz` of a struct with so many bytes behind it.
+fn argsz_with<A>(more: usize) -> Result<u32> {
+    let size = size_of::<A>().checked_add(more);
+    let size = size.and_then(|size| u32::try_from(size).ok());
+    size.ok_or(Errno::INVAL)
+}
+
+/// A struct of the kernel's and what follows it, in words, for the alignment that it needs.
+fn followed<A: IntoBytes + Immutable>(head: &A, data: &[u8]) -> Vec<u32> {
+    let size = size_of::<A>() + data.len();
+    let mut argument = vec![0_u32; size.div_ceil(4)];
+    let bytes = argument.as_mut_slice().as_mut_bytes();
+    bytes[..size_of::<A>()].copy_from_slice(head.as_bytes());
+    bytes[size_of::<A>()..size].copy_from_slice(data);
+    argument
+}
+
+/// `VFIO_DEVICE_RESET`: resets the function.
+pub(crate) fn device_reset(device: BorrowedFd<'_>) -> Result<()> {
+    number(device, DEVICE_RESET, 0).map(drop)
+}
+
+/// `VFIO_DEVICE_GET_PCI_HOT_RESET_INFO`: which devices are reset together with this one, and flags that say what their
+/// ids are of. Asked again with more room until all fit; a bounded number of times.
+pub(crate) fn device_get_pci_hot_reset_info(
+    device: BorrowedFd<'_>,
+) -> Result<(u32, Vec<DependentDevice>)> {
+    let mut room = 8;
+    for _ in 0..MOST_TRIES {
+        let data = vec![0; room * size_of::<DependentDevice>()];
+        let head = HotReset {
+            argsz: argsz_with::<HotReset>(data.len())?,
+            ..HotReset::default()
+        };
+        let mut argument = followed(&head, &data);
+        let address = argument.as_mut_ptr().expose_provenance();
+        // SAFETY: the buffer starts with the struct that the request takes, and has the bytes that its `argsz`
+        // promises the kernel.
+        let answer = unsafe { ioctl(device, DEVICE_GET_PCI_HOT_RESET_INFO, address) };
+        let bytes = argument.as_slice().as_bytes();
+        let (head, list) = HotReset::read_from_prefix(bytes).map_err(|_| Errno::OVERFLOW)?;
+        let count = head.count as usize;
+        match answer {
+            Ok(_) => {
+                let all = <[DependentDevice]>::ref_from_prefix_with_elems(list, count);
+                let (all, _) = all.map_err(|_| Errno::OVERFLOW)?;
+                return Ok((head.flags, all.to_vec()));
+            }
+            // All functions of a domain are no more than that.
+            Err(Errno::NOSPC) if (room..=1 << 16).contains(&count) => room = count,
+            // Devices came or went meanwhile.
+            Err(Errno::AGAIN) => (),
+            Err(errno) => return Err(errno),
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+/// `VFIO_DEVICE_PCI_HOT_RESET`: resets the slot or bus that the device is on. `groups` are the groups of all devices
+/// there; none for a device that was opened by its own node.
+pub(crate) fn device_pci_hot_reset(
+    device: BorrowedFd<'_>,
+    groups: &[BorrowedFd<'_>],
+) -> Result<()> {
+    let fds = groups.iter().flat_map(|fd| fd.as_raw_fd().to_ne_bytes());
+    let data: Vec<u8> = fds.collect();
+    let head = HotReset {
+        argsz: argsz_with::<HotReset>(data.len())?,
+        flags: 0,
+        count: u32::try_from(groups.len()).map_err(|_| Errno::INVAL)?,
+    };
+    let mut argument = followed(&head, &data);
+    let address = argument.as_mut_ptr().expose_provenance();
+    // SAFETY: the buffer starts with the struct that the request takes, and has the bytes that its `argsz` promises
+    // the kernel, which only reads them.
+    unsafe { ioctl(device, DEVICE_PCI_HOT_RESET, address) }.map(drop)
 }
 
 /// `VFIO_IOMMU_GET_INFO` on a container, asked twice like [`device_get_region_info`].

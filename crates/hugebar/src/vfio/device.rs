@@ -142,6 +142,11 @@ impl<F: AsFd> Device<F> {
         self.info.flags & abi::DEVICE_PCI != 0
     }
 
+    /// Whether the function can be reset on its own ([`Device::reset`]).
+    pub fn can_reset(&self) -> bool {
+        self.info.flags & abi::DEVICE_RESET != 0
+    }
+
     /// Queries a region by its index (`VFIO_DEVICE_GET_REGION_INFO`); `None` if the device does not have
     /// it, such as an absent BAR.
     ///

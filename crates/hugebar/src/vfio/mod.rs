@@ -1,5 +1,6 @@
 //! VFIO devices, by group and container or by their own node and iommufd: opening them, their regions,
-//! reading and writing by `pread` and `pwrite`, their configuration space and interrupts.
+//! reading and writing by `pread` and `pwrite`, their configuration space, interrupts
+//! and resets.
 
 mod config;
 mod device;
@@ -13,6 +14,7 @@ mod irq;
 mod open;
 mod region;
 pub mod remedy;
+mod reset;
 
 pub use config::ConfigSpace;
 pub use device::Device;
@@ -21,3 +23,4 @@ pub use interrupts::Interrupts;
 pub use irq::{IrqFlags, IrqInfo, IrqKind};
 pub use open::Backend;
 pub use region::{Capability, Region, RegionFlags};
+pub use reset::Affected;

@@ -35,7 +35,7 @@ const fn step(title: &'static str, prepare: fn(Address) -> Result<Work>) -> Step
 }
 
 /// In the order of the document.
-pub(super) const STEPS: [Step; 24] = [
+pub(super) const STEPS: [Step; 26] = [
     step("Opening a device by type1", |device| {
         work(move || Ok(Device::open_by(device, Backend::Type1)?))
     }),
@@ -129,6 +129,20 @@ pub(super) const STEPS: [Step; 24] = [
         let interrupts = device.enable_irqs(IrqKind::Request, 1)?;
         work(move || {
             drop(interrupts);
+            Ok(device)
+        })
+    }),
+    step("Resetting a device", |device| {
+        let device = Device::open(device)?;
+        work(move || {
+            device.reset()?;
+            Ok(device)
+        })
+    }),
+    step("Resetting all devices on a bus", |device| {
+        let device = Device::open(device)?;
+        work(move || {
+            device.hot_reset(&[])?;
             Ok(device)
         })
     }),

@@ -69,7 +69,7 @@ fn work(line: &Arc<Line>) -> Result<()> {
         setup::load_module(module)?;
     }
     for address in &job.bind {
-        pci::bind(address, "vfio-pci")?;
+        pci::bind_devices(address, "vfio-pci")?;
     }
     run::all(&job, Arc::clone(line))
 }

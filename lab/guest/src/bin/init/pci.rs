@@ -5,6 +5,29 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+/// Binds a function to a driver; for a bridge, which VFIO cannot bind, all functions behind it.
+pub(crate) fn bind_devices(address: &str, driver: &str) -> Result<()> {
+    let device = device(address)?;
+    if !is_bridge(&device)? {
+        return bind(address, driver);
+    }
+    let mut behind: Vec<_> = fs::read_dir(&device)?
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+        .filter(|name| devices().join(name).exists())
+        .collect();
+    behind.sort();
+    behind
+        .iter()
+        .try_for_each(|address| bind_devices(address, driver))
+}
+
+/// Whether it is a bridge between PCI buses.
+fn is_bridge(device: &Path) -> Result<bool> {
+    let path = device.join("class");
+    let class = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    Ok(class.starts_with("0x0604"))
+}
+
 /// Binds a function to a driver, whatever its present driver.
 pub(crate) fn bind(address: &str, driver: &str) -> Result<()> {
     let device = device(address)?;
@@ -27,10 +50,14 @@ pub(crate) fn unbind(address: &str) -> Result<()> {
     release(&device, address)
 }
 
+fn devices() -> &'static Path {
+    Path::new("/sys/bus/pci/devices")
+}
+
 fn device(address: &str) -> Result<PathBuf> {
-    let device = Path::new("/sys/bus/pci/devices").join(address);
+    let device = devices().join(address);
     if !device.exists() {
-        let mut known: Vec<_> = fs::read_dir("/sys/bus/pci/devices")?
+        let mut known: Vec<_> = fs::read_dir(devices())?
             .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
             .collect();
         known.sort();

@@ -1,0 +1,241 @@
+//! Resets, of one function and of a whole bus: what they take away, what stays, and who is in the way.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use hugebar::ErrorKind;
+use hugebar::bar::Bar;
+use hugebar::iommu::{Container, Ioas, IommuKind};
+use hugebar::pci::{Address, Command};
+use hugebar::populate::{Type1, install};
+use hugebar::seam::{Fault, fail, record};
+use hugebar::vfio::{Backend, Device, Interrupts, IrqKind};
+
+use crate::state::State;
+
+/// Registers of the card (`hw/net/e1000_regs.h`): which vector interrupts go to, causes, which of them interrupt.
+const IVAR: u64 = 0xe4;
+const ICS: u64 = 0xc8;
+const IMS: u64 = 0xd0;
+const OTHER: u32 = 1 << 24 | 1 << 2;
+
+pub(crate) fn alone(device: Address, card: Address, backend: Backend) -> Result<()> {
+    let space = Space::open(backend)?;
+    let edu = space.device(device)?;
+    ensure!(!edu.can_reset());
+    let refused = edu.reset().err().context("there is no way")?;
+    ensure!(
+        refused.kind() == ErrorKind::Unsupported && refused.errno().is_none(),
+        "{refused}"
+    );
+    let refused = edu.hot_reset(&[]).err().context("there is no way")?;
+    ensure!(refused.kind() == ErrorKind::Unsupported, "{refused}");
+
+    // By the kernel's choice it is put to sleep and woken, which this emulated card does not mind.
+    let method = format!("/sys/bus/pci/devices/{card}/reset_method");
+    fs::write(method, "bus")?;
+    let card = space.device(card)?;
+    ensure!(card.can_reset());
+    let probe = Probe::new(&card)?;
+    card.reset()?;
+    probe.check(&card)?;
+    // And of the bus that it has for itself.
+    let reached = card.hot_reset_info()?;
+    ensure!(
+        reached.len() == 1 && Some(reached[0].address) == card.address(),
+        "{reached:?}"
+    );
+    drop(probe);
+    let probe = Probe::new(&card)?;
+    // What is named beside it is elsewhere, and not reached.
+    card.hot_reset(&[&edu])?;
+    probe.check(&card)?;
+    drop(probe);
+    fails_cleanly(&card)
+}
+
+/// Something in the device, and around it, to see what a reset does with it.
+struct Probe {
+    bar: Bar,
+    irqs: Interrupts,
+    command: Command,
+}
+
+impl Probe {
+    fn new(card: &Device) -> Result<Self> {
+        card.set_bus_master(true)?;
+        let bar = card.map_bar(0)?;
+        let irqs = card.enable_irqs(IrqKind::Msix, 3)?;
+        bar.write(IVAR, 5_u32 << 16)?;
+        ensure!(bar.read::<u32>(IVAR)? == 5 << 16);
+        Ok(Self {
+            bar,
+            irqs,
+            command: card.config()?.command()?,
+        })
+    }
+
+    fn check(&self, card: &Device) -> Result<()> {
+        let command = card.config()?.command()?;
+        ensure!(
+            command == self.command && command.contains(Command::BUS_MASTER),
+            "{command:?}"
+        );
+        let type1 = |container: &&Arc<Container>| container.kind() == IommuKind::Type1;
+        if let Some(container) = card.container().filter(type1) {
+            // Its leaves were taken away.
+            let mut populate = Type1::new(container)?;
+            ensure!(install(&self.bar, &mut populate)?.faults > 0);
+            ensure!(install(&self.bar, &mut populate)?.faults == 0);
+        }
+        ensure!(self.bar.read::<u32>(IVAR)? == 0, "the device forgets");
+        // Its interrupts are enabled as before.
+        self.bar.write(IVAR, (2_u32 | 8) << 16)?;
+        self.bar.write(IMS, OTHER)?;
+        self.bar.write(ICS, OTHER)?;
+        ensure!(self.irqs.wait(2, Some(Duration::from_secs(20)))? == 1);
+        Ok(())
+    }
+}
+
+/// Where devices are opened that share an address space.
+enum Space {
+    Container(Arc<Container>),
+    Ioas(Arc<Ioas>),
+}
+
+impl Space {
+    #[allow(unsafe_code, reason = "without an IOMMU")]
+    fn open(backend: Backend) -> Result<Self> {
+        Ok(match backend {
+            Backend::Type1 => Self::Container(Container::open()?),
+            // SAFETY: the devices are given nothing to do.
+            Backend::NoIommu => Self::Container(unsafe { Container::open_without_iommu() }?),
+            Backend::Iommufd => Self::Ioas(Ioas::open()?),
+        })
+    }
+
+    fn device(&self, address: Address) -> Result<Device> {
+        Ok(match self {
+            Self::Container(container) => Device::open_in(address, container)?,
+            Self::Ioas(ioas) => Device::open_on(address, ioas)?,
+        })
+    }
+}
+
+pub(crate) fn together(first: Address, second: Address, backend: Backend) -> Result<()> {
+    let space = Space::open(backend)?;
+    let card = space.device(first)?;
+    let reached = card.hot_reset_info()?;
+    let addresses: Vec<_> = reached.iter().map(|own| own.address).collect();
+    ensure!(addresses == [first, second], "{addresses:?}");
+    let other = space.device(second)?;
+    let told = card.hot_reset_info()?;
+    match backend {
+        Backend::Iommufd => ensure!(told.iter().all(|own| own.owned == Some(true))),
+        _ => ensure!(
+            told.iter()
+                .all(|own| own.group.is_some() && own.owned.is_none())
+        ),
+    }
+    let probe = Probe::new(&card)?;
+    // Whoever is reset as well has to be named: a device that is open, or a group.
+    let same_group = card.group().is_some() && card.group() == other.group();
+    if !same_group {
+        busy(card.hot_reset(&[]), second)?;
+    }
+    card.hot_reset(&[&other])?;
+    probe.check(&card)?;
+    drop((probe, other));
+    if same_group || backend == Backend::Iommufd {
+        // It is not open, and nobody else can have it.
+        card.hot_reset(&[])?;
+    }
+    not_bound(&card, second)?;
+    // By descriptors.
+    let borrowed = Device::borrowed(std::os::fd::AsFd::as_fd(&card), card.address())?;
+    let refused = borrowed.hot_reset(&[]).err().context("who has it?")?;
+    ensure!(refused.kind() == ErrorKind::InvalidInput, "{refused}");
+    match backend {
+        Backend::Iommufd => borrowed.hot_reset_by_groups(&[])?,
+        _ => {
+            let refused = borrowed
+                .hot_reset_by_groups(&[])
+                .err()
+                .context("no group")?;
+            ensure!(refused.to_string().contains("all groups"), "{refused}");
+        }
+    }
+    Ok(())
+}
+
+fn busy(result: hugebar::Result<()>, named: Address) -> Result<()> {
+    let error = result.err().context("it is reached too")?;
+    ensure!(error.kind() == ErrorKind::Busy, "{error}");
+    ensure!(error.operation().contains(&named.to_string()), "{error}");
+    Ok(())
+}
+
+/// A driver that is not VFIO's is in the way, and so is none.
+fn not_bound(card: &Device, second: Address) -> Result<()> {
+    let name = second.to_string();
+    fs::write(
+        format!("/sys/bus/pci/devices/{second}/driver/unbind"),
+        &name,
+    )?;
+    let refused = card.hot_reset(&[]);
+    fs::write("/sys/bus/pci/drivers_probe", &name)?;
+    let said = refused.err().context("it is reached too")?;
+    let (kind, words) = match card.backend() {
+        // Without a driver it has no group either.
+        Some(Backend::NoIommu) => (ErrorKind::NoIommu, "binding it to vfio-pci".to_owned()),
+        _ => (
+            ErrorKind::Busy,
+            format!("{second}, which is bound to no driver"),
+        ),
+    };
+    ensure!(said.kind() == kind, "{said}");
+    ensure!(said.to_string().contains(&words), "{said}");
+    println!("{said}");
+    Ok(())
+}
+
+fn fails_cleanly(card: &Device) -> Result<()> {
+    let before = State::observe()?;
+    let work = || -> hugebar::Result<()> {
+        card.reset()?;
+        card.hot_reset(&[])
+    };
+    let (result, calls) = record(work);
+    result?;
+    for (after, name) in calls.iter().enumerate() {
+        for errno in [libc::EAGAIN, libc::EIO, libc::EINVAL] {
+            let fault = Fault {
+                after,
+                errno,
+                harm: false,
+                meanwhile: None,
+            };
+            let (result, _) = fail(fault, work);
+            match result {
+                // Asked again, for devices come and go.
+                Ok(()) => ensure!(errno == libc::EAGAIN && name.contains("INFO"), "{name}"),
+                Err(error) => {
+                    ensure!(
+                        error.operation() == *name && error.errno() == Some(errno),
+                        "{error}"
+                    );
+                    ensure!(
+                        (error.kind() == ErrorKind::Busy) == (errno == libc::EAGAIN),
+                        "{error}"
+                    );
+                }
+            }
+            before.unchanged()?;
+        }
+    }
+    work()?;
+    Ok(())
+}
