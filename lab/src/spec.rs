@@ -97,7 +97,7 @@ impl Spec {
     /// Adds a device, as for QEMU's `-device`. The first is at 0000:00:10.0, the next at 0000:00:11.0, and so on, unless it has its own address.
     /// Without any, the machine has [`DEFAULT_DEVICE`].
     ///
-    /// A bridge (`pcie-root-port,id=port`) is bound to no driver. Devices behind it (`bus=port`) come after it; the first
+    /// A bridge (`pcie-root-port,id=port1`) is bound to no driver. Devices behind it (`bus=port1`) come after it; the first
     /// bridge's bus is 01.
     #[must_use]
     pub fn device(mut self, device: impl Into<String>) -> Self {

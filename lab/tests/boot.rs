@@ -240,9 +240,9 @@ fn devices_behind_a_bridge_are_bound_without_it() {
         Command::new(["@readlink", &link])
     };
     let report = spec("newest")
-        .device("pcie-root-port,id=port")
-        .device("edu,bus=port,addr=0.0,multifunction=on")
-        .device("pci-testdev,bus=port,addr=0.1")
+        .device("pcie-root-port,id=port1")
+        .device("edu,bus=port1,addr=0.0,multifunction=on")
+        .device("pci-testdev,bus=port1,addr=0.1")
         .device("edu")
         .run(&[
             driver("0000:01:00.0"),
