@@ -19,6 +19,7 @@ mod mapped;
 mod peer;
 mod pinned;
 mod posing;
+mod power;
 mod reset;
 mod sandbox;
 mod state;
@@ -152,6 +153,13 @@ enum Scenario {
     },
     /// Leave a mapping in place that the IOMMU fails to remove
     Pinned { device: Address },
+    /// Put a network card (e1000e) to sleep, and find that QEMU's teaching device has no power management
+    Power {
+        device: Address,
+        card: Address,
+        #[arg(value_parser = backend, default_value = "type1")]
+        backend: Backend,
+    },
     /// Reset devices: one on the root bus that cannot be, a network card (e1000e) alone behind a bridge, and another one
     /// that shares its bus with a second function
     Reset {
@@ -268,6 +276,11 @@ fn main() -> Result<()> {
             backend,
         } => peer::run(device, edu, memory, backend),
         Scenario::Pinned { device } => pinned::run(device),
+        Scenario::Power {
+            device,
+            card,
+            backend,
+        } => power::run(device, card, backend),
         Scenario::Reset {
             device,
             card,

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use super::Address;
 use super::class::ClassCode;
 use super::header::Header;
+use super::power::PowerState;
 use super::resource::Resource;
 
 /// Where the kernel lists PCI functions.
@@ -99,6 +100,16 @@ impl Function {
     pub fn class_code(&self) -> Result<ClassCode> {
         let text = self.text("class")?;
         ClassCode::parse(&text).ok_or_else(|| self.malformed("class", &text))
+    }
+
+    /// Reads the power state from sysfs (`power_state`), without waking the device; `None` if the kernel does not know it,
+    /// and before Linux 5.9.
+    pub fn power_state(&self) -> Result<Option<PowerState>> {
+        match self.path.join("power_state").try_exists() {
+            Ok(true) => Ok(PowerState::parse(&self.text("power_state")?)),
+            Ok(false) => Ok(None),
+            Err(error) => Err(failure("stat", &error).on(self.subject("power_state"))),
+        }
     }
 
     /// Whether the function is a bridge to another bus (class 0x0604 or 0x0607), which VFIO never binds:

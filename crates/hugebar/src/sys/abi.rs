@@ -51,6 +51,16 @@ pub(crate) const HOT_RESET_DEV_ID: u32 = 1 << 0;
 pub(crate) const DEVID_OWNED: u32 = 0;
 /// `VFIO_PCI_DEVID_NOT_OWNED`.
 pub(crate) const DEVID_NOT_OWNED: u32 = u32::MAX;
+/// `VFIO_DEVICE_FEATURE_SET`.
+pub(crate) const FEATURE_SET: u32 = 1 << 17;
+/// `VFIO_DEVICE_FEATURE_PROBE`.
+pub(crate) const FEATURE_PROBE: u32 = 1 << 18;
+/// `VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY`.
+pub(crate) const FEATURE_LOW_POWER_ENTRY: u32 = 3;
+/// `VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP`.
+pub(crate) const FEATURE_LOW_POWER_WAKEUP: u32 = 4;
+/// `VFIO_DEVICE_FEATURE_LOW_POWER_EXIT`.
+pub(crate) const FEATURE_LOW_POWER_EXIT: u32 = 5;
 /// `VFIO_PCI_CONFIG_REGION_INDEX`.
 pub(crate) const PCI_CONFIG_REGION: u32 = 7;
 /// BARs of a PCI function: regions 0 to 5 (`VFIO_PCI_BAR0_REGION_INDEX` and on).
@@ -161,6 +171,22 @@ pub(crate) struct DependentDevice {
     pub(crate) segment: u16,
     pub(crate) bus: u8,
     pub(crate) devfn: u8,
+}
+
+/// `struct vfio_device_feature` without its data.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct DeviceFeature {
+    pub(crate) argsz: u32,
+    pub(crate) flags: u32,
+}
+
+/// `struct vfio_device_low_power_entry_with_wakeup`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct LowPowerWakeup {
+    pub(crate) wakeup_eventfd: i32,
+    pub(crate) reserved: u32,
 }
 
 /// `struct vfio_iommu_type1_info` without its capabilities.
@@ -342,6 +368,8 @@ const _: () = {
     assert!(size_of::<IrqSet>() == 20);
     assert!(size_of::<HotReset>() == 12);
     assert!(size_of::<DependentDevice>() == 8);
+    assert!(size_of::<DeviceFeature>() == 8);
+    assert!(size_of::<LowPowerWakeup>() == 8);
     assert!(size_of::<IommuInfo>() == 24);
     assert!(size_of::<DmaMap>() == 32);
     assert!(size_of::<DmaUnmap>() == 24);

@@ -87,6 +87,20 @@ fn structs_are_laid_out_as_in_vfio_bindings() {
         flags = flags,
         count = count,
     );
+    same_layout!(
+        DeviceFeature,
+        theirs::vfio_device_feature,
+        argsz = argsz,
+        flags = flags,
+    );
+    let behind = size_of::<DeviceFeature>();
+    assert_eq!(offset_of!(theirs::vfio_device_feature, data), behind);
+    same_layout!(
+        LowPowerWakeup,
+        theirs::vfio_device_low_power_entry_with_wakeup,
+        wakeup_eventfd = wakeup_eventfd,
+        reserved = reserved,
+    );
     let behind = size_of::<HotReset>();
     assert_eq!(offset_of!(theirs::vfio_pci_hot_reset_info, devices), behind);
     assert_eq!(offset_of!(theirs::vfio_pci_hot_reset, group_fds), behind);
@@ -264,6 +278,20 @@ fn constants_are_those_of_vfio_bindings() {
         (TYPE1V2_IOMMU, theirs::VFIO_TYPE1v2_IOMMU),
         (NOIOMMU_IOMMU, theirs::VFIO_NOIOMMU_IOMMU),
         (GROUP_VIABLE, theirs::VFIO_GROUP_FLAGS_VIABLE),
+        (FEATURE_SET, theirs::VFIO_DEVICE_FEATURE_SET),
+        (FEATURE_PROBE, theirs::VFIO_DEVICE_FEATURE_PROBE),
+        (
+            FEATURE_LOW_POWER_ENTRY,
+            theirs::VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY,
+        ),
+        (
+            FEATURE_LOW_POWER_WAKEUP,
+            theirs::VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP,
+        ),
+        (
+            FEATURE_LOW_POWER_EXIT,
+            theirs::VFIO_DEVICE_FEATURE_LOW_POWER_EXIT,
+        ),
         (DEVICE_RESET, theirs::VFIO_DEVICE_FLAGS_RESET),
         (HOT_RESET_DEV_ID, theirs::VFIO_PCI_HOT_RESET_FLAG_DEV_ID),
         (DEVID_OWNED, theirs::VFIO_PCI_DEVID_OWNED),
@@ -367,6 +395,7 @@ fn ioctl_numbers_and_sizes_are_those_of_the_c_headers() {
         named(vfio::DEVICE_RESET),
         named(vfio::DEVICE_GET_PCI_HOT_RESET_INFO),
         named(vfio::DEVICE_PCI_HOT_RESET),
+        named(vfio::DEVICE_FEATURE),
         named(vfio::IOMMU_GET_INFO),
         named(vfio::IOMMU_MAP_DMA),
         named(vfio::IOMMU_UNMAP_DMA),
@@ -390,6 +419,7 @@ fn ioctl_numbers_and_sizes_are_those_of_the_c_headers() {
         ("vfio_irq_info", size_of::<IrqInfo>()),
         ("vfio_irq_set", size_of::<IrqSet>()),
         ("vfio_pci_dependent_device", size_of::<DependentDevice>()),
+        ("vfio_device_feature", size_of::<DeviceFeature>()),
         ("vfio_pci_hot_reset_info", size_of::<HotReset>()),
         ("vfio_pci_hot_reset", size_of::<HotReset>()),
         ("vfio_info_cap_header", size_of::<CapHeader>()),

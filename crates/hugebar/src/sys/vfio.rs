@@ -12,8 +12,8 @@ use rustix::ioctl::{Opcode, opcode};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::abi::{
-    self, AttachPt, BindIommufd, DependentDevice, DetachPt, DeviceInfo, DmaMap, DmaUnmap,
-    FeatureDmaBuf, GroupStatus, HotReset, IommuInfo, IrqInfo, IrqSet, RegionInfo, argsz,
+    self, AttachPt, BindIommufd, DependentDevice, DetachPt, DeviceFeature, DeviceInfo, DmaMap,
+    DmaUnmap, FeatureDmaBuf, GroupStatus, HotReset, IommuInfo, IrqInfo, IrqSet, RegionInfo, argsz,
 };
 use super::ioctl::{
     MOST_TRIES, Number, Request, ioctl, number, requests, update, with_capabilities,
@@ -42,6 +42,7 @@ requests! {
     IOMMU_GET_INFO: IommuInfo = "VFIO_IOMMU_GET_INFO", vfio(12);
     IOMMU_MAP_DMA: DmaMap = "VFIO_IOMMU_MAP_DMA", vfio(13);
     IOMMU_UNMAP_DMA: DmaUnmap = "VFIO_IOMMU_UNMAP_DMA", vfio(14);
+    DEVICE_FEATURE: DeviceFeature = "VFIO_DEVICE_FEATURE", vfio(17);
     DEVICE_FEATURE_DMA_BUF: FeatureDmaBuf = "VFIO_DEVICE_FEATURE_DMA_BUF", vfio(17);
     DEVICE_BIND_IOMMUFD: BindIommufd = "VFIO_DEVICE_BIND_IOMMUFD", vfio(18);
     DEVICE_ATTACH_IOMMUFD_PT: AttachPt = "VFIO_DEVICE_ATTACH_IOMMUFD_PT", vfio(19);
@@ -246,6 +247,28 @@ pub(crate) fn device_pci_hot_reset(
     // SAFETY: the buffer starts with the struct that the request takes, and has the bytes that its `argsz` promises
     // the kernel, which only reads them.
     unsafe { ioctl(device, DEVICE_PCI_HOT_RESET, address) }.map(drop)
+}
+
+/// `VFIO_DEVICE_FEATURE` with `VFIO_DEVICE_FEATURE_SET`.
+pub(crate) fn device_feature_set(device: BorrowedFd<'_>, feature: u32, data: &[u8]) -> Result<()> {
+    device_feature(device, feature | abi::FEATURE_SET, data)
+}
+
+/// `VFIO_DEVICE_FEATURE` with `VFIO_DEVICE_FEATURE_PROBE`: an error where the feature is not there to be set.
+pub(crate) fn device_feature_can_be_set(device: BorrowedFd<'_>, feature: u32) -> Result<()> {
+    device_feature(device, feature | abi::FEATURE_SET | abi::FEATURE_PROBE, &[])
+}
+
+fn device_feature(device: BorrowedFd<'_>, flags: u32, data: &[u8]) -> Result<()> {
+    let head = DeviceFeature {
+        argsz: argsz_with::<DeviceFeature>(data.len())?,
+        flags,
+    };
+    let mut argument = followed(&head, data);
+    let address = argument.as_mut_ptr().expose_provenance();
+    // SAFETY: the buffer starts with the struct that the request takes, and has the bytes that its `argsz` promises
+    // the kernel, which writes none for these flags.
+    unsafe { ioctl(device, DEVICE_FEATURE, address) }.map(drop)
 }
 
 /// `VFIO_IOMMU_GET_INFO` on a container, asked twice like [`device_get_region_info`].

@@ -196,6 +196,10 @@ impl<F: AsFd> ConfigSpace<'_, F> {
         Ok(found.map(|own| own.offset))
     }
 
+    pub(super) fn device(&self) -> &Device<F> {
+        self.device
+    }
+
     fn read<const LEN: usize>(&self, offset: u16) -> Result<[u8; LEN]> {
         self.aligned(offset, LEN)?;
         let mut bytes = [0; LEN];

@@ -1,6 +1,6 @@
 //! VFIO devices, by group and container or by their own node and iommufd: opening them, their regions,
-//! reading and writing by `pread` and `pwrite`, their configuration space, interrupts
-//! and resets.
+//! reading and writing by `pread` and `pwrite`, their configuration space, interrupts,
+//! resets and power.
 
 mod config;
 mod device;
@@ -12,6 +12,7 @@ mod handle;
 mod interrupts;
 mod irq;
 mod open;
+mod power;
 mod region;
 pub mod remedy;
 mod reset;

@@ -35,7 +35,7 @@ const fn step(title: &'static str, prepare: fn(Address) -> Result<Work>) -> Step
 }
 
 /// In the order of the document.
-pub(super) const STEPS: [Step; 26] = [
+pub(super) const STEPS: [Step; 27] = [
     step("Opening a device by type1", |device| {
         work(move || Ok(Device::open_by(device, Backend::Type1)?))
     }),
@@ -143,6 +143,14 @@ pub(super) const STEPS: [Step; 26] = [
         let device = Device::open(device)?;
         work(move || {
             device.hot_reset(&[])?;
+            Ok(device)
+        })
+    }),
+    step("Allowing low power", |device| {
+        let device = Device::open(device)?;
+        work(move || {
+            device.allow_low_power()?;
+            device.end_low_power()?;
             Ok(device)
         })
     }),

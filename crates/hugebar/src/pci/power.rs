@@ -1,0 +1,71 @@
+//! Power states of a function.
+
+use std::fmt;
+
+/// How awake a function is: the less, the higher its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PowerState {
+    /// Awake.
+    D0,
+    /// Lightly asleep.
+    D1,
+    /// More so.
+    D2,
+    /// Asleep: its configuration space answers, its memory does not.
+    D3hot,
+    /// Without power: nothing of it answers.
+    D3cold,
+}
+
+impl PowerState {
+    /// Of `PCI_PM_CTRL`, which cannot say the last one.
+    pub(crate) fn of_control(control: u16) -> Self {
+        match control & 3 {
+            0 => Self::D0,
+            1 => Self::D1,
+            2 => Self::D2,
+            _ => Self::D3hot,
+        }
+    }
+
+    /// For `PCI_PM_CTRL`.
+    pub(crate) fn control(self) -> Option<u16> {
+        match self {
+            Self::D0 => Some(0),
+            Self::D1 => Some(1),
+            Self::D2 => Some(2),
+            Self::D3hot => Some(3),
+            Self::D3cold => None,
+        }
+    }
+
+    /// As sysfs has it; `None` for `unknown`, as it is before a driver has had the function, and `error`.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let all = [Self::D0, Self::D1, Self::D2, Self::D3hot, Self::D3cold];
+        all.into_iter().find(|own| own.to_string() == text)
+    }
+}
+
+impl fmt::Display for PowerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_by_register_and_by_name() {
+        for number in 0..4 {
+            let state = PowerState::of_control(0x100 | number);
+            assert_eq!(state.control(), Some(number));
+            assert_eq!(PowerState::parse(&state.to_string()), Some(state));
+        }
+        assert_eq!(PowerState::parse("D3cold"), Some(PowerState::D3cold));
+        assert_eq!(PowerState::D3cold.control(), None);
+        assert_eq!(PowerState::parse("unknown"), None);
+        assert!(PowerState::D3hot > PowerState::D0);
+    }
+}
