@@ -167,6 +167,9 @@ fn data(edu: Address, memory: Address, backend: Backend) -> Result<()> {
     switch(&device, true)?;
     peer.renew()?;
     passes_through(&edu, &buffer, &bar, &peer, 5)?;
+    device.reset()?;
+    peer.renew()?;
+    passes_through(&edu, &buffer, &bar, &peer, 9)?;
     // The BAR's own mapping, and the device, are kept for as long as it is needed.
     drop((bar, device));
     peer.unmap()?;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use hugebar::dma::DmaBuffer;
 use hugebar::vfio::{Interrupts, IrqKind};
 
-use crate::Result;
 use crate::controller::{Controller, Namespace};
+use crate::error::Result;
 use crate::queue::Queue;
 use crate::transfer::{Direction, PAGE, command};
 

@@ -8,7 +8,7 @@ use hugebar::iommu::AddressSpace;
 use hugebar::mem::OwnedRegister;
 use hugebar::vfio::Device;
 
-use crate::Result;
+use crate::error::Result;
 use crate::queue::{Command, Completion, PATIENCE, Queue};
 use crate::transfer::PAGE;
 

@@ -13,6 +13,7 @@
 
 mod bench;
 mod controller;
+mod error;
 mod queue;
 mod transfer;
 
@@ -27,10 +28,9 @@ use hugebar::vfio::{Backend, Device};
 
 use bench::Options;
 use controller::Controller;
+use error::Result;
 use queue::Queue;
 use transfer::{Direction, Transfer, command};
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const USAGE: &str = "usage: nvme DEVICE [--iommufd] info | read FIRST COUNT FILE | write FIRST FILE | bench [--threads N] \
                      [--depth N] [--seconds N] [--interrupts]";

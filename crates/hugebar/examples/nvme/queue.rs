@@ -8,7 +8,7 @@ use hugebar::dma::DmaBuffer;
 use hugebar::iommu::AddressSpace;
 use hugebar::mem::{OwnedRegister, dma_rmb, dma_wmb};
 
-use crate::Result;
+use crate::error::Result;
 
 /// Bytes of a command and of a completion, and their binary logarithms, as the controller is told them.
 const COMMAND: u64 = 1 << 6;

@@ -3,7 +3,7 @@
 use hugebar::dma::DmaBuffer;
 use hugebar::iommu::AddressSpace;
 
-use crate::Result;
+use crate::error::Result;
 use crate::queue::Command;
 
 /// The controller's pages.
