@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -13,6 +14,7 @@ use hugebar::populate::{Type1, install};
 use hugebar::seam::{Fault, fail, record};
 use hugebar::vfio::{Backend, Device, Interrupts, IrqKind};
 
+use crate::irq::THROTTLED;
 use crate::state::State;
 
 /// Registers of the card (`hw/net/e1000_regs.h`): which vector interrupts go to, causes, which of them interrupt.
@@ -96,6 +98,7 @@ impl Probe {
         self.bar.write(IMS, OTHER)?;
         self.bar.write(ICS, OTHER)?;
         ensure!(self.irqs.wait(2, Some(Duration::from_secs(20)))? == 1);
+        thread::sleep(THROTTLED);
         Ok(())
     }
 }
