@@ -62,7 +62,7 @@ fn bounds() {
             .run(&[Command::new(command.split(' '))])
             .unwrap();
         assert!(report.commands[0].success(), "{report:?}");
-        report.commands[0].stdout().to_owned()
+        report.commands[0].stdout().into_owned()
     };
     // The second GiB is the only one that can be a huge page. The kernel must not lie there itself, nor its initrd as that
     // of the lab kernel does.
