@@ -209,6 +209,27 @@ fn the_example_maps_a_bar() {
     assert_eq!((absent.code(), usage.code()), (1, 1));
 }
 
+/// The example of a driver, by both backends.
+#[test]
+fn the_example_drives_a_device() {
+    let example = HostFile {
+        host: hugebar_lab::example("hugebar", "edu", "dev").unwrap(),
+        guest: None,
+    };
+    let drive = |words: &str| Command::new(words.split(' '));
+    let report = machine("lab")
+        .device("edu")
+        .copy(example)
+        .run(&[drive("edu 0000:00:10.0"), drive("edu 0000:00:10.0 iommufd")])
+        .unwrap();
+    for (output, backend) in report.commands.iter().zip(["type1", "iommufd"]) {
+        assert!(output.success(), "{output:?}");
+        let lines =
+            format!("class 0x00ff00, opened by {backend}\n10! = 3628800\nthere and back again\n");
+        assert_eq!(output.stdout(), lines);
+    }
+}
+
 /// Without an IOMMU, where that is allowed and requested.
 #[test]
 fn without_an_iommu() {
