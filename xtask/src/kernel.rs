@@ -9,7 +9,7 @@ use hugebar_lab::{install, kernel};
 /// Build the lab kernel, unless the newest source has been built already, and print where it is.
 ///
 /// It has VFIO's device files, iommufd, no-IOMMU, a dump of page tables and KVM (see lab/kernel.config), which Debian's own
-/// kernels lack in part. Takes minutes, and temporarily 3 GiB of the cache.
+/// kernels lack in part. Takes minutes, and temporarily 2.8 GiB of the cache.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Install what is missing without asking

@@ -106,6 +106,10 @@ fn without_decode(
     check: &dyn Fn(&PeerMapping, Leaves) -> Result<Option<Leaves>>,
 ) -> Result<()> {
     let by_address = device.container().is_some();
+    let left = match by_address {
+        true => *best,
+        false => Leaves::none(&SIZES),
+    };
     let first = Area::new(0, 8);
     switch(device, false)?;
     match peer.renew() {
@@ -122,14 +126,7 @@ fn without_decode(
     }
     switch(device, true)?;
     // Not by itself.
-    check(
-        peer,
-        if by_address {
-            *best
-        } else {
-            Leaves::none(&SIZES)
-        },
-    )?;
+    check(peer, left)?;
     let iova = peer.iova();
     peer.renew()?;
     ensure!(peer.iova_of(first) == Some(iova));
@@ -137,14 +134,7 @@ fn without_decode(
     // Off and on while it is mapped.
     switch(device, false)?;
     switch(device, true)?;
-    check(
-        peer,
-        if by_address {
-            *best
-        } else {
-            Leaves::none(&SIZES)
-        },
-    )?;
+    check(peer, left)?;
     peer.renew()?;
     check(peer, *best)?;
     Ok(())
@@ -244,7 +234,31 @@ fn failures(address: Address, backend: Backend) -> Result<()> {
     }
     ensure!(failed > calls.len(), "{failed} of {calls:?}");
     println!("{} calls: {failed} failures reported", calls.len());
+    undone(address, backend)?;
     cannot_be_unmapped(address, backend)
+}
+
+/// If a later area cannot be mapped, the earlier ones are unmapped, and their I/O addresses are used again.
+fn undone(address: Address, backend: Backend) -> Result<()> {
+    let device = bar::open(address, backend)?;
+    let bar = device.bar(2)?.exclude(HOLE).map()?;
+    let space = device.address_space()?;
+    let (peer, calls) = record(|| space.map_bar(&device, &bar));
+    let iova = peer?.iova();
+    let map = match backend {
+        Backend::Type1 => "VFIO_IOMMU_MAP_DMA",
+        _ => "IOMMU_IOAS_MAP_FILE",
+    };
+    let maps: Vec<_> = (0..calls.len())
+        .filter(|&call| calls[call] == map)
+        .collect();
+    let [_, second] = maps[..] else {
+        anyhow::bail!("two areas by {calls:?}");
+    };
+    let failed = failing(second, map, libc::ENODEV, || space.map_bar(&device, &bar))?;
+    ensure!(failed.is_err());
+    ensure!(space.map_bar(&device, &bar)?.iova() == iova);
+    Ok(())
 }
 
 /// Has a system call fail once.

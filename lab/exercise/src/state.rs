@@ -16,7 +16,7 @@ impl State {
     pub(crate) fn observe() -> Result<Self> {
         let mut files = open()?;
         files.retain(|name| {
-            ["vfio", "kvm", "eventfd"]
+            ["vfio", "kvm", "iommu", "dmabuf", "eventfd"]
                 .iter()
                 .any(|word| name.contains(word))
         });
