@@ -207,7 +207,11 @@ fn of_the_caller(edu: &Edu) -> Result<()> {
     let refused = edu
         .device
         .enable_irqs_with(IrqKind::Msi, &[Some(null.as_fd())]);
-    ensure!(refused.is_err_and(|error| error.to_string().contains("is each file an eventfd?")));
+    ensure!(refused.is_err_and(|error| {
+        error
+            .to_string()
+            .contains("check that each file is an eventfd")
+    }));
     Ok(())
 }
 

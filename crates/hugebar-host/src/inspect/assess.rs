@@ -1,4 +1,4 @@
-//! What a mapping of a device in another process can have at its address, and what is to be thought of it.
+//! The possible leaves of a device mapping in another process, and the judgement on it.
 
 use hugebar::facts::ThpGate;
 use hugebar::leaf::Leaves;
@@ -9,18 +9,18 @@ use super::observed::{Observed, largest};
 use super::tables;
 use super::why::reasons;
 
-/// A mapping, and the page tables that it takes in bytes.
+/// A mapping, and the page tables that it needs in bytes.
 #[derive(Debug)]
 pub(crate) struct Assessed {
     pub(crate) mapping: Mapping,
-    /// With the leaves that it can have, or, where these do not follow from what is known, with base pages.
+    /// With its possible leaves, or with base pages if those are not certain.
     pub(crate) needed: u64,
-    /// Populated in base pages throughout.
+    /// With base pages throughout.
     pub(crate) filled: u64,
 }
 
 impl Observed<'_> {
-    /// Which leaves it can have, and why not more.
+    /// The possible leaves, the judgement, and the reasons for falling short.
     pub(crate) fn assess(self) -> Assessed {
         let base = self.facts.leaf_sizes.only_base();
         let (possible, best) = (self.possible(), self.best());
@@ -67,7 +67,7 @@ impl Observed<'_> {
             && self.resolved.faults != Faults::ByCore
             && facts.features().huge_device_leaves().is_some()
             && self.gate() != ThpGate::Unknown;
-        // Where the alignment was guessed, so was what the address is good for.
+        // If the alignment is a guess, so is the quality of the address.
         let base_only = self.sizes() == facts.leaf_sizes.only_base();
         let known = self.resolved.in_bar || base_only || !self.has_room();
         if known && possible.total() > best.total() {
@@ -93,10 +93,10 @@ mod tests {
     use crate::inspect::resolve::{Place, Resolved};
     use crate::procfs::{Advice, FileId};
 
-    /// At the best of addresses.
+    /// The best address.
     const VMA: u64 = 0x7f00_0000_0000;
 
-    /// 4 GiB of BAR 2 of a device of vfio-pci's.
+    /// 4 GiB of BAR 2 of a device bound to vfio-pci.
     struct Case {
         release: &'static str,
         thp: Option<ThpPolicy>,
@@ -173,7 +173,7 @@ mod tests {
             observed.assess()
         }
 
-        /// What is thought of it, whether it is said to be optimal, and the reasons.
+        /// The judgement, whether it counts as optimal, and the reasons.
         fn judged(&self) -> (Judgement, bool, Vec<Code>) {
             let mapping = self.assessed().mapping;
             let codes = mapping.reasons.iter().map(|reason| reason.code);
@@ -194,7 +194,7 @@ mod tests {
             (Case::advised("6.18.15", Madvise, false), FallsShort, policy),
             (Case::new("7.3.4", Some(Never)), Optimal, &[]),
             (Case::advised("7.3.4", Madvise, false), Optimal, &[]),
-            // Whether it asks is not known: nothing is held against the mapping, but it is said.
+            // Whether this kernel asks is not known: reported, but not held against the mapping.
             (
                 Case::new("6.17.0-8-generic", Some(Never)),
                 NotCounted,
@@ -211,7 +211,7 @@ mod tests {
                 &[Code::Kernel],
             ),
             (Case::new("7.3.4", None), FallsShort, &[Code::ThpNotBuiltIn]),
-            // Whether it has large leaves at all is not known, nor whether it asks.
+            // Neither whether it has large leaves nor whether it asks is known.
             (Case::new(old, Some(Always)), NotCounted, &[Code::Kernel]),
             (
                 Case::new(old, Some(Never)),
@@ -258,10 +258,10 @@ mod tests {
             }
             assert_eq!(mapping.meets(Requirement::Optimal), optimal, "{faults:?}");
             assert!(mapping.meets(Requirement::Size(4096)), "{faults:?}");
-            // What does not follow from anything known must not make others look wrong.
+            // Unknown leaves must not make other mappings look wrong.
             assert_eq!(needed < filled, optimal, "{faults:?}");
         }
-        // No driver can have fewer leaves than one.
+        // One leaf is the least for every driver.
         let small = Case {
             size: 4096,
             ..Case::with(Faults::Own)
@@ -270,7 +270,7 @@ mod tests {
         assert!(small.assessed().mapping.meets(Requirement::Optimal));
     }
 
-    /// What it advises is to be done while the device is in use.
+    /// The device is in use, so binding another driver is not a remedy.
     #[test]
     fn nobody_is_told_to_bind_a_device_that_runs() {
         for faults in [Faults::ByCore, Faults::Own, Faults::BasePages] {
@@ -289,7 +289,7 @@ mod tests {
         let expected = (NotCounted, false, vec![Code::PhysUnknown]);
         assert_eq!(case.judged(), expected);
         assert!(!case.assessed().mapping.meets(Requirement::Optimal));
-        // Nor is it known that another address were better.
+        // Nor is another address known to be better.
         let other = Case {
             start: VMA + 2 * MIB,
             ..case
@@ -302,7 +302,7 @@ mod tests {
         };
         let placed = (FallsShort, false, vec![Code::Placement]);
         assert_eq!(known.judged(), placed);
-        // Base pages are what they are.
+        // Without THP there are base pages only, whatever the alignment.
         let base = Case {
             physical: None,
             thp: None,
@@ -311,7 +311,7 @@ mod tests {
         assert_eq!(base.judged().0, FallsShort);
     }
 
-    /// 95 GiB of the GPU's memory with pages of 64 KiB, which is in no BAR of sysfs.
+    /// 95 GiB of GPU memory, in no BAR listed in sysfs, with 64 KiB pages.
     #[test]
     fn the_memory_of_an_nvgrace_gpu() {
         let gpu = |release, faults| Case {

@@ -1,13 +1,13 @@
-//! Who handles the faults of a mapping, by the driver that has the device: a name alone does not say that it does so
-//! as `vfio-pci` does.
+//! Who handles the faults of a mapping, by the device's driver. Not every driver with `vfio` in its name follows
+//! `vfio-pci`'s rule.
 
 use hugebar::facts::Features;
 
-/// Drivers of Linux that leave mappings to vfio-pci-core, as `vfio-pci` itself does: `.mmap = vfio_pci_core_mmap` in
-/// their `vfio_device_ops`, in every version that has them (`drivers/vfio/pci/*/main.c`, `pds/vfio_dev.c`). That of
+/// In-tree drivers that leave mappings to vfio-pci-core, as `vfio-pci` does: `.mmap = vfio_pci_core_mmap` in their
+/// `vfio_device_ops`, in every version that has them (`drivers/vfio/pci/*/main.c`, `pds/vfio_dev.c`).
 /// `hisi_acc_vfio_pci` checks the range first (`hisi_acc_vfio_pci_mmap`). Names as in sysfs.
 ///
-/// `ism_vfio_pci` is not among them: it has no `mmap`.
+/// `ism_vfio_pci` is not one of them: it has no `mmap`.
 const BY_CORE: [&str; 6] = [
     "hisi_acc_vfio_pci", // 5.18
     "mlx5_vfio_pci",     // 5.18
@@ -17,8 +17,8 @@ const BY_CORE: [&str; 6] = [
     "xe-vfio-pci",       // 6.19
 ];
 
-/// Puts the GPU's own memory in the place of two BARs, and maps that by itself (`nvgrace_gpu_mmap`); the other BARs
-/// it leaves to vfio-pci-core.
+/// Replaces two BARs by the GPU's own memory, which it maps itself (`nvgrace_gpu_mmap`). It leaves the other BARs to
+/// vfio-pci-core.
 const NVGRACE: &str = "nvgrace_gpu_vfio_pci";
 
 /// The regions of that memory (`RESMEM_REGION_INDEX`, `USEMEM_REGION_INDEX`).
@@ -29,28 +29,28 @@ const NVGRACE_MEMORY: [u32; 2] = [2, 4];
 pub(crate) enum Faults {
     /// By `vfio-pci`.
     VfioPci,
-    /// By the same code, in another driver that is known to use it.
+    /// By the same code, in another driver known to use it.
     ByCore,
-    /// Not at all: the driver maps everything in base pages when it is mapped.
+    /// There are none: the driver installs base pages during `mmap`.
     BasePages,
-    /// In the driver's own way, or by a driver that is not known here.
+    /// In the driver's own way, or by a driver not listed here.
     Own,
 }
 
 impl Faults {
-    /// Those of a mapping of a device with this driver. `bar` is the BAR of sysfs that it lies in.
+    /// How a driver handles the faults of a mapping in `bar`, one that sysfs lists.
     pub(crate) fn of(driver: Option<&str>, bar: Option<u32>, kernel: Features) -> Self {
         match driver {
             Some("vfio-pci") => Self::VfioPci,
             Some(name) if BY_CORE.contains(&name) => Self::ByCore,
             Some(NVGRACE) if bar.is_some_and(|bar| !NVGRACE_MEMORY.contains(&bar)) => Self::ByCore,
-            // `remap_pfn_range`, before it had a fault handler of its own.
+            // `remap_pfn_range`, before the driver had a fault handler.
             Some(NVGRACE) if kernel.nvgrace_gpu_huge_leaves() == Some(false) => Self::BasePages,
             _ => Self::Own,
         }
     }
 
-    /// Those of a mapping that may be of several devices.
+    /// The same where the mapping may belong to several devices.
     pub(crate) fn of_all(all: impl IntoIterator<Item = Self>) -> Self {
         let either = |one: Self, other: Self| match (one, other) {
             (one, other) if one == other => one,
@@ -96,7 +96,7 @@ mod tests {
             ("6.19.0", None, Faults::Own),
             ("6.19.0", Some(2), Faults::Own),
             ("6.19.0", Some(0), Faults::ByCore),
-            // Who has backported it is not known.
+            // Which distributions backported it is not known.
             ("6.12.0-124.8.1.el10_1.aarch64+64k", None, Faults::Own),
         ] {
             let faults = Faults::of(Some(NVGRACE), bar, Features::of(release));

@@ -1,4 +1,4 @@
-//! What a process has of VFIO, open and mapped: by what its files are, never by what they are called.
+//! The VFIO files that a process has open or mapped, recognised by device number and inode, never by path.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -8,46 +8,45 @@ use std::ops::Range;
 use super::nodes::{Node, Nodes};
 use crate::procfs::{self, FileId, Process};
 
-/// What the kernel calls the file of a device that was opened by its group.
+/// The kernel's name for the file of a device that was opened through its group.
 const DEVICE_INODE_NAME: &str = "anon_inode:[vfio-device]";
 
-/// `O_PATH` on all architectures that VFIO is on, as `flags` in `fdinfo` shows it.
+/// `O_PATH` on all architectures with VFIO, as `flags` in `fdinfo` shows it.
 const O_PATH: u32 = 0o10_000_000;
 
-/// A file of VFIO that a process has open.
+/// A VFIO file that a process has open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OpenFile {
     pub(crate) file: FileId,
     pub(crate) kind: FileKind,
-    /// The device's path in sysfs, where the kernel tells it (Linux 7.3 does).
+    /// The device's path in sysfs, if the kernel shows it (Linux 7.3 does).
     pub(crate) path: Option<String>,
 }
 
-/// What kind of file it is.
+/// The kind of a VFIO file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FileKind {
-    /// A group's node, or a device's own.
+    /// The device file of a group or of a device.
     Node(Node),
-    /// A device that was opened by its group.
+    /// A device that was opened through its group.
     Device,
 }
 
 /// A mapping of a VFIO device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Vma {
-    /// Its first address.
+    /// The first address.
     pub(crate) start: u64,
-    /// Bytes.
+    /// The length in bytes.
     pub(crate) size: u64,
-    /// The offset that the kernel shows: region and offset in it, or, on old kernels, the physical
-    /// address.
+    /// The offset that the kernel shows: region and offset within it, or the physical address on old kernels.
     pub(crate) offset: u64,
     pub(crate) file: FileId,
-    /// The device's own node, if it was opened by that.
+    /// The device's own file (`vfio0`), if it was opened by that.
     pub(crate) node: Option<String>,
 }
 
-/// The files of VFIO that a process has open.
+/// The VFIO files that a process has open.
 pub(crate) fn open(process: &Process, nodes: &Nodes) -> io::Result<Vec<OpenFile>> {
     let mut found = Vec::new();
     process.descriptors(DEVICE_INODE_NAME, |own| {
@@ -57,7 +56,7 @@ pub(crate) fn open(process: &Process, nodes: &Nodes) -> io::Result<Vec<OpenFile>
             None if own.is_named => FileKind::Device,
             None => return Ok(()),
         };
-        // Closed while we look.
+        // Closed in the meantime.
         let Ok(info) = process.text(&format!("fdinfo/{}", own.number)) else {
             return Ok(());
         };
@@ -74,15 +73,15 @@ pub(crate) fn open(process: &Process, nodes: &Nodes) -> io::Result<Vec<OpenFile>
     Ok(found)
 }
 
-/// Whether a descriptor names a file without having it open (`O_PATH`), which everybody may do with any file.
+/// Whether a descriptor only names its file (`O_PATH`), which needs no permission for it.
 fn is_path_only(info: &str) -> bool {
     let flags = procfs::field(info, "flags");
     let flags = flags.and_then(|flags| u32::from_str_radix(flags, 8).ok());
     flags.is_some_and(|flags| flags & O_PATH != 0)
 }
 
-/// The mappings of VFIO devices, in the order of their addresses. `open` is what the process has open; `other` is told
-/// the addresses of all other mappings.
+/// The mappings of VFIO devices, by address. `open` is what the process has open; `other` is called with the address
+/// range of every other mapping.
 pub(crate) fn mapped(
     process: &Process,
     nodes: &Nodes,
@@ -93,7 +92,7 @@ pub(crate) fn mapped(
         Node::Device(name) => Some(name.clone()),
         Node::Group(_) => None,
     };
-    // The device of each file, as far as it was asked: the device's node, or nothing of VFIO.
+    // The device of each file looked at so far; none if it is not VFIO's.
     let mut known: BTreeMap<FileId, Option<String>> = BTreeMap::new();
     for own in open {
         if let FileKind::Node(node) = &own.kind {
@@ -104,7 +103,7 @@ pub(crate) fn mapped(
     let mut found = Vec::new();
     process.mappings(|mapped| {
         let addresses = mapped.start..mapped.end;
-        // VFIO has no private ones.
+        // VFIO refuses private mappings.
         if !mapped.is_shared || mapped.file.inode == 0 {
             other(addresses);
             return Ok(());
@@ -116,7 +115,7 @@ pub(crate) fn mapped(
             file: mapped.file,
             node,
         };
-        // No path can read like that, for paths begin with a slash.
+        // Not a path: those begin with a slash.
         if mapped.name == DEVICE_INODE_NAME.as_bytes() {
             found.push(vma(None));
             return Ok(());
@@ -132,7 +131,7 @@ pub(crate) fn mapped(
                         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                             may_ask = false;
                         }
-                        // Unmapped while we look.
+                        // Unmapped in the meantime.
                         Err(_) => return Ok(()),
                     }
                 }

@@ -20,7 +20,7 @@ use crate::procfs::{self, look};
 
 /// Looks at the device mappings of processes.
 ///
-/// Reads `maps`, `status`, `comm`, `fd` and `fdinfo` of each, which disturbs nobody; as root it sees all of them.
+/// Reads `maps`, `status`, `comm`, `fd` and `fdinfo` of each, which disturbs no process. Root sees all processes.
 pub struct Inspector<'a> {
     facts: &'a Facts,
     nodes: Arc<Nodes>,
@@ -28,15 +28,15 @@ pub struct Inspector<'a> {
     before_smaps: Option<BeforeSmaps<'a>>,
 }
 
-/// Is told id and name of a process before its smaps is read.
+/// Called with id and name of a process before its smaps is read.
 type BeforeSmaps<'a> = Box<dyn FnMut(u32, &str) + 'a>;
 
 impl<'a> Inspector<'a> {
-    /// Looks at `/sys/class` and `/dev/vfio` to know VFIO's device files.
+    /// Reads `/sys/class` and `/dev/vfio` to identify VFIO's device files.
     ///
     /// # Errors
     ///
-    /// When this process sees no `/proc` of its own.
+    /// If this process sees no `/proc`.
     pub fn new(facts: &'a Facts) -> Result<Self, Error> {
         procfs::check().map_err(Error::file("/proc/self"))?;
         Ok(Self {
@@ -47,26 +47,26 @@ impl<'a> Inspector<'a> {
         })
     }
 
-    /// Only looks for mappings of this device, or that can be of it.
+    /// Reports only mappings that belong, or may belong, to this device.
     #[must_use]
     pub fn of_device(mut self, device: Address) -> Self {
         self.device = Some(device.to_string());
         self
     }
 
-    /// Reads smaps too, which alone shows what a mapping was advised with. This takes away all 1 GiB leaves of each
-    /// process that has such a mapping; `before` is told its id and name first.
+    /// Reads smaps too, the only source for the `madvise` flags of a mapping. This removes all 1 GiB
+    /// leaves of each process that has such a mapping; `before` is called with its id and name first.
     #[must_use]
     pub fn reading_smaps(mut self, before: impl FnMut(u32, &str) + 'a) -> Self {
         self.before_smaps = Some(Box::new(before));
         self
     }
 
-    /// All processes that can be read and have such mappings, by their ids; the others are counted.
+    /// All readable processes with such mappings, by id; unreadable ones are counted.
     ///
     /// # Errors
     ///
-    /// When `/proc` cannot be read.
+    /// If `/proc` cannot be read.
     pub fn all(&mut self) -> Result<Inspection, Error> {
         let mut inspection = Inspection {
             hidden: procfs::hidden_processes(),
@@ -86,11 +86,11 @@ impl<'a> Inspector<'a> {
         Ok(inspection)
     }
 
-    /// One process by its id, whether or not it has such mappings.
+    /// One process by id, with or without such mappings.
     ///
     /// # Errors
     ///
-    /// When there is no such process, it does not answer, or it may not be read.
+    /// If there is no such process, it does not answer, or it may not be read.
     pub fn only(&mut self, pid: u32) -> Result<Inspection, Error> {
         let process = self.look_at(pid);
         let process = process.map_err(|source| Error::Process { pid, source })?;
@@ -113,7 +113,7 @@ impl<'a> Inspector<'a> {
             )?;
             Ok((open, vmas, process.name(), status, tables))
         })?;
-        // Without THP there is none to disable, though the kernel says that it is not enabled.
+        // A kernel without THP reports it as not enabled, but it was not disabled either.
         let enabled = status.thp_enabled.filter(|_| self.facts.thp.is_some());
         let mut process = Process {
             pid,
@@ -157,7 +157,7 @@ impl<'a> Inspector<'a> {
             };
             assessed.push(observed.assess());
         }
-        // By all of them, also where only some are wanted: the tables are those of all.
+        // By all mappings, even if only some are wanted: the tables belong to all.
         if let Some(tables) = tables {
             judge(&mut assessed, &tables, page);
         }

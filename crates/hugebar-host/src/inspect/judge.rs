@@ -1,4 +1,4 @@
-//! What the page tables of a process say of all its mappings of devices together.
+//! What the size of a process's page tables tells about all its device mappings together.
 
 use hugebar::leaf::Bytes;
 use hugebar::reason::{Code, Reason};
@@ -7,7 +7,7 @@ use super::assess::Assessed;
 use super::mapping::Judgement;
 use super::tables::Observed;
 
-/// Judges the mappings of a process, all of them, by its page tables. `page` is the size of one.
+/// Judges all device mappings of a process by its page tables. `page` is the base page size.
 pub(crate) fn judge(all: &mut [Assessed], tables: &Observed, page: u64) {
     for own in all.iter_mut() {
         own.mapping.not_in_base_pages = tables.fall_short_of(own.filled);
@@ -17,7 +17,7 @@ pub(crate) fn judge(all: &mut [Assessed], tables: &Observed, page: u64) {
     if !tables.exceed(page, devices) {
         return;
     }
-    // Only one that could have larger leaves can have more tables than it needs with these.
+    // Only a mapping with possible larger leaves can have more tables than those need.
     let suspect = |own: &&mut Assessed| own.needed < own.filled;
     let suspects = all.iter_mut().filter(suspect);
     let mut suspects: Vec<_> = suspects.map(|own| &mut own.mapping).collect();
@@ -25,17 +25,16 @@ pub(crate) fn judge(all: &mut [Assessed], tables: &Observed, page: u64) {
     for mapping in &mut suspects {
         let (which, whose) = match count {
             1 => ("this mapping".to_owned(), "it is"),
-            _ => (format!("all {count} such mappings of devices"), "some are"),
+            _ => (format!("all {count} such device mappings"), "some are"),
         };
         let fact = format!(
-            "this process has {} of page tables, and would need {} at most if {which} had the leaves that are possible, so \
+            "this process has {} of page tables, but would need at most {} if {which} had the possible leaves, so \
              {whose} populated in smaller ones",
             Bytes(tables.least()),
             Bytes(tables.bound(page, devices)),
         );
-        let remedy = "have the program unmap it and map it anew, for the kernel does not exchange base pages for larger \
-                      leaves; what led to them is the THP policy at that time, PR_SET_THP_DISABLE or MADV_NOHUGEPAGE \
-                      (--smaps shows that)";
+        let remedy = "change the program to unmap it and map it again: the kernel does not replace base pages by larger leaves. \
+                      The cause is the THP policy at that time, PR_SET_THP_DISABLE or MADV_NOHUGEPAGE (--smaps shows that one)";
         mapping.optimal = false;
         mapping.judgement = Judgement::Contradicted;
         mapping
@@ -59,8 +58,8 @@ mod tests {
     const PAGE: u64 = 4 * KIB;
     const SIZES: LeafSizes = LeafSizes::X86_64;
 
-    /// A mapping of a BAR at a good address, which can have the largest leaves or, where nothing follows from its
-    /// driver, is reckoned with base pages.
+    /// A mapping of a BAR at a good address. It can have the largest leaves or, if nothing follows from its driver,
+    /// counts as base pages.
     fn assessed(address: u64, size: u64, follows_the_rule: bool) -> Assessed {
         let best = leaf::leaves(address, address, size, &SIZES);
         let (small, filled) = (
@@ -104,7 +103,7 @@ mod tests {
     const OTHER: u64 = 0x7f80_0000_0000;
     const SMALL: u64 = 0x7fc0_0000_0000;
 
-    /// 4 GiB in leaves that are possible, 4 GiB in those that are not known, and a page.
+    /// 4 GiB with known leaves, 4 GiB with unknown ones, and a page.
     fn all(known: &[u64], unknown: &[u64]) -> Vec<Assessed> {
         let known = known.iter().map(|own| assessed(*own, 4 * GIB, true));
         let unknown = unknown.iter().map(|own| assessed(*own, 4 * GIB, false));
@@ -112,7 +111,7 @@ mod tests {
         known.chain(unknown).chain([small]).collect()
     }
 
-    /// Judged with so many tables, where other mappings can need 100.
+    /// Judged with `count` tables, where other mappings can need 100.
     fn judged(mut all: Vec<Assessed>, count: u64) -> Vec<Mapping> {
         judge(&mut all, &Observed::test(count * PAGE, 100 * PAGE), PAGE);
         all.into_iter().map(|own| own.mapping).collect()
@@ -145,12 +144,12 @@ mod tests {
         assert!(
             reason
                 .fact
-                .contains("need 428 KiB at most if this mapping had"),
+                .contains("would need at most 428 KiB if this mapping had"),
             "{reason}"
         );
-        // A page is a page.
+        // A single page has no larger leaf to lose.
         assert!(small.optimal && small.meets(Requirement::Optimal) && small.reasons.is_empty());
-        // All of it in base pages: nothing is proved any more.
+        // Enough tables for base pages throughout prove nothing.
         assert!(!judged(all(&[ONE], &[]), 2203)[0].not_in_base_pages);
     }
 
@@ -162,13 +161,13 @@ mod tests {
         for own in &both[..2] {
             assert_eq!(own.judgement, Judgement::Contradicted);
             assert!(
-                own.reasons[0].fact.contains("all 2 such mappings"),
+                own.reasons[0].fact.contains("all 2 such device mappings"),
                 "{own:?}"
             );
         }
     }
 
-    /// Nothing is known of its leaves, so it may be what the tables are for.
+    /// Its leaves are unknown, so the tables may be its own.
     #[test]
     fn what_may_be_in_base_pages_makes_no_other_look_wrong() {
         let both = judged(all(&[ONE], &[OTHER]), 2160);
@@ -180,8 +179,7 @@ mod tests {
         assert_eq!(both[1].judgement, Judgement::NotCounted);
     }
 
-    /// The addresses of a program that has a BAR of 1 GiB mapped (`=`) in one leaf, as Linux 7.3.4 showed them. `VmPTE`
-    /// was 52 kB.
+    /// The mappings of a program with a 1 GiB BAR (`=`) in one leaf, as shown by Linux 7.3.4. `VmPTE` was 52 kB.
     const IN_LARGE_LEAVES: &str = "\
 5564a840b000-5564a8586000 5564a8586000-5564a897a000 5564a897a000-5564a89ad000
 5564a89ad000-5564a89af000 5564bd88f000-5564bd8b0000 7ff840000000-7ff880000000=
@@ -196,7 +194,7 @@ mod tests {
 7ff88ca7d000-7ff88ca7e000 7ff88ca7e000-7ff88caa4000 7ff88caa4000-7ff88caae000
 7ff88caae000-7ff88cab0000 7ff88cab0000-7ff88cab2000 7ffd4f487000-7ffd4f4aa000";
 
-    /// The same in base pages, because of `MADV_NOHUGEPAGE`: `VmPTE` was 2104 kB.
+    /// The same in base pages, by `MADV_NOHUGEPAGE`. `VmPTE` was 2104 kB.
     const IN_BASE_PAGES: &str = "\
 55b6c894d000-55b6c8ac8000 55b6c8ac8000-55b6c8ebc000 55b6c8ebc000-55b6c8eef000
 55b6c8eef000-55b6c8ef1000 55b6d4f49000-55b6d4f6a000 7f9280000000-7f92c0000000=
@@ -211,7 +209,7 @@ mod tests {
 7f92f7f1d000-7f92f7f1e000 7f92f7f1e000-7f92f7f44000 7f92f7f44000-7f92f7f4e000
 7f92f7f4e000-7f92f7f50000 7f92f7f50000-7f92f7f52000 7ffe9f7cd000-7ffe9f7f0000";
 
-    /// Judged by the text of its `maps` and `status`.
+    /// Judged by recorded `maps` and `status`.
     fn recorded(maps: &str, vm_pte: &str) -> Mapping {
         let status =
             format!("Name:\thugebar\nVmSize:\t 1057852 kB\nVmPTE:\t{vm_pte}\nThreads:\t1\n");
@@ -244,7 +242,7 @@ mod tests {
         let pages = recorded(IN_BASE_PAGES, "    2104 kB");
         assert_eq!(pages.judgement, Judgement::Contradicted);
         assert!(!pages.not_in_base_pages);
-        // The tables of 8 blocks of 2 MiB are seen as well.
+        // Tables for as little as 16 MiB are noticed.
         assert!(recorded(IN_BASE_PAGES, "84 kB").judgement == Judgement::Contradicted);
         assert!(recorded(IN_BASE_PAGES, "52 kB").judgement == Judgement::Optimal);
     }

@@ -1,4 +1,4 @@
-//! What is known of processes that have mapped VFIO devices.
+//! What is known about processes that have mapped VFIO devices.
 
 use std::fmt;
 
@@ -14,11 +14,11 @@ use crate::procfs::Advice;
 pub struct Inspection {
     /// Those that have mapped a VFIO device, by their ids.
     pub processes: Vec<Process>,
-    /// How many could not be read, for want of privilege or of an answer.
+    /// How many could not be read, because of missing privilege or a time-out.
     pub unreadable: u64,
     /// How many of these did not answer in time.
     pub timed_out: u64,
-    /// Which processes there may be that are not seen at all; `None` where all are.
+    /// Which processes may be hidden from this one; `None` if none are.
     pub hidden: Option<&'static str>,
 }
 
@@ -26,14 +26,13 @@ pub struct Inspection {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Process {
-    /// Its id.
+    /// The process id.
     pub pid: u32,
-    /// Its name (`comm`), which it chooses itself: show it by [`crate::escape::Escaped`].
+    /// Its name (`comm`). The process chooses it itself: print it by [`crate::escape::Escaped`].
     pub name: String,
-    /// Whether transparent huge pages are off for it (`PR_SET_THP_DISABLE`); `None` where the kernel does not
-    /// tell.
+    /// Whether transparent huge pages are off for it (`PR_SET_THP_DISABLE`); `None` if the kernel does not say.
     pub thp_disabled: Option<bool>,
-    /// Bytes of all its page tables (`VmPTE` of `/proc/PID/status`); `None` where the kernel does not tell.
+    /// The size of its page tables in bytes (`VmPTE` of `/proc/PID/status`); `None` if the kernel does not say.
     pub page_tables: Option<u64>,
     /// Its mappings of VFIO devices, by address.
     pub mappings: Vec<Mapping>,
@@ -43,59 +42,59 @@ pub struct Process {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Mapping {
-    /// Its first address.
+    /// The first address.
     pub address: u64,
-    /// Bytes.
+    /// The length in bytes.
     pub size: u64,
-    /// The devices that it can be of, by PCI address or the name of a mediated device: one where that is certain,
-    /// several or none otherwise.
+    /// The devices that it may belong to, by PCI address or name of a mediated device: one if that is certain,
+    /// otherwise several or none.
     pub devices: Vec<String>,
-    /// The driver of the device, where that is certain.
+    /// The driver of the device, if the device is certain.
     pub driver: Option<String>,
-    /// The VFIO region, where it can be told: 0 to 5 are BARs.
+    /// The VFIO region, if known: 0 to 5 are BARs.
     pub region: Option<u32>,
-    /// Where it begins in the region, in bytes.
+    /// The offset within the region in bytes.
     pub offset: Option<u64>,
-    /// Physical address of its first byte, where it lies in a BAR that sysfs has.
+    /// The physical address of the first byte, if it lies in a BAR listed in sysfs.
     pub physical: Option<u64>,
-    /// The largest leaf size modulo which address and physical address agree.
+    /// The largest leaf size modulo which virtual and physical address agree.
     pub congruent: u64,
-    /// The leaves that it could have with this machine's sizes at the best address.
+    /// The leaves with this machine's sizes at the best address.
     pub best: Leaves,
-    /// The leaves that it can have on this kernel, in this process, at its address, if its driver handles faults as
+    /// The leaves that are possible on this kernel, in this process and at this address, if the driver handles faults as
     /// `vfio-pci` does, or as the driver is known to.
     pub possible: Leaves,
-    /// The size of the largest of these.
+    /// The size of the largest possible leaf.
     pub largest: u64,
-    /// Whether it can have no more leaves than the best. Never where its driver may handle faults in another way
-    /// than `vfio-pci`, its alignment was guessed, or its process's page tables contradict it.
+    /// Whether the possible leaves are as few as the best. Never if the driver may handle faults in another way than
+    /// `vfio-pci`, the alignment was guessed, or the page tables of the process contradict it.
     pub optimal: bool,
-    /// What is to be thought of it.
+    /// The judgement on it.
     pub judgement: Judgement,
-    /// Whether it is certain not to be populated in base pages throughout, because its process has fewer page tables
-    /// than that takes. It has larger leaves then, or is not populated, or not all of it is. `false` proves nothing.
+    /// Whether it is certain not to be populated in base pages throughout, because the process has fewer page tables than
+    /// that takes. It then has larger leaves, or is populated in part or not at all. `false` proves nothing.
     pub not_in_base_pages: bool,
-    /// Whether [`Mapping::possible`] follows from what is known of its driver and its alignment.
+    /// Whether [`Mapping::possible`] follows from known facts about driver and alignment.
     pub(crate) follows_the_rule: bool,
-    /// What was advised for it, where smaps was read.
+    /// What was advised (`madvise`), if smaps was read.
     pub advice: Option<Advice>,
-    /// Why it falls short, or what could not be told.
+    /// Why it falls short, or what is not known.
     pub reasons: Vec<Reason>,
 }
 
-/// What is to be thought of a mapping, of which nothing was counted.
+/// The judgement on a mapping whose leaves were not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Judgement {
-    /// It can have as few leaves as at the best address, and nothing is known to keep it from these.
+    /// As few leaves are possible as at the best address, and nothing known prevents them.
     Optimal,
-    /// By the rule of `vfio-pci` it can, but whether that holds for it is not known for certain: for its driver, this
-    /// kernel or the THP policy. Only a count would tell.
+    /// The same by `vfio-pci`'s rule, but it is not certain that the rule holds for this driver, this kernel or this THP
+    /// policy. Only a count can tell.
     NotCounted,
     /// It has more leaves than at the best address.
     FallsShort,
-    /// The page tables of its process are larger than the leaves need that it could have, and those of all other
-    /// mappings: it, or another mapping of a device in that process, is populated in smaller leaves.
+    /// The process has more page tables than the possible leaves and all its other mappings need: this or another device
+    /// mapping of the process is populated in smaller leaves.
     Contradicted,
 }
 
@@ -112,7 +111,7 @@ impl fmt::Display for Judgement {
 }
 
 impl Inspection {
-    /// How many this process may not read ([`crate::procfs::missing_privilege`]).
+    /// How many processes this one may not read ([`crate::procfs::missing_privilege`]).
     pub fn refused(&self) -> u64 {
         self.unreadable.saturating_sub(self.timed_out)
     }
@@ -124,19 +123,19 @@ impl Inspection {
 }
 
 impl Mapping {
-    /// Whether it meets what somebody requires, by the leaves that it can have ([`Mapping::possible`]): never where
-    /// these do not follow from what is known of its driver, or are contradicted.
+    /// Whether the possible leaves ([`Mapping::possible`]) meet a requirement. Never if they do not follow from known
+    /// facts about the driver, or are contradicted.
     ///
-    /// What is not known for certain of the kernel or the THP policy is not held against it ([`Judgement::NotCounted`]).
+    /// Doubt about the kernel or the THP policy does not count against it ([`Judgement::NotCounted`]).
     pub fn meets(&self, required: Requirement) -> bool {
-        // No leaf is smaller than a page, whoever installs it.
+        // No leaf is smaller than a base page, whoever installs it.
         let trivial =
             matches!(required, Requirement::Size(size) if size <= self.best.sizes().base());
         let sure = self.follows_the_rule && self.judgement != Judgement::Contradicted;
         (trivial || sure) && required.is_met(&self.best, &self.possible)
     }
 
-    /// The device that it is of, where that is certain.
+    /// The device, if it is certain.
     pub fn device(&self) -> Option<&str> {
         match self.devices.as_slice() {
             [only] => Some(only),

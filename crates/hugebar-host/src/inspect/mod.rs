@@ -1,9 +1,9 @@
-//! The device mappings of running processes: what they are of, and the leaves that they can have.
+//! Device mappings of running processes: which device they belong to, and which leaves they can have.
 //!
-//! `held` finds the files of VFIO that a process has open or mapped, by their device numbers (`nodes`), `resolve`
-//! which device, region and offset a mapping is of, and by which `driver` its faults are handled. What is known then is
-//! `observed`; `assess` says which leaves the mapping can have, `why` why not more, and `judge` what the size of the
-//! process's page `tables` says to that. [`Inspector`] puts them together.
+//! `held` finds the VFIO files that a process has open or mapped, by device number (`nodes`). `resolve` finds the
+//! device, region and offset of a mapping, and which `driver` handles its faults. `observed` holds what is known then;
+//! `assess` derives the possible leaves, `why` gives the reasons for falling short, and `judge` compares the result with
+//! the size of the process's page `tables`. [`Inspector`] runs all of it.
 
 mod assess;
 mod driver;

@@ -1,4 +1,4 @@
-//! The device files of VFIO: which one is which, by their numbers.
+//! VFIO's device files, identified by device number.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,18 +12,18 @@ use crate::sysfs::names;
 /// A device file of VFIO.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Node {
-    /// Of a device, by its name: `vfio0`.
+    /// A device's own file, by name: `vfio0`.
     Device(String),
-    /// Of an IOMMU group, with an IOMMU or without.
+    /// An IOMMU group's file, no-IOMMU groups included.
     Group(u32),
 }
 
-/// The device files that VFIO has made on this host.
+/// The VFIO device files of this host.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Nodes {
     /// By major and minor number.
     numbers: BTreeMap<(u32, u32), Node>,
-    /// The files that this process itself sees in `/dev/vfio`.
+    /// The files that this process sees in `/dev/vfio`.
     files: BTreeMap<FileId, Node>,
 }
 
@@ -62,12 +62,12 @@ impl Nodes {
         }
     }
 
-    /// Which device file a file is, whatever it is called.
+    /// Which device file this is, whatever its path.
     pub(crate) fn of(&self, file: Identity) -> Option<&Node> {
         self.numbers.get(&file.char_device?)
     }
 
-    /// The same for a file of which nothing but this is known.
+    /// The same by file system and inode alone.
     pub(crate) fn of_id(&self, id: FileId) -> Option<&Node> {
         self.files.get(&id)
     }
@@ -91,7 +91,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
-        // What /dev/null has, in place of a group.
+        // The number of /dev/null stands in for a group's.
         put("class/vfio/12/dev", "1:3\n");
         put("class/vfio/noiommu-3/dev", "1:5\n");
         put("class/vfio-dev/vfio0/dev", "511:0\n");
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(nodes.numbers[&(511, 0)], Node::Device("vfio0".into()));
         assert_eq!(nodes.numbers.len(), 3);
 
-        // And the files themselves, where they are what they are called.
+        // With a /dev whose files do have these numbers.
         let nodes = Nodes::read(&tree.path().join("class"), Path::new("/dev"));
         let null = Identity::of(CWD, "/dev/null").unwrap();
         assert_eq!(nodes.of_id(null.id), Some(&Node::Group(12)));

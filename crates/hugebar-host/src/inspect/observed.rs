@@ -1,4 +1,4 @@
-//! What is known of a mapping of a device in another process, and the leaves that it can have by that.
+//! What is known about a device mapping in another process, and the leaves that follow.
 
 use hugebar::facts::{Facts, ThpGate};
 use hugebar::leaf::{self, LeafSizes, Leaves};
@@ -8,24 +8,24 @@ use super::held::Vma;
 use super::resolve::Resolved;
 use crate::procfs::Advice;
 
-/// What is known of a mapping.
+/// What is known about a mapping.
 pub(crate) struct Observed<'a> {
     pub(crate) facts: &'a Facts,
     pub(crate) vma: &'a Vma,
     pub(crate) resolved: Resolved,
-    /// The physical address, or a number congruent with it.
+    /// The physical address, or a number congruent to it.
     pub(crate) hpa: u64,
     pub(crate) thp_disabled: bool,
     pub(crate) advice: Option<Advice>,
 }
 
 impl Observed<'_> {
-    /// With this machine's sizes, at the best address.
+    /// The leaves with this machine's sizes, at the best address.
     pub(crate) fn best(&self) -> Leaves {
         leaf::leaves(self.hpa, self.hpa, self.vma.size, &self.facts.leaf_sizes)
     }
 
-    /// The sizes that this kernel has for this process.
+    /// The leaf sizes that this kernel uses for this mapping.
     pub(crate) fn sizes(&self) -> LeafSizes {
         if self.base_pages_only() {
             self.facts.leaf_sizes.only_base()
@@ -34,7 +34,7 @@ impl Observed<'_> {
         }
     }
 
-    /// By the rule, at its address, with these sizes.
+    /// The leaves with these sizes at its address, by vfio-pci's rule.
     pub(crate) fn possible(&self) -> Leaves {
         let mut possible = Leaves::none(&self.facts.leaf_sizes);
         possible.add_all(&leaf::leaves(
@@ -46,7 +46,7 @@ impl Observed<'_> {
         possible
     }
 
-    /// The largest size modulo which address and physical address agree.
+    /// The largest leaf size modulo which virtual and physical address agree.
     pub(crate) fn congruent(&self) -> u64 {
         let sizes = self.facts.leaf_sizes;
         let agree = |size: &&u64| self.vma.start % **size == self.hpa % **size;
@@ -54,14 +54,14 @@ impl Observed<'_> {
         congruent.unwrap_or(sizes.base())
     }
 
-    /// Whether something is known to keep it to base pages, wherever it is.
+    /// Whether something known limits it to base pages at any address.
     fn base_pages_only(&self) -> bool {
         let no_thp = self.facts.thp.is_none();
         let by_driver = self.resolved.faults == Faults::BasePages;
         no_thp || by_driver || self.thp_disabled || self.refused() || self.gate() == ThpGate::Closed
     }
 
-    /// Whether the THP policy lets it have large leaves.
+    /// Whether the THP policy allows it large leaves.
     pub(crate) fn gate(&self) -> ThpGate {
         self.facts.thp_gate(self.advice.map(|advice| advice.hinted))
     }
@@ -71,26 +71,25 @@ impl Observed<'_> {
         self.advice.is_some_and(|advice| advice.refused)
     }
 
-    /// Whether larger leaves than base pages could fit in it at any address: otherwise it does not matter who handles
-    /// its faults.
+    /// Whether anything larger than a base page fits at any address. If not, it does not matter who handles its faults.
     pub(crate) fn has_room(&self) -> bool {
         let sizes = self.facts.leaf_sizes;
         if self.resolved.in_bar {
             return largest(&self.best()) > Some(sizes.base());
         }
-        // Its alignment is not known.
+        // The alignment is unknown.
         let larger = sizes.as_slice().get(1);
         larger.is_some_and(|&larger| larger <= self.vma.size)
     }
 
-    /// Whether the leaves that it can have follow from what is known of its driver and its alignment.
+    /// Whether its driver and alignment are known well enough to derive its leaves.
     pub(crate) fn follows_the_rule(&self) -> bool {
         let Resolved { faults, in_bar, .. } = self.resolved;
         !self.has_room() || faults == Faults::BasePages || faults.follow_the_rule() && in_bar
     }
 }
 
-/// The largest size of which there are leaves.
+/// The largest leaf size with a count above zero.
 pub(crate) fn largest(leaves: &Leaves) -> Option<u64> {
     leaves
         .iter()

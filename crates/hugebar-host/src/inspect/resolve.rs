@@ -1,4 +1,4 @@
-//! Which device, region and offset a mapping in another process is of.
+//! Finds the device, region and offset of a mapping in another process.
 
 use std::path::Path;
 
@@ -12,14 +12,14 @@ use super::nodes::Node;
 use crate::procfs::FileId;
 use crate::sysfs::names;
 
-/// Bits of a file offset below the number of the region (`VFIO_PCI_OFFSET_SHIFT`).
+/// The bit of a file offset at which the region's number begins (`VFIO_PCI_OFFSET_SHIFT`).
 const REGION_SHIFT: u32 = 40;
 
-/// What decides how a mapping of a device looks on this host.
+/// What the kernel's view of a mapping depends on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Host {
     kernel: Features,
-    /// Bytes of a page: nothing smaller is mapped.
+    /// The base page in bytes, the smallest unit of mapping.
     page: u64,
 }
 
@@ -35,32 +35,32 @@ impl From<&Facts> for Host {
 /// The devices that a process has open.
 #[derive(Debug, Default)]
 pub(crate) struct OpenDevices {
-    /// Its device files, and which device that is where it can be told.
+    /// Its device files, and the device of each, if known.
     open: Vec<(FileId, Option<Device>)>,
-    /// The devices of its open IOMMU groups.
+    /// The devices in its open IOMMU groups.
     in_groups: Vec<Device>,
 }
 
-/// A device that could be mapped.
+/// A device that a mapping may belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Device {
-    /// Its PCI address, or the name that a mediated device has in sysfs.
+    /// The PCI address, or a mediated device's name in sysfs.
     pub(crate) name: String,
-    /// The driver that it is bound to, where that can be told.
+    /// The driver that it is bound to, if known.
     driver: Option<String>,
-    /// BARs of the function; none of a mediated device, whose regions are not its parent's.
+    /// The function's BARs; none for a mediated device, whose regions are not its parent's.
     bars: [Option<Bar>; 6],
 }
 
-/// What a mapping is of, as far as it can be told.
+/// What is known about where a mapping belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Resolved {
-    /// Exactly one, where that is certain.
+    /// Exactly one if it is certain.
     pub(crate) devices: Vec<Device>,
     pub(crate) place: Option<Place>,
-    /// Who handles its faults, whichever of them it is of.
+    /// Who handles its faults, whichever of the devices it is.
     pub(crate) faults: Faults,
-    /// Whether it lies in a BAR that sysfs has, whichever device it is of: its alignment is known then.
+    /// Whether it lies in a BAR listed in sysfs, whichever device it is. Its alignment is known then.
     pub(crate) in_bar: bool,
 }
 
@@ -69,13 +69,13 @@ pub(crate) struct Resolved {
 pub(crate) struct Place {
     pub(crate) region: u32,
     pub(crate) offset: u64,
-    /// Physical address; `None` of a region that is no BAR in sysfs.
+    /// The physical address; `None` if the region is not a BAR listed in sysfs.
     pub(crate) physical: Option<u64>,
 }
 
 #[cfg(test)]
 impl Resolved {
-    /// Of a device that nothing but its name is known of.
+    /// A mapping of a device of which only the name is known.
     pub(crate) fn test(name: &str, place: Place, faults: Faults) -> Self {
         let device = Device {
             name: name.to_owned(),
@@ -92,7 +92,7 @@ impl Resolved {
 }
 
 impl OpenDevices {
-    /// The devices of what a process has open.
+    /// The devices behind the files that a process has open.
     pub(crate) fn of(open: Vec<OpenFile>) -> Self {
         let mut devices = Self::default();
         for OpenFile { file, kind, path } in open {
@@ -111,12 +111,12 @@ impl OpenDevices {
         devices
     }
 
-    /// Which device, region and offset a mapping is of.
+    /// Finds device, region and offset of a mapping.
     pub(crate) fn resolve(&self, vma: &Vma, host: Host) -> Resolved {
         let mut candidates = self.candidates(vma);
         let fitting = |device: &Device| device.fits(vma, host);
         if candidates.len() > 1 {
-            // On old kernels the physical address decides, on others often the size.
+            // On old kernels the physical address decides; on others the size often does.
             candidates.retain(fitting);
         }
         let places: Vec<_> = candidates.iter().map(|one| one.place(vma, host)).collect();
@@ -129,7 +129,7 @@ impl OpenDevices {
             [only] => *only,
             _ => None,
         };
-        // Who maps base pages at once shows their physical address instead (`nvgrace_gpu_mmap`).
+        // A driver that maps base pages at once shows their physical address instead (`nvgrace_gpu_mmap`).
         let encoded = || Place::encoded(vma, host.kernel).filter(|_| faults != Faults::BasePages);
         Resolved {
             place: place.or_else(encoded),
@@ -143,7 +143,7 @@ impl OpenDevices {
         if let Some(node) = &vma.node {
             return Device::by_node(node).into_iter().collect();
         }
-        // Old kernels have one inode for all devices, so several files can have the mapping's.
+        // On old kernels all devices share one inode, so several files can match the mapping's.
         let same = self.open.iter().filter(|(file, _)| *file == vma.file);
         let same: Vec<_> = same.map(|(_, device)| device.clone()).collect();
         let unnamed = same.is_empty() || same.contains(&None);
@@ -157,7 +157,8 @@ impl OpenDevices {
     }
 }
 
-/// The devices of a group that VFIO has: functions, and mediated devices, which are in groups of their own.
+/// The devices of a group that are bound to VFIO drivers: functions, and mediated devices, which have groups of their
+/// own.
 fn in_group(group: u32) -> Vec<Device> {
     members(&Path::new("/sys/kernel/iommu_groups").join(group.to_string()))
 }
@@ -175,14 +176,14 @@ fn members(group: &Path) -> Vec<Device> {
     found.collect()
 }
 
-/// Whether VFIO has a function: a group can have bridges and idle functions too.
+/// Whether a function is bound to a VFIO driver. A group can also contain bridges and unbound functions.
 fn by_vfio(function: &Function) -> bool {
     let driver = function.driver().ok().flatten();
     driver.is_some_and(|driver| is_vfio(&driver))
 }
 
 impl Device {
-    /// The driver that it is bound to, where that can be told.
+    /// The driver that it is bound to, if known.
     pub(crate) fn driver(&self) -> Option<&str> {
         self.driver.as_deref()
     }
@@ -199,7 +200,7 @@ impl From<&Function> for Device {
 }
 
 impl Device {
-    /// The device of a path in sysfs that is a device's own.
+    /// The device at a path in sysfs.
     fn at(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_str()?;
         let function = name.parse::<Address>().ok().map(Function::at);
@@ -213,19 +214,19 @@ impl Device {
         })
     }
 
-    /// The device of a node, such as `vfio0`.
+    /// The device of a device file, such as `vfio0`.
     fn by_node(node: &str) -> Option<Self> {
         let device = Path::new("/sys/class/vfio-dev").join(node).join("device");
         Self::at(&device.canonicalize().ok()?)
     }
 
-    /// Whether a mapping could be of this device, by where it would lie.
+    /// Whether a mapping fits into this device.
     pub(crate) fn fits(&self, vma: &Vma, host: Host) -> bool {
         self.place(vma, host).is_some()
     }
 
-    /// Where in this device a mapping would lie, by a file offset or a physical address: by the one that this
-    /// kernel shows, where that is known, and the other one otherwise. `None` where it fits in no BAR.
+    /// Where in this device a mapping would lie. The offset is read as a file offset or as a physical address: first as
+    /// the one that this kernel is known to show, then as the other. `None` if it fits into no BAR.
     fn place(&self, vma: &Vma, host: Host) -> Option<Place> {
         let region = self.by_region(vma, host.page);
         let physical = self.by_physical(vma, host.page);
@@ -261,14 +262,14 @@ impl Device {
     }
 }
 
-/// The driver of a device that is no PCI function.
+/// The driver of a device that is not a PCI function.
 fn driver(device: &Path) -> Option<String> {
     let link = std::fs::read_link(device.join("driver")).ok()?;
     Some(link.file_name()?.to_str()?.to_owned())
 }
 
 impl Place {
-    /// What the offset says by itself, where it is known to be one.
+    /// Region and offset from the file offset alone, if this kernel is known to show file offsets.
     fn encoded(vma: &Vma, kernel: Features) -> Option<Self> {
         let (region, offset) = split(vma.offset);
         let place = Self {
@@ -285,7 +286,7 @@ fn split(offset: u64) -> (u32, u64) {
     (region, offset & ((1 << REGION_SHIFT) - 1))
 }
 
-/// A BAR below a page is mapped as a page (`vfio_pci_core_mmap` rounds its length up).
+/// A BAR smaller than a page is mapped as a whole page (`vfio_pci_core_mmap` rounds its length up).
 fn fits(bar: Bar, offset: u64, size: u64, page: u64) -> bool {
     let end = offset.checked_add(size);
     let mapped = bar.size.checked_next_multiple_of(page);

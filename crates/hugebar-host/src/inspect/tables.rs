@@ -1,12 +1,13 @@
-//! What the size of a process's page tables (`VmPTE`) says of its leaves. Reading it disturbs nothing.
+//! What the size of a process's page tables (`VmPTE`) tells about its leaves. Reading it disturbs nothing.
 //!
-//! It is the size of PTE, PMD and PUD tables, whole ones, of all mappings together. So it can tell two things. What all
-//! other mappings could need at most, and those of devices with the leaves that they can have, is a bound: tables
-//! beyond it are of smaller leaves. And a mapping that is populated in base pages throughout has all of its PTE tables:
-//! fewer than these, and it is not.
+//! `VmPTE` is the size of all PTE, PMD and PUD tables of a process. It allows two conclusions:
 //!
-//! Tables do not outlive the mappings that they lie in (`free_pgtables`), and where a PTE table is left the kernel
-//! installs no larger leaf. What a mapping needs is taken from its length, whatever of it is populated.
+//! - An upper bound is what all other mappings could need at most, plus what the device mappings need with their
+//!   possible leaves. If there are more tables, some device mapping has smaller leaves.
+//! - A mapping populated entirely in base pages has all of its PTE tables. If there are fewer tables than that, it is not.
+//!
+//! Tables do not outlive the mappings that they belong to (`free_pgtables`), and the kernel installs no larger leaf where
+//! a PTE table is left. The need of a mapping follows from its length, however much of it is populated.
 
 use std::env::consts::ARCH;
 use std::io;
@@ -15,33 +16,33 @@ use std::ops::Range;
 use hugebar::facts::Status;
 use hugebar::leaf::{self, LeafSizes};
 
-/// Levels whose tables the kernel counts. Where a level is folded it has none, which a bound may leave unsaid.
+/// Levels whose tables the kernel counts. A folded level has none, which an upper bound may ignore.
 const LEVELS: usize = 3;
 
-/// Tables that lie in no mapping: x86 with page-table isolation maps a process's LDT (`map_ldt_struct`), which is less
-/// than one table of each level covers.
+/// Tables outside all mappings: with page-table isolation, x86 maps a process's LDT (`map_ldt_struct`), which takes at
+/// most one table of each level.
 const ELSEWHERE: u64 = LEVELS as u64;
 
-/// How often a process is looked at again that changes its mappings meanwhile.
+/// How often to look at a process again that changed its mappings in the meantime.
 const TRIES: usize = 4;
 
-/// Where user addresses end on all architectures; behind it `maps` shows x86's vsyscall page, which is the kernel's.
+/// The end of user addresses on all architectures. Above it `maps` shows x86's vsyscall page, which is the kernel's.
 const USER_END: u64 = 1 << 63;
 
-/// The most page tables that mappings can need, in bytes, and how long they are.
+/// The page tables that mappings need at most, and their total length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Footprint {
     page: u64,
-    /// Bytes of tables.
+    /// The size of the tables in bytes.
     tables: u64,
-    /// Bytes mapped.
+    /// The length of the mappings in bytes.
     mapped: u64,
-    /// The last table of each level, which the next mapping may share.
+    /// The last table of each level: the next mapping may share it.
     last: [Option<u64>; LEVELS],
 }
 
 impl Footprint {
-    /// Of nothing, on a machine with such pages.
+    /// No mappings, on a machine with this page size.
     pub(crate) fn new(page: u64) -> Self {
         Self {
             page,
@@ -51,7 +52,7 @@ impl Footprint {
         }
     }
 
-    /// Adds a mapping; in the order of their addresses none is counted twice.
+    /// Adds a mapping. Added by rising address, shared tables are counted once.
     pub(crate) fn add(&mut self, range: Range<u64>) {
         if range.is_empty() || range.start >= USER_END {
             return;
@@ -68,12 +69,12 @@ impl Footprint {
     }
 }
 
-/// The bytes that a table of a level covers; a table is a page of entries of 8 bytes.
+/// The bytes that a table of a level covers. A table is a page of 8-byte entries.
 fn cover(page: u64, level: usize) -> u64 {
     (0..=level).fold(page, |size, _| size.saturating_mul(page / 8))
 }
 
-/// The tables of each level that a range lies in, from a level upwards, in bytes.
+/// The size of the tables that cover a range, from a level upwards, in bytes.
 fn tables(range: &Range<u64>, lowest: usize, page: u64) -> u64 {
     let count = |level| {
         let cover = cover(page, level);
@@ -83,14 +84,14 @@ fn tables(range: &Range<u64>, lowest: usize, page: u64) -> u64 {
     counts.saturating_mul(page)
 }
 
-/// Bytes of page tables that a mapping of `[hva, hva + size)` needs with the leaves that the rule gives it
-/// ([`leaf::runs`]). With those of a single size, the base page, that is what it has once it is populated throughout.
+/// The page tables in bytes that a mapping of `[hva, hva + size)` needs with the leaves of vfio-pci's rule
+/// ([`leaf::runs`]). With base pages only, this is what it has once it is fully populated.
 pub(crate) fn needed(hva: u64, hpa: u64, size: u64, sizes: &LeafSizes) -> u64 {
     let of_run = |run: leaf::Run| {
-        // Addresses of processes are below 2^63, so that nothing wraps around.
+        // User addresses are below 2^63, so nothing wraps around.
         let bytes = u64::try_from(run.bytes()).unwrap_or(u64::MAX);
         let range = run.start..run.start.saturating_add(bytes);
-        // A leaf is an entry of a table of its level; those below it are not there.
+        // A leaf is an entry in a table of its level; there are no tables below it.
         let level = sizes.as_slice().iter().position(|&size| size == run.size);
         tables(&range, level.unwrap_or(0), sizes.base())
     };
@@ -99,20 +100,20 @@ pub(crate) fn needed(hva: u64, hpa: u64, size: u64, sizes: &LeafSizes) -> u64 {
         .fold(0, u64::saturating_add)
 }
 
-/// What a process's page tables were while it was looked at, and what its other mappings can need of them.
+/// The page tables that a process had while it was looked at, and the need of its other mappings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Observed {
-    /// The smaller of two sizes, from before and after its mappings were read.
+    /// The smaller of the sizes before and after its mappings were read.
     least: u64,
-    /// The larger one.
+    /// The larger of the two.
     most: u64,
-    /// The most that its mappings of anything but devices can need.
+    /// The most that its other mappings can need.
     others: u64,
 }
 
 impl Observed {
-    /// By its `status` before and after its mappings were read. `None` where they are not all that it had then, which
-    /// their length tells (`VmSize`), or on an architecture where tables are not known to be like that.
+    /// From `status` before and after its mappings were read. `None` if the mappings that were read were not all, which
+    /// their length tells (`VmSize`), or if this architecture's tables are not known to work like this.
     fn new(before: &Status, after: &Status, others: &Footprint, devices: u64) -> Option<Self> {
         let mapped = others.mapped.checked_add(devices)?;
         let complete = |status: &Status| status.vm_size == Some(mapped);
@@ -127,12 +128,12 @@ impl Observed {
         })
     }
 
-    /// Bytes of its tables; the least that was seen.
+    /// The size of its tables in bytes, the least that was seen.
     pub(crate) fn least(&self) -> u64 {
         self.least
     }
 
-    /// The most that its mappings can need, where those of devices need `devices`.
+    /// The most that its mappings can need if the device mappings need `devices`.
     pub(crate) fn bound(&self, page: u64, devices: u64) -> u64 {
         let elsewhere = page.saturating_mul(ELSEWHERE);
         self.others
@@ -140,7 +141,7 @@ impl Observed {
             .saturating_add(elsewhere)
     }
 
-    /// Whether there are more.
+    /// Whether there are more tables than that.
     pub(crate) fn exceed(&self, page: u64, devices: u64) -> bool {
         self.least > self.bound(page, devices)
     }
@@ -162,16 +163,17 @@ impl Observed {
     }
 }
 
-/// Whether tables of an architecture are pages of entries of 8 bytes, and a leaf of device memory has none set aside
-/// for the time when it is split (as powerpc has: `arch_needs_pgtable_deposit`).
+/// Whether tables of this architecture are pages of 8-byte entries, and a leaf of device memory needs no table in
+/// reserve for being split (powerpc does: `arch_needs_pgtable_deposit`).
 fn is_known(architecture: &str) -> bool {
     matches!(architecture, "x86_64" | "aarch64")
 }
 
-/// Reads the mappings of a process between two looks at its `status`, again where it has changed them meanwhile.
-/// `read` gives those of devices, and adds the others to a footprint; `length` is how long those of devices are.
+/// Reads the mappings of a process between two reads of its `status`, and again if the process changed them in the
+/// meantime. `read` returns the device mappings and adds all others to a footprint; `length` is the total length of the
+/// device mappings.
 ///
-/// Returns what `read` gave, the last `status`, and what is known of the page tables.
+/// Returns the result of `read`, the last `status`, and what is known about the page tables.
 pub(crate) fn observe<T>(
     page: u64,
     status: impl Fn() -> io::Result<Status>,
@@ -187,7 +189,7 @@ pub(crate) fn observe<T>(
         let devices = length(&found);
         let observed = Observed::new(&before, &after, &others, devices);
         tries += 1;
-        // Without a device there is nothing to judge.
+        // Without a device mapping there is nothing to judge.
         if observed.is_some() || tries == TRIES || devices == 0 {
             return Ok((found, after, observed));
         }
@@ -216,11 +218,11 @@ mod tests {
         assert_eq!(tables(&[]), 0);
         assert_eq!(tables(&[(BASE, BASE + PAGE)]), 3);
         assert_eq!(tables(&[(BASE + PAGE, BASE + 2 * MIB)]), 3);
-        // It reaches into a second PTE table, a second PMD table.
+        // It reaches into a second PTE table and a second PMD table.
         assert_eq!(tables(&[(BASE + PAGE, BASE + 2 * MIB + PAGE)]), 4);
         assert_eq!(tables(&[(BASE + GIB - PAGE, BASE + GIB + PAGE)]), 5);
         assert_eq!(tables(&[(BASE, BASE + 4 * GIB)]), 2048 + 4 + 1);
-        // Neighbours share tables, those in other parts do not.
+        // Neighbours share tables; distant mappings do not.
         let one = (BASE, BASE + PAGE);
         assert_eq!(tables(&[one, (BASE + MIB, BASE + MIB + PAGE)]), 3);
         assert_eq!(tables(&[one, (BASE + GIB, BASE + GIB + PAGE)]), 5);
@@ -242,7 +244,7 @@ mod tests {
         let needed = |address, sizes: &LeafSizes| needed(address, 0, 4 * GIB, sizes) / sizes.base();
         let x86 = LeafSizes::X86_64;
         assert_eq!(needed(BASE, &x86.only_base()), 2048 + 4 + 1);
-        // Measured on Linux: nothing for leaves of 1 GiB, 16 KiB for those of 2 MiB, beside the PUD table.
+        // Measured on Linux, PUD table aside: none for 1 GiB leaves, 16 KiB for 2 MiB leaves.
         assert_eq!(needed(BASE, &x86), 1);
         assert_eq!(needed(BASE, &x86.below(GIB).unwrap()), 4 + 1);
         assert_eq!(needed(BASE + 2 * MIB, &x86), 5 + 1);
@@ -275,7 +277,7 @@ mod tests {
         assert!(!exceed(observed(bound, bound)));
         assert!(exceed(observed(bound + PAGE, bound + PAGE)));
         assert!(exceed(observed(8812 * KIB, 8812 * KIB)));
-        // It was less meanwhile.
+        // It was less in the meantime.
         assert!(!exceed(observed(8812 * KIB, bound)));
         assert!(!exceed(observed(bound, 8812 * KIB)));
     }
@@ -311,7 +313,7 @@ mod tests {
         assert_eq!(look(&[right, wrong, right, right]), (2, true));
         assert_eq!(look(&[wrong, right]), (TRIES, false));
         assert_eq!(look(&[wrong]), (TRIES, false));
-        // Without a device one look is enough.
+        // Without a device mapping one look is enough.
         let read = |_: &mut Footprint| Ok(());
         let (_, _, observed) = observe(PAGE, || Ok(status(PAGE, PAGE)), read, |()| 0).unwrap();
         assert_eq!(observed, None);
@@ -320,11 +322,11 @@ mod tests {
     #[test]
     fn not_every_architecture_has_such_tables() {
         assert!(is_known("x86_64") && is_known("aarch64"));
-        // A leaf has a table set aside; tables are smaller than a page.
+        // There, a leaf keeps a table in reserve, and tables are smaller than a page.
         assert!(!is_known("powerpc64") && !is_known("s390x"));
     }
 
-    /// This process's own mappings can need what it has.
+    /// This process's own tables are within the bound.
     #[test]
     fn the_bound_holds_for_this_process() {
         let page = hugebar::facts::leaf_sizes().base();
@@ -338,7 +340,7 @@ mod tests {
             }
             all
         };
-        // Other tests map and unmap meanwhile.
+        // Other tests map and unmap in the meantime.
         let complete = (0..1000).find_map(|_| {
             let before = Status::own().unwrap();
             let all = mappings();
@@ -348,8 +350,8 @@ mod tests {
         assert!(!complete.exceed(page, 0), "{complete:?}");
     }
 
-    /// Whatever the leaves are, a mapping needs no more than in base pages but for the tables that its runs share, and
-    /// base pages need as many as a footprint has.
+    /// A mapping never needs more than in base pages, apart from the tables that its runs share; and in base pages it
+    /// needs what a footprint counts.
     #[test]
     fn base_pages_need_most() {
         for sizes in [

@@ -1,4 +1,4 @@
-//! Why a mapping of a device has no better leaves, or what could not be told.
+//! Why a device mapping falls short of the best leaves, or what is not known.
 
 use hugebar::facts::{Facts, ThpGate, ThpPolicy};
 use hugebar::leaf::{self, Bytes, Leaves};
@@ -9,10 +9,10 @@ use super::held::Vma;
 use super::observed::{Observed, largest};
 use super::resolve::Resolved;
 
-/// What to do where only a count would tell.
-const COUNT: &str = "count the leaves of a device that is free, with hugebar map";
+/// The remedy where only a count can decide.
+const COUNT: &str = "count the leaves of an unused device of this kind with hugebar map";
 
-/// What the THP policy does to it, or may do, where there are larger leaves to lose.
+/// What the THP policy does to a mapping that could have larger leaves.
 fn policy_fact(own: &Observed<'_>, best: &Leaves, possible: &Leaves) -> Option<String> {
     let page = own.facts.leaf_sizes.base();
     let has_large = |leaves: &Leaves| largest(leaves) > Some(page);
@@ -24,10 +24,10 @@ fn policy_fact(own: &Observed<'_>, best: &Leaves, possible: &Leaves) -> Option<S
     let Facts { release, .. } = own.facts;
     let policy = own.facts.thp?;
     let what = match (policy, own.advice) {
-        (ThpPolicy::Never, _) => "pages only",
-        (ThpPolicy::Madvise, Some(_)) => "it is not hinted, so pages only",
-        (ThpPolicy::Madvise, None) => "pages only unless it is hinted",
-        // What cannot be read is told by the report, which has the policy.
+        (ThpPolicy::Never, _) => "base pages only",
+        (ThpPolicy::Madvise, Some(_)) => "without the hint, base pages only",
+        (ThpPolicy::Madvise, None) => "base pages only unless hinted",
+        // The report shows the policy, also one that could not be read.
         (ThpPolicy::Always | ThpPolicy::Unknown, _) => return None,
     };
     let asks = match own.facts.asks_thp_policy() {
@@ -39,7 +39,7 @@ fn policy_fact(own: &Observed<'_>, best: &Leaves, possible: &Leaves) -> Option<S
     ))
 }
 
-/// The reasons for a mapping with these leaves.
+/// The reasons why a mapping has these leaves.
 pub(crate) fn reasons(own: &Observed<'_>, best: &Leaves, possible: &Leaves) -> Vec<Reason> {
     let congruent = own.congruent();
     let Vma { start, size, .. } = *own.vma;
@@ -51,17 +51,21 @@ pub(crate) fn reasons(own: &Observed<'_>, best: &Leaves, possible: &Leaves) -> V
     };
     let short = possible.total() > best.total();
     if short && facts.device_leaf_sizes() != facts.leaf_sizes {
-        let fact = format!("Linux {} maps device memory in pages only", facts.release);
+        let fact = format!(
+            "Linux {} maps device memory in base pages only",
+            facts.release
+        );
         reason(Code::Kernel, fact, "use Linux 6.12 or later");
     }
     if short && facts.thp.is_none() {
-        let fact = "this kernel has no transparent huge pages, and no large leaves without them";
+        let fact =
+            "this kernel is built without transparent huge pages, and so without large leaves";
         let remedy = "use a kernel with CONFIG_TRANSPARENT_HUGEPAGE";
         reason(Code::ThpNotBuiltIn, fact.to_owned(), remedy);
     }
     if short && own.thp_disabled {
         let fact = "transparent huge pages are off for this process (PR_SET_THP_DISABLE)";
-        let remedy = "start it without that setting, which is inherited, or have it call \
+        let remedy = "start it without that setting (children inherit it), or have it call \
                       prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0) before it touches the mapping";
         reason(Code::ThpDisabled, fact.to_owned(), remedy);
     }
@@ -70,25 +74,26 @@ pub(crate) fn reasons(own: &Observed<'_>, best: &Leaves, possible: &Leaves) -> V
         reason(
             Code::NoHugepage,
             fact,
-            "have the program spare device memory that advice",
+            "change the program not to give device memory that advice",
         );
     }
     if leaf::leaves(start, own.hpa, size, &facts.leaf_sizes).total() > best.total() {
         let agree = Bytes(congruent);
-        let fact = format!("{start:#x} and its physical address agree modulo {agree} only");
-        let remedy = "have the program map it at a congruent address, as hugebar does";
+        let fact = format!("{start:#x} and its physical address agree only modulo {agree}");
+        let remedy =
+            "change the program to map it at a congruent address, as the hugebar library does";
         reason(Code::Placement, fact, remedy);
     }
     let large = largest(possible) > Some(facts.leaf_sizes.base());
     if large && facts.features().huge_device_leaves().is_none() {
         let fact = format!(
-            "Linux {} may map device memory in pages only: its release does not tell",
+            "Linux {} may map device memory in base pages only: its release does not say",
             facts.release
         );
         reason(Code::Kernel, fact, COUNT);
     }
     if let Some(fact) = policy_fact(own, best, possible) {
-        let remedy = "set it to always, or to madvise and have the program hint before it touches the mapping";
+        let remedy = "set the policy to always, or to madvise and change the program to hint before it touches the mapping";
         reason(Code::ThpPolicy, fact, remedy);
     }
     let Resolved {
@@ -97,26 +102,26 @@ pub(crate) fn reasons(own: &Observed<'_>, best: &Leaves, possible: &Leaves) -> V
         in_bar,
         ..
     } = &own.resolved;
-    // Who maps base pages at once shows the physical address.
+    // A driver that maps base pages at once shows the physical address.
     if devices.len() == 1 && !in_bar && *faults != Faults::BasePages {
         let fact =
-            format!("{start:#x} lies in no BAR that sysfs has, so its alignment was guessed");
-        let remedy = "none where the driver puts other memory in the BAR's place; otherwise show this \
-                      process /sys";
+            format!("{start:#x} lies in no BAR listed in sysfs, so its alignment was guessed");
+        let remedy =
+            "let this process see /sys; if it does, the driver replaces the BAR by other memory";
         reason(Code::PhysUnknown, fact, remedy);
     }
     if devices.len() != 1 {
         let fact = match devices.as_slice() {
-            [] => format!("nothing that the process has open tells whose {start:#x} is"),
+            [] => format!("no open file of the process identifies the device of {start:#x}"),
             several => {
                 let names: Vec<_> = several.iter().map(|device| &*device.name).collect();
-                format!("{start:#x} can be of {}", names.join(" or "))
+                format!("{start:#x} can belong to {}", names.join(" or "))
             }
         };
         reason(
             Code::Device,
             fact,
-            "have the program open devices by their own nodes (/dev/vfio/devices), which maps names",
+            "change the program to open devices by their own files (/dev/vfio/devices), which identify them",
         );
     }
     if let Some((fact, remedy)) = driver(own, short) {
@@ -125,7 +130,7 @@ pub(crate) fn reasons(own: &Observed<'_>, best: &Leaves, possible: &Leaves) -> V
     reasons
 }
 
-/// What the driver has to do with it, and what to do. A device that runs cannot be bound to another one.
+/// What the driver has to do with it, and the remedy. Binding another driver is none: the device is in use.
 fn driver(own: &Observed<'_>, short: bool) -> Option<(String, &'static str)> {
     let Resolved {
         devices, faults, ..
@@ -135,16 +140,16 @@ fn driver(own: &Observed<'_>, short: bool) -> Option<(String, &'static str)> {
     }
     let bound = devices.iter().map(|device| match device.driver() {
         Some(driver) => format!("{} is bound to {driver}", device.name),
-        None => format!("{} is bound to a driver that is not known", device.name),
+        None => format!("the driver of {} is not known", device.name),
     });
     let bound = bound.collect::<Vec<_>>().join(", ");
     match faults {
         Faults::ByCore if !short => {
-            let how = "which leaves its faults to the code of vfio-pci, but nothing was counted";
+            let how = "which uses vfio-pci's fault handler, but nothing was counted";
             Some((format!("{bound}, {how}"), COUNT))
         }
         Faults::BasePages if short => {
-            let how = "which maps the GPU's memory in base pages only before Linux 6.19";
+            let how = "which before Linux 6.19 maps the GPU's memory in base pages only";
             Some((format!("{bound}, {how}"), "use Linux 6.19 or later"))
         }
         Faults::Own => {

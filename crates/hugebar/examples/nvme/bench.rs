@@ -1,4 +1,4 @@
-//! Reads of 4 KiB, one queue a thread, by polling or by interrupts; how many there are in a second.
+//! Counts reads of 4 KiB per second, one queue per thread, by polling or by interrupts.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use crate::transfer::{Direction, PAGE, command};
 
 pub(crate) struct Options {
     pub(crate) threads: u16,
-    /// Reads at a time.
+    /// Reads in flight.
     pub(crate) depth: u16,
     pub(crate) time: Duration,
-    /// Waits for interrupts instead of looking for completions.
+    /// Waits for interrupts instead of polling.
     pub(crate) interrupts: bool,
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn run(drive: &mut Controller, options: &Options) -> Result<()> {
             .collect();
         let join = |one: thread::ScopedJoinHandle<'_, _>| one.join();
         let all = all.into_iter().map(join);
-        all.map(|one| one.unwrap_or_else(|_| Err("a thread has panicked".into())))
+        all.map(|one| one.unwrap_or_else(|_| Err("a thread panicked".into())))
             .collect()
     });
     let elapsed = begin.elapsed();
@@ -64,7 +64,7 @@ pub(crate) fn run(drive: &mut Controller, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// A queue with memory for as many reads as it has at a time, mapped once and in one piece.
+/// A queue with a buffer for all reads in flight, mapped once, in one piece.
 struct Reader {
     queue: Queue,
     memory: DmaBuffer,
@@ -85,7 +85,7 @@ impl Reader {
         })
     }
 
-    /// Reads the next piece into a page of the memory; after the drive's last from its first again.
+    /// Reads the next 4 KiB into a page of the buffer; starts over at the end of the drive.
     fn submit(&mut self, page: u16) -> Result<()> {
         let Namespace { id, blocks, block } = self.namespace;
         let count = u16::try_from(PAGE as u64 / block)?;
@@ -99,7 +99,7 @@ impl Reader {
         Ok(())
     }
 
-    /// How many reads have ended by then.
+    /// Reads until `end`, and returns how many were completed.
     fn read_until(&mut self, end: Instant, waits: Option<(&Interrupts, u32)>) -> Result<u64> {
         let mut reads = 0;
         for page in 0..self.depth {
@@ -118,7 +118,7 @@ impl Reader {
                 interrupts.wait(vector, Some(Duration::from_millis(100)))?;
             }
         }
-        // Nothing is under way when the memory goes.
+        // Nothing may be in flight when the buffer is unmapped.
         while self.queue.in_flight() > 0 {
             self.queue.wait()?;
         }

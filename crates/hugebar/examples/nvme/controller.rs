@@ -1,4 +1,4 @@
-//! The controller: registers, the admin queue, and the I/O queues that it makes.
+//! The controller: registers, the admin queue, and creating I/O queues.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ const ADMIN_SIZES: u64 = 0x24;
 const ADMIN_COMMANDS: u64 = 0x28;
 const ADMIN_COMPLETIONS: u64 = 0x30;
 
-/// Enable, and entries of 64 and 16 bytes, in the configuration; ready and fatal, in the status.
+/// In the configuration: enable, and entries of 64 and 16 bytes. In the status: ready and fatal.
 const ENABLE: u32 = 1;
 const ENTRIES: u32 = 6 << 16 | 4 << 20;
 const READY: u32 = 1;
@@ -35,16 +35,16 @@ const NUMBER_OF_QUEUES: u32 = 0x07;
 
 const ADMIN_DEPTH: u16 = 32;
 
-/// The one namespace that this driver uses, and what it is made of.
+/// The one namespace that this driver uses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Namespace {
     pub(crate) id: u32,
     pub(crate) blocks: u64,
-    /// Bytes of a block.
+    /// The size of a block in bytes.
     pub(crate) block: u64,
 }
 
-/// A controller that is enabled. Dropping it disables it, so that it no longer reaches memory.
+/// An enabled controller. Dropping it disables the controller, which then no longer accesses memory.
 pub(crate) struct Controller {
     // Fields are dropped in this order: queues after the controller was disabled, the device last.
     admin: Queue,
@@ -55,19 +55,19 @@ pub(crate) struct Controller {
     deepest: u16,
     pub(crate) model: String,
     pub(crate) namespace: Namespace,
-    /// The most bytes that one command moves.
+    /// The most bytes that one command can move.
     pub(crate) most: u64,
 }
 
 impl Controller {
-    /// Resets and enables the controller of a device, and asks what it has.
+    /// Resets and enables the controller of a device, and identifies it.
     pub(crate) fn new(device: Device) -> Result<Self> {
         device.set_bus_master(true)?;
         let bar = device.map_bar(0)?;
         let space = device.address_space()?;
         let capabilities: u64 = bar.read(CAPABILITIES)?;
         if capabilities >> 48 & 0xf != 0 {
-            return Err("the controller has no pages of 4 KiB".into());
+            return Err("the controller does not support 4 KiB pages".into());
         }
         let stride = 4 << (capabilities >> 32 & 0xf);
         let timeout = Duration::from_millis(500 * (capabilities >> 24 & 0xff).max(1));
@@ -107,7 +107,7 @@ impl Controller {
         &self.space
     }
 
-    /// What the controller and its first namespace are.
+    /// Identifies the controller and its first namespace.
     fn identify(&mut self) -> Result<()> {
         let page = DmaBuffer::new(&self.space, PAGE as u64)?;
         let mut bytes = [0; PAGE];
@@ -128,7 +128,7 @@ impl Controller {
         let most = (PAGE as u64)
             .checked_shl(controller[77].into())
             .unwrap_or(u64::MAX);
-        // What a list of one page can say.
+        // As many pages as a list of one page can name.
         self.most = match controller[77] {
             0 => 1 << 20,
             _ => most.min(1 << 20),
@@ -145,7 +145,7 @@ impl Controller {
         Ok(())
     }
 
-    /// Makes so many pairs of I/O queues; the completions of pair `n` come with interrupt vector `n`, from 0 on.
+    /// Creates `count` pairs of I/O queues. Completions of pair `n`, from 0 on, raise interrupt vector `n`.
     pub(crate) fn queues(
         &mut self,
         count: u16,
@@ -159,7 +159,7 @@ impl Controller {
             ..Command::default()
         })?;
         if (granted.result & 0xffff).min(granted.result >> 16) < last {
-            return Err(format!("the controller has not {count} pairs of queues").into());
+            return Err(format!("the controller does not have {count} pairs of queues").into());
         }
         let depth = depth.min(self.deepest);
         let mut queues = Vec::new();
@@ -171,7 +171,7 @@ impl Controller {
                 true => u32::from(number - 1) << 16 | 1 << 1,
                 false => 0,
             };
-            // In one piece of memory, which is what the lowest bit says.
+            // The lowest bit says that the memory is contiguous.
             self.admin(&Command {
                 opcode: CREATE_COMPLETION,
                 prps: (completions, 0),
@@ -189,7 +189,7 @@ impl Controller {
         Ok(queues)
     }
 
-    /// Gives the controller an admin command, and waits for its end.
+    /// Runs an admin command, and waits for its end.
     fn admin(&mut self, command: &Command) -> Result<Completion> {
         self.admin.submit(0, command)?;
         self.admin.wait()
@@ -198,12 +198,12 @@ impl Controller {
 
 impl Drop for Controller {
     fn drop(&mut self) {
-        // Its queues are unmapped by the IOMMU next, whatever it does.
+        // Even on an error: the IOMMU unmaps its queues next.
         let _ = enable(&self.bar, false, PATIENCE);
     }
 }
 
-/// Enables or disables the controller, and waits until it has.
+/// Enables or disables the controller, and waits until it reports that.
 fn enable(bar: &Bar, on: bool, timeout: Duration) -> Result<()> {
     let configuration: OwnedRegister<u32> = bar.owned_register(CONFIGURATION)?;
     let status: OwnedRegister<u32> = bar.owned_register(STATUS)?;
@@ -212,13 +212,13 @@ fn enable(bar: &Bar, on: bool, timeout: Duration) -> Result<()> {
     loop {
         let now = status.read();
         if now & FATAL != 0 || now == u32::MAX {
-            return Err(format!("the controller has failed: status {now:#x}").into());
+            return Err(format!("the controller failed: status {now:#x}").into());
         }
         if (now & READY != 0) == on {
             return Ok(());
         }
         if begin.elapsed() > timeout {
-            return Err("the controller does not get ready".into());
+            return Err("the controller did not become ready in time".into());
         }
         std::thread::yield_now();
     }

@@ -1,3 +1,3 @@
-//! Errors of any kind: this driver has nobody who would act on them.
+//! Errors of any kind, only to be printed.
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;

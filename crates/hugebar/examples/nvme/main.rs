@@ -1,4 +1,4 @@
-//! A small NVMe driver: reads and writes blocks, and says how many reads a second it gets through.
+//! A small NVMe driver: reads and writes blocks, and measures reads per second.
 //!
 //! ```text
 //! cargo run --release --example nvme -- 0000:01:00.0 info
@@ -7,8 +7,8 @@
 //! cargo run --release --example nvme -- 0000:01:00.0 bench --threads 2 --depth 32 --seconds 2 [--interrupts]
 //! ```
 //!
-//! `queue` has the queues and doorbells, `controller` what makes them, `transfer` how data is described, `bench` the
-//! reads that are counted. The drive has to be bound to `vfio-pci`: nothing else may use it.
+//! `queue` has the queues and doorbells, `controller` creates them, `transfer` describes data to the drive, `bench` counts
+//! reads. The drive must be bound to `vfio-pci`, and nothing else may use it.
 #![forbid(unsafe_code)]
 
 mod bench;
@@ -85,7 +85,7 @@ fn run(words: &mut Vec<String>) -> Result<()> {
     }
 }
 
-/// Takes a word that is there or not.
+/// Takes an optional word.
 fn flag(words: &mut Vec<String>, name: &str) -> bool {
     let before = words.len();
     words.retain(|word| word != name);
@@ -122,7 +122,11 @@ fn write(drive: &mut Controller, first: u64, file: &str) -> Result<()> {
     let block = drive.namespace.block;
     let count = bytes.len() as u64 / block;
     if count == 0 || count * block != bytes.len() as u64 {
-        return Err(format!("{} bytes are no whole blocks of {block}", bytes.len()).into());
+        return Err(format!(
+            "{} bytes are not a multiple of the block size, {block}",
+            bytes.len()
+        )
+        .into());
     }
     each_piece(drive, first, count, |done, piece| {
         let part = &bytes[done..done + piece.len];
@@ -131,7 +135,7 @@ fn write(drive: &mut Controller, first: u64, file: &str) -> Result<()> {
     })
 }
 
-/// As many blocks as one command moves.
+/// As many blocks as one command can move.
 struct Piece<'a> {
     queue: &'a mut Queue,
     transfer: &'a Transfer,
@@ -142,7 +146,7 @@ struct Piece<'a> {
 }
 
 impl Piece<'_> {
-    /// Moves them, and waits until that is done.
+    /// Moves them, and waits for the end.
     fn go(self, direction: Direction) -> Result<()> {
         let prps = self.transfer.prps(self.len as u64);
         let command = command(direction, self.namespace, (self.first, self.blocks), prps);
@@ -152,7 +156,7 @@ impl Piece<'_> {
     }
 }
 
-/// Goes through blocks in pieces; `work` is told how many bytes were done before.
+/// Processes blocks in pieces. `work` gets the number of bytes already done.
 fn each_piece(
     drive: &mut Controller,
     first: u64,

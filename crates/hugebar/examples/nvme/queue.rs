@@ -10,39 +10,39 @@ use hugebar::mem::{OwnedRegister, dma_rmb, dma_wmb};
 
 use crate::error::Result;
 
-/// Bytes of a command and of a completion, and their binary logarithms, as the controller is told them.
+/// The sizes of a command and of a completion, and the binary logarithms that the controller wants to know.
 const COMMAND: u64 = 1 << 6;
 const COMPLETION: u64 = 1 << 4;
 
 /// The doorbells start here, after the registers (NVMe over PCIe 1.1, 3.1.2).
 const DOORBELLS: u64 = 0x1000;
 
-/// No command takes longer.
+/// How long a command may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A command: what all have in common, and words 10 to 15.
+/// A command: the common part, and words 10 to 15.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Command {
     pub(crate) opcode: u8,
     pub(crate) namespace: u32,
-    /// Where the data is: I/O addresses of a page, and of the next one or of a list.
+    /// The I/O addresses of the data: the first page, and the second page or a list of pages.
     pub(crate) prps: (u64, u64),
     pub(crate) words: [u32; 6],
 }
 
-/// What the controller says of a command.
+/// The controller's answer to a command.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Completion {
-    /// Which command, as [`Queue::submit`] was told.
+    /// The command's number, as passed to [`Queue::submit`].
     pub(crate) id: u16,
-    /// The command's own answer.
+    /// The command-specific result.
     pub(crate) result: u32,
-    /// 0, or the status code type and status code of what went wrong.
+    /// 0, or status code type and status code of an error.
     pub(crate) status: u16,
 }
 
 impl Completion {
-    /// The completion of a command that went well.
+    /// The completion, if the command succeeded.
     pub(crate) fn ok(self) -> Result<Self> {
         match self.status {
             0 => Ok(self),
@@ -57,15 +57,15 @@ impl Completion {
     }
 }
 
-/// A submission queue and its completion queue. One thread uses it, so nothing is locked.
+/// A submission queue and its completion queue. Only one thread uses it, so there are no locks.
 pub(crate) struct Queue {
     commands: DmaBuffer,
     completions: DmaBuffer,
-    /// How many entries each has; one stays free.
+    /// The number of entries of each queue. One always stays free.
     depth: u16,
     tail: u16,
     head: u16,
-    /// What a completion's phase tag is in this round.
+    /// The phase tag of completions in this round.
     phase: bool,
     in_flight: u16,
     submitted: OwnedRegister<u32>,
@@ -73,7 +73,7 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// Memory and doorbells of the queues with a number. `stride` is how far doorbells are apart.
+    /// Memory and doorbells of the queue pair with a number. `stride` is the distance between doorbells.
     pub(crate) fn new(
         space: &AddressSpace,
         bar: &Bar,
@@ -108,8 +108,8 @@ impl Queue {
         self.in_flight
     }
 
-    /// Puts a command into the queue and rings the doorbell. Its completion has the same number, which no other command
-    /// under way may have.
+    /// Puts a command into the queue and rings the doorbell. `id` returns in its completion; no other command in flight may
+    /// have the same.
     pub(crate) fn submit(&mut self, id: u16, command: &Command) -> Result<()> {
         if self.in_flight + 1 >= self.depth {
             return Err("the queue is full".into());
@@ -131,7 +131,7 @@ impl Queue {
         }
         self.tail = (self.tail + 1) % self.depth;
         self.in_flight += 1;
-        // The controller reads the command once it sees the doorbell.
+        // The command must be in memory before the controller sees the doorbell.
         dma_wmb();
         self.submitted.write(self.tail.into());
         Ok(())
@@ -144,7 +144,7 @@ impl Queue {
         if (status & 1 == 1) != self.phase {
             return Ok(None);
         }
-        // The rest was written before the phase tag, and is to be read after it, the data too.
+        // The controller wrote the rest and the data before the phase tag: read them after it.
         dma_rmb();
         let result = self.completions.read(place)?;
         self.head += 1;
@@ -161,7 +161,7 @@ impl Queue {
         }))
     }
 
-    /// Waits for the next completion, of a command that went well.
+    /// Waits for the next completion; an error if that command failed.
     pub(crate) fn wait(&mut self) -> Result<Completion> {
         let begin = Instant::now();
         loop {
@@ -169,7 +169,7 @@ impl Queue {
                 return completion.ok();
             }
             if begin.elapsed() > PATIENCE {
-                return Err("the drive does not answer".into());
+                return Err("the drive did not answer in time".into());
             }
             thread::yield_now();
         }

@@ -1,4 +1,4 @@
-//! Data of a command, and how the controller is told where it is: pages, and lists of pages (PRPs).
+//! The data of a command, and its description for the controller: pages and lists of pages (PRPs).
 
 use hugebar::dma::DmaBuffer;
 use hugebar::iommu::AddressSpace;
@@ -6,29 +6,29 @@ use hugebar::iommu::AddressSpace;
 use crate::error::Result;
 use crate::queue::Command;
 
-/// The controller's pages.
+/// The controller's page size.
 pub(crate) const PAGE: usize = 4 << 10;
 
 /// I/O commands.
 const WRITE: u8 = 0x01;
 const READ: u8 = 0x02;
 
-/// Which way data goes.
+/// The direction of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     FromDrive,
     ToDrive,
 }
 
-/// Memory that data goes through, mapped once and used again and again.
+/// A buffer for data, mapped once and reused.
 pub(crate) struct Transfer {
     pub(crate) data: DmaBuffer,
-    /// The I/O addresses of its pages but the first, for the controller to read.
+    /// The I/O addresses of all pages but the first, read by the controller.
     list: DmaBuffer,
 }
 
 impl Transfer {
-    /// One for so many bytes, at most 1 MiB.
+    /// A buffer of at least `bytes` bytes, at most 1 MiB.
     pub(crate) fn new(space: &AddressSpace, bytes: u64) -> Result<Self> {
         let data = DmaBuffer::new(space, bytes)?;
         let list = DmaBuffer::new(space, PAGE as u64)?;
@@ -39,7 +39,7 @@ impl Transfer {
         Ok(Self { data, list })
     }
 
-    /// The two addresses of a command for its first bytes.
+    /// The two addresses of a command that moves the first `bytes` bytes.
     pub(crate) fn prps(&self, bytes: u64) -> (u64, u64) {
         let first = self.data.iova();
         let second = match pages(bytes) {
@@ -51,7 +51,7 @@ impl Transfer {
     }
 }
 
-/// The command that moves so many blocks of a namespace, from its first one on.
+/// The command that moves `blocks` blocks of a namespace, from block `first` on.
 pub(crate) fn command(
     direction: Direction,
     namespace: u32,

@@ -1,4 +1,4 @@
-//! A BAR in an address space: [`AddressSpace::map_bar`].
+//! Mapping a BAR into an address space: [`AddressSpace::map_bar`].
 
 use std::os::fd::AsFd;
 
@@ -10,26 +10,25 @@ use crate::vfio::Device;
 use super::Bar;
 
 impl AddressSpace {
-    /// Maps a BAR for peer-to-peer DMA: the devices of this address space then read and write it, at I/O addresses
-    /// congruent with the physical ones for the largest pages of the IOMMU. A type1 container maps it by its address
+    /// Maps a BAR for peer-to-peer DMA by the devices of this address space. Its I/O addresses are congruent to the physical
+    /// ones, for the largest pages of the IOMMU. A type1 container maps it by its address in this process
     /// (`VFIO_IOMMU_MAP_DMA`), an iommufd by a dma-buf for each area (`IOMMU_IOAS_MAP_FILE`).
     ///
-    /// `device` is the one that the BAR is of. It may be in this address space or in another.
+    /// `device` is the device of the BAR. It may be in this address space or in another one.
     ///
-    /// Whether transfers get through between two devices is up to the machine: the switches and root ports between
-    /// them, and access control (ACS).
+    /// Whether transfers between two devices work depends on the machine: on the switches and root ports between them, and
+    /// on access control (ACS).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] where the kernel maps no BARs there, which a driver can do without: copy by way of
-    /// memory then. [`ErrorKind::NotMappableForDma`] while memory decode of the device is off,
-    /// [`ErrorKind::OutOfMemory`] where no I/O addresses are left for all of the region,
-    /// [`ErrorKind::InvalidInput`] for another device's BAR.
+    /// [`ErrorKind::Unsupported`] if the kernel cannot map BARs here: a driver can go on, and copy through memory instead.
+    /// [`ErrorKind::NotMappableForDma`] while memory decode of the device is off, [`ErrorKind::OutOfMemory`] if no I/O
+    /// addresses are left for the whole region, [`ErrorKind::InvalidInput`] for another device's BAR.
     pub fn map_bar<F: AsFd>(&self, device: &Device<F>, bar: &Bar) -> Result<PeerMapping> {
         self.map_bar_below(device, bar, u64::MAX)
     }
 
-    /// As [`AddressSpace::map_bar`], below an I/O address: for devices that reach fewer bits.
+    /// Like [`AddressSpace::map_bar`], but below an I/O address, for devices with fewer address bits.
     ///
     /// # Errors
     ///
@@ -43,7 +42,7 @@ impl AddressSpace {
         let index = bar.region().index();
         if let (Some(theirs), Some(own)) = (device.address(), bar.function) {
             if theirs != own {
-                let operation = format!("the BAR is one of {own}");
+                let operation = format!("the BAR belongs to {own}");
                 return Err(Error::new(ErrorKind::InvalidInput, operation).on(theirs));
             }
         }

@@ -1,4 +1,4 @@
-//! Device memory that other devices reach: peer-to-peer DMA.
+//! Device memory for other devices: peer-to-peer DMA.
 
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,15 +10,15 @@ use crate::layout::Area;
 use crate::mem::Mapping;
 use crate::sys::fork::{Process, this_process};
 
-/// A BAR in an I/O address space, where the devices of that space read and write it
-/// ([`AddressSpace::map_bar`]). Dropping it unmaps.
+/// A BAR mapped into an I/O address space, whose devices can read and write it ([`AddressSpace::map_bar`]). Dropping it
+/// unmaps the BAR.
 ///
-/// Byte `o` of the region is at `iova() + o`, unless it lies in a hole: holes are mapped nowhere. The BAR's own mapping
-/// in this process stays for as long as this one.
+/// Byte `o` of the region is at `iova() + o`; holes are not mapped. This keeps the BAR's mapping in the process alive.
 ///
-/// An iommufd loses it when the BAR's device has its memory decode turned off or is reset: [`PeerMapping::renew`].
+/// An iommufd loses the mapping when memory decode of the BAR's device is turned off or the device is reset: see
+/// [`PeerMapping::renew`].
 pub struct PeerMapping {
-    /// The device and its BAR, for errors.
+    /// Device and BAR, for errors.
     subject: String,
     space: AddressSpace,
     mapping: Arc<Mapping>,
@@ -33,13 +33,13 @@ pub struct PeerMapping {
 #[derive(Debug)]
 struct Piece {
     area: Area,
-    /// What it is mapped by, where an address will not do.
+    /// The dma-buf, if it is not mapped by address.
     dma_buf: Option<OwnedFd>,
     is_mapped: bool,
 }
 
 impl PeerMapping {
-    /// Maps all areas of a mapping, below an I/O address. `export` makes a dma-buf of a part of the region.
+    /// Maps all areas of a mapping below an I/O address. `export` makes a dma-buf of a part of the region.
     pub(crate) fn new(
         subject: String,
         space: &AddressSpace,
@@ -92,7 +92,7 @@ impl PeerMapping {
         self.iova
     }
 
-    /// The I/O address of a part of the region; `None` where not all of it is mapped.
+    /// The I/O address of a part of the region; `None` if not all of it is mapped.
     pub fn iova_of(&self, part: Area) -> Option<u64> {
         let end = part.end()?;
         let holds = |piece: &Piece| {
@@ -103,14 +103,14 @@ impl PeerMapping {
         self.iova.checked_add(part.offset).filter(|_| held)
     }
 
-    /// Maps the BAR at the same I/O addresses again, after memory decode of its device was off or the device was reset:
-    /// an iommufd forgets it then (`IOMMU_IOAS_UNMAP`, `IOMMU_IOAS_MAP_FILE`). A type1 container does not, and nothing
-    /// is done.
+    /// Maps the BAR again at the same I/O addresses (`IOMMU_IOAS_UNMAP`, `IOMMU_IOAS_MAP_FILE`). Call it after memory decode
+    /// of its device was off, or the device was reset: an iommufd then loses the mapping. A type1 container keeps it, so
+    /// nothing is done there.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotMappableForDma`] while memory decode is off; it can be called again. Areas that an error
-    /// concerns are not mapped meanwhile.
+    /// [`ErrorKind::NotMappableForDma`] while memory decode is off. Call it again later; until then the areas that failed are
+    /// not mapped.
     pub fn renew(&mut self) -> Result<()> {
         self.check_process()?;
         if self.space.device_memory() == DeviceMemory::ByAddress {
@@ -131,7 +131,7 @@ impl PeerMapping {
         if self.process == this_process() {
             return Ok(());
         }
-        let operation = "the BAR is mapped by the process that this one was forked from";
+        let operation = "the BAR was mapped by the parent process, before fork";
         Err(Error::new(ErrorKind::InvalidInput, operation))
     }
 
@@ -139,19 +139,18 @@ impl PeerMapping {
     ///
     /// # Errors
     ///
-    /// Whatever the ioctl says. The BAR may then still be reached at its I/O addresses, and nothing else is ever mapped
-    /// there.
+    /// The error of the ioctl. Devices may then still reach the BAR, so its I/O addresses are never used again.
     pub fn unmap(mut self) -> Result<()> {
         self.check_process()?;
         self.unmap_all().map_err(|error| error.on(&self.subject))
     }
 
-    /// Once all is unmapped, the I/O addresses are given back.
+    /// Frees the I/O addresses once everything is unmapped.
     fn unmap_all(&mut self) -> Result<()> {
         let unmapped = unmap_pieces(&mut self.pieces, &self.space, &self.mapping, self.iova);
         if unmapped.is_ok() && self.bytes > 0 {
             self.space.give_back(self.iova, self.bytes);
-            // Not again when it is dropped.
+            // The drop must not try again.
             self.bytes = 0;
         }
         unmapped
@@ -172,8 +171,8 @@ impl Piece {
             true => DmaAccess::ReadWrite,
             false => DmaAccess::Read,
         };
-        // SAFETY: a span of a mapping, or a dma-buf, of device memory: no Rust object is in it. Whoever maps it keeps
-        // the mapping until it is unmapped, and pins it where that fails.
+        // SAFETY: a span of a mapping of device memory, or a dma-buf of it, contains no Rust object. The caller keeps the
+        // mapping until it is unmapped, and pins it for good if that fails.
         unsafe { space.map_at(source, size, access, base.wrapping_add(offset)) }?;
         self.is_mapped = true;
         Ok(())
@@ -207,7 +206,7 @@ fn map_all(
     Ok(())
 }
 
-/// Unmaps all that can be unmapped; the first error otherwise.
+/// Unmaps as many pieces as possible, and returns the first error.
 fn unmap_pieces(
     pieces: &mut [Piece],
     space: &AddressSpace,
@@ -219,7 +218,7 @@ fn unmap_pieces(
         first = first.and(piece.unmap(space, iova));
     }
     if first.is_err() && space.device_memory() == DeviceMemory::ByAddress {
-        // The kernel looks these addresses up again for the next group of the container, whatever lies there by then.
+        // The kernel looks these addresses up again for the next group of the container, whatever they are by then.
         mapping.pin();
     }
     first
@@ -228,7 +227,7 @@ fn unmap_pieces(
 impl Drop for PeerMapping {
     fn drop(&mut self) {
         if self.check_process().is_ok() {
-            // Whoever has to know asks `unmap`.
+            // `unmap` reports errors; a drop cannot.
             let _ = self.unmap_all();
         }
     }

@@ -1,46 +1,45 @@
-//! `/proc/PID/status`, the one parser of it. Reading that file is harmless: it walks no page tables.
+//! The one parser of `/proc/PID/status`. Reading that file is harmless: it walks no page tables.
 
 use std::fs;
 use std::io;
 
 use crate::leaf::KIB;
 
-/// What `/proc/PID/status` says of a process. Each field is `None` where the text has no such line, or one that
-/// cannot be read as what it should be.
+/// What `/proc/PID/status` says about a process. A field is `None` if its line is missing or malformed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Status {
-    /// Memory of all its page tables in bytes (`VmPTE`): PTE, PMD and PUD tables (`mm_pgtables_bytes`), but not the
-    /// levels above them. A kernel thread has none.
+    /// The size of its page tables in bytes (`VmPTE`): PTE, PMD and PUD tables (`mm_pgtables_bytes`), without the levels
+    /// above. A kernel thread has none.
     pub vm_pte: Option<u64>,
-    /// Memory in bytes that it has locked (`VmLck`); what a type1 container maps for it counts
+    /// Its locked memory in bytes (`VmLck`), including what a type1 container maps for it
     /// (`drivers/vfio/vfio_iommu_type1.c`, `vfio_lock_acct`).
     pub vm_locked: Option<u64>,
-    /// Bytes of all its mappings (`VmSize`).
+    /// The length of all its mappings in bytes (`VmSize`).
     pub vm_size: Option<u64>,
-    /// How many threads it has (`Threads`).
+    /// The number of its threads (`Threads`).
     pub threads: Option<u64>,
-    /// The signals that it ignores, signal N as bit N - 1 (`SigIgn`).
+    /// Its ignored signals, signal N as bit N - 1 (`SigIgn`).
     pub ignored_signals: Option<u64>,
     /// Its effective capabilities, capability N as bit N (`CapEff`).
     pub effective_capabilities: Option<u64>,
-    /// Whether transparent huge pages are on for it (`THP_enabled`, since Linux 5.0): not after
-    /// `PR_SET_THP_DISABLE`, and not on a kernel without them.
+    /// Whether transparent huge pages are on for it (`THP_enabled`, since Linux 5.0). They are off after
+    /// `PR_SET_THP_DISABLE`, and on a kernel without them.
     pub thp_enabled: Option<bool>,
 }
 
 impl Status {
-    /// Reads that of this process (`/proc/self/status`).
+    /// Reads the status of this process (`/proc/self/status`).
     ///
     /// # Errors
     ///
-    /// When this process sees no `/proc`.
+    /// If this process sees no `/proc`.
     pub fn own() -> io::Result<Self> {
         fs::read("/proc/self/status").map(|text| Self::parse(&text))
     }
 
-    /// Reads the text of such a file. The name of a process in it can be any bytes, but no second line: the kernel
-    /// escapes line breaks.
+    /// Parses the text of such a file. The process name in it can be any bytes, but cannot forge a line: the kernel escapes
+    /// line breaks.
     ///
     /// ```
     /// use hugebar::facts::Status;
@@ -91,7 +90,7 @@ mod tests {
 
     #[test]
     fn lines_of_status() {
-        // As Linux 6.12 has them; the name is that of a process that chose these bytes.
+        // As Linux 6.12 shows them. The process chose these bytes as its name.
         let text = b"Name:\tx\\nThreads: 9 \xff\nUmask:\t0022\nThreads:\t3\nVmSize:\t   12345 kB\n\
             VmLck:\t    4096 kB\nVmPTE:\t    8812 kB\nSigIgn:\t0000000000001001\nCapEff:\t000001ffffffffff\nTHP_enabled:\t0\n\
             untag_mask:\t0xffffffffffffffff\n";

@@ -1,4 +1,4 @@
-//! I/O addresses: finds free addresses of an address space that suit a mapping.
+//! Allocates the I/O addresses of an address space.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ pub struct IovaRange {
     pub last: u64,
 }
 
-/// Addresses are taken above this, unless out of the device's reach: those below are for 32-bit devices.
+/// Addresses are taken above this if the device can reach them; those below are left to 32-bit devices.
 const LOW: u64 = 4 * GIB;
 
 /// How much of the largest range is left for populating ([`crate::populate::Type1`]), which uses its top.
@@ -24,7 +24,7 @@ const SPARED: u64 = 8 * GIB;
 pub(crate) struct Wish {
     /// Length in bytes, a multiple of the page.
     pub(crate) len: u64,
-    /// The address must be congruent with this one ...
+    /// The address must be congruent to this one ...
     pub(crate) congruent_with: u64,
     /// ... modulo this, a power of two of at least a page.
     pub(crate) modulus: u64,
@@ -57,8 +57,7 @@ impl Default for Iovas {
 }
 
 impl Iovas {
-    /// Takes the lowest suitable addresses. `ranges` are those that the IOMMU can map, which become fewer
-    /// when devices are attached.
+    /// Takes the lowest suitable addresses. `ranges` are those that the IOMMU can map; attaching devices can shrink them.
     pub(crate) fn take(&mut self, ranges: &[IovaRange], wish: &Wish) -> Option<u64> {
         // Many devices do not accept the address 0.
         let above = (LOW, wish.last);
@@ -102,7 +101,7 @@ impl Iovas {
         Some(lowest)
     }
 
-    /// Takes addresses that turned out to be somebody else's, as far as they are free here.
+    /// Takes addresses that turned out to be used by other code, as far as they are free here.
     pub(crate) fn withhold(&mut self, start: u64, len: u64) {
         let Some(more) = len.checked_sub(1) else {
             return;
@@ -125,7 +124,7 @@ impl Iovas {
         }
     }
 
-    /// Gives back addresses that were taken.
+    /// Frees addresses that were taken.
     pub(crate) fn give_back(&mut self, start: u64, len: u64) {
         let Some(end) = len.checked_sub(1).and_then(|more| start.checked_add(more)) else {
             return;
@@ -225,7 +224,7 @@ mod tests {
         let first = iovas.take(&RANGES, &PAGE).unwrap();
         iovas.withhold(first + 4 * KIB, GIB);
         assert_eq!(iovas.take(&RANGES, &PAGE), Some(first + 4 * KIB + GIB));
-        // Over gaps and what is taken, and at both ends of all addresses.
+        // Across gaps and taken addresses, and at both ends of the address space.
         iovas.give_back(first, 4 * KIB);
         iovas.withhold(0, 8 * GIB);
         assert_eq!(iovas.take(&RANGES, &PAGE), Some(8 * GIB));

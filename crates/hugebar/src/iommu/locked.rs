@@ -1,4 +1,4 @@
-//! What memory for DMA is charged to.
+//! The limit that memory for DMA counts towards.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::facts::Status;
@@ -8,10 +8,10 @@ use crate::sys::process;
 /// `CAP_IPC_LOCK`: no limit for locked memory.
 const CAP_IPC_LOCK: u32 = 14;
 
-/// What to do where a limit is too low.
+/// The remedy for a limit that is too low.
 pub(super) const REMEDY: &str = "raise RLIMIT_MEMLOCK (ulimit -l, LimitMEMLOCK= of systemd)";
 
-/// A limit for the memory that this process may lock, and what is locked.
+/// The limit of locked memory of this process, and how much is locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Limit {
     bytes: u64,
@@ -19,12 +19,12 @@ struct Limit {
 }
 
 impl Limit {
-    /// The limit that a type1 container observes, if there is one (`vfio_lock_acct`): none with `CAP_IPC_LOCK`.
+    /// The limit that a type1 container enforces (`vfio_lock_acct`); none with `CAP_IPC_LOCK`.
     fn of_this_process() -> Option<Self> {
         let bytes = process::locked_memory_limit()?;
         let status = Status::own().unwrap_or_default();
         let capable = |capabilities: u64| capabilities >> CAP_IPC_LOCK & 1 == 1;
-        // Without /proc the kernel alone knows.
+        // Without /proc only the kernel knows.
         let unlimited = status.effective_capabilities.is_none_or(capable);
         (!unlimited).then_some(Self {
             bytes,
@@ -37,12 +37,12 @@ impl Limit {
     }
 }
 
-/// How much more memory this process may lock; `None` without a limit, and where it cannot be told.
+/// How much more memory this process may lock; `None` without a limit, or if it is not known.
 pub(super) fn left() -> Option<u64> {
     Limit::of_this_process().map(Limit::left)
 }
 
-/// Whether so much more memory may be locked.
+/// Whether `bytes` more may be locked.
 pub(super) fn check(bytes: u64) -> Result<()> {
     match Limit::of_this_process() {
         Some(limit) if bytes > limit.left() => Err(refused(bytes, limit)),

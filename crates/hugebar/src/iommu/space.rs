@@ -1,4 +1,4 @@
-//! An address space of either kind, and mapping memory in it.
+//! An address space of either kind, and mapping memory into it.
 
 #![allow(unsafe_code, reason = "hands addresses to the kernel")]
 
@@ -18,25 +18,25 @@ use super::ioas::Ioas;
 use super::iova::{IovaRange, Iovas, Wish};
 use super::locked;
 
-/// Before Linux 5.4 the kernel does not report them; every IOMMU has these.
+/// Linux before 5.4 does not report the ranges; every IOMMU has this one.
 const UNTOLD: IovaRange = IovaRange {
     first: 0,
     last: (1 << 39) - 1,
 };
 
-/// The access of devices to memory that is mapped for them.
+/// What devices may do with memory mapped for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DmaAccess {
-    /// They read it.
+    /// Read.
     Read,
-    /// They read and write it.
+    /// Read and write.
     ReadWrite,
 }
 
-/// The I/O address space of a device, a container's or an iommufd's, into which memory is mapped for
-/// DMA ([`crate::vfio::Device::address_space`]).
+/// The I/O address space of a device, in a container or an iommufd. Memory is mapped into it for DMA
+/// ([`crate::vfio::Device::address_space`]).
 ///
-/// It keeps the device's group open: type1 forgets all mappings when the last group of a container is closed.
+/// It keeps the device's group open: type1 drops all mappings when the last group of a container is closed.
 #[derive(Clone, Debug)]
 pub struct AddressSpace(Kind);
 
@@ -57,14 +57,14 @@ impl From<Arc<Ioas>> for AddressSpace {
 }
 
 impl AddressSpace {
-    /// That of a container, with the group to keep open; [`ErrorKind::Unsupported`] without an IOMMU, where devices
-    /// reach all of memory at its physical addresses.
+    /// The address space of a container, with the group to keep open; [`ErrorKind::Unsupported`] without an IOMMU, where
+    /// devices use physical addresses.
     pub(crate) fn of_container(
         container: &Arc<Container>,
         group: Option<&Arc<Group>>,
     ) -> Result<Self> {
         if container.kind() == IommuKind::None {
-            let operation = "without an IOMMU there are no I/O addresses for mapping memory";
+            let operation = "memory cannot be mapped for DMA without an IOMMU";
             return Err(Error::new(ErrorKind::Unsupported, operation));
         }
         Ok(Self(Kind::Container {
@@ -74,44 +74,43 @@ impl AddressSpace {
     }
 }
 
-/// I/O addresses that a mapping needs.
+/// The I/O addresses that a mapping needs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
-    /// Bytes, whole pages.
+    /// Length in bytes, whole pages.
     pub(crate) len: u64,
-    /// For the largest pages of the IOMMU they are congruent with this address: that of the memory in this process, or
-    /// the physical one.
+    /// The address that they are congruent to, for the largest pages of the IOMMU: the memory's address in this process,
+    /// or the physical one.
     pub(crate) congruent_with: u64,
     /// The last I/O address that the device can reach.
     pub(crate) last: u64,
 }
 
-/// What devices are to reach.
+/// What is mapped.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Source<'a> {
-    /// Memory of this process from an address on.
+    /// Memory of this process, from an address on.
     Memory(NonNull<u8>),
-    /// A dma-buf from its start on.
+    /// A dma-buf, from its start on.
     DmaBuf(BorrowedFd<'a>),
 }
 
-/// How device memory gets into an address space.
+/// How device memory is mapped into an address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DeviceMemory {
-    /// As any memory, by its address in this process (`VFIO_IOMMU_MAP_DMA`).
+    /// Like other memory, by its address in this process (`VFIO_IOMMU_MAP_DMA`).
     ByAddress,
-    /// By a dma-buf of it (`IOMMU_IOAS_MAP_FILE`), which the kernel takes away when the device's memory decode is
-    /// turned off.
+    /// By a dma-buf (`IOMMU_IOAS_MAP_FILE`), which the kernel revokes when memory decode of the device is turned off.
     ByDmaBuf,
 }
 
 impl AddressSpace {
-    /// The I/O addresses that can be mapped, with the devices that are attached now (`VFIO_IOMMU_GET_INFO`,
+    /// Returns the I/O addresses that can be mapped with the devices attached now (`VFIO_IOMMU_GET_INFO`,
     /// `IOMMU_IOAS_IOVA_RANGES`).
     ///
     /// # Errors
     ///
-    /// Whatever the ioctl says.
+    /// The error of the ioctl.
     pub fn iova_ranges(&self) -> Result<Vec<IovaRange>> {
         let ranges = match &self.0 {
             Kind::Container { container, .. } => container.iova_ranges(),
@@ -123,9 +122,9 @@ impl AddressSpace {
         })
     }
 
-    /// How many more bytes of memory this process may have mapped before `RLIMIT_MEMLOCK` is reached (`getrlimit`,
-    /// `/proc/self/status`); `None` without a limit, with `CAP_IPC_LOCK`, and on an iommufd, which charges all processes
-    /// of a user together. [`AddressSpace::map_owned`] looks before it has the kernel lock anything.
+    /// Returns how many more bytes this process may map before it reaches `RLIMIT_MEMLOCK` (`getrlimit`,
+    /// `/proc/self/status`). `None` without a limit, with `CAP_IPC_LOCK`, and on an iommufd, which counts all processes of a
+    /// user together. [`AddressSpace::map_owned`] checks this before it asks the kernel.
     pub fn lockable(&self) -> Option<u64> {
         if self.charges_process() {
             locked::left()
@@ -138,7 +137,7 @@ impl AddressSpace {
         matches!(&self.0, Kind::Container { container, .. } if container.kind() == IommuKind::Type1)
     }
 
-    /// Whether so much more memory may be locked, as far as that can be told before the kernel tries.
+    /// Whether this much more memory may be locked, as far as can be known before the kernel tries.
     pub(crate) fn check_lockable(&self, bytes: u64) -> Result<()> {
         match self.charges_process() {
             true => locked::check(bytes),
@@ -146,11 +145,12 @@ impl AddressSpace {
         }
     }
 
-    /// How many more mappings it takes ([`Container::mappings_left`]); `None` where there is no limit, or none is told.
+    /// Returns how many more mappings are possible ([`Container::mappings_left`]); `None` without a limit, or if the kernel
+    /// does not report it.
     ///
     /// # Errors
     ///
-    /// Whatever the ioctl says.
+    /// The error of the ioctl.
     pub fn mappings_left(&self) -> Result<Option<u32>> {
         match &self.0 {
             Kind::Container { container, .. } => container.mappings_left(),
@@ -168,8 +168,8 @@ impl AddressSpace {
         }
     }
 
-    /// Takes I/O addresses that are free and congruent, and has them mapped by `map`; tells the first of them. What
-    /// turns out to be mapped by somebody else, without us, is left alone for good.
+    /// Takes free, congruent I/O addresses, lets `map` map them, and returns the first. Addresses that turn out to be
+    /// mapped by other code are never tried again.
     pub(crate) fn place(
         &self,
         room: &Room,
@@ -195,7 +195,7 @@ impl AddressSpace {
             match map(iova) {
                 Ok(()) => return Ok(iova),
                 Err(Refused::Taken) => {
-                    // Nobody tells how much is mapped there, so ever more is passed over.
+                    // How much is mapped there is not known, so each try skips more.
                     self.lock_iovas().withhold(iova, theirs);
                     theirs = theirs.saturating_mul(2);
                 }
@@ -208,13 +208,13 @@ impl AddressSpace {
         }
     }
 
-    /// Maps at I/O addresses that were taken (`VFIO_IOMMU_MAP_DMA`, `IOMMU_IOAS_MAP`, `IOMMU_IOAS_MAP_FILE`).
+    /// Maps at I/O addresses taken before (`VFIO_IOMMU_MAP_DMA`, `IOMMU_IOAS_MAP`, `IOMMU_IOAS_MAP_FILE`).
     ///
     /// # Safety
     ///
-    /// Until it is unmapped, a device can read and write what is mapped at any time:
-    /// * nothing there may be a Rust object, or be borrowed;
-    /// * memory of this process must stay mapped, and belong to the caller.
+    /// Until it is unmapped, a device can read and write the memory at any time:
+    /// * it must contain no Rust object, and nothing may borrow it;
+    /// * memory of this process must stay mapped and belong to the caller.
     pub(crate) unsafe fn map_at(
         &self,
         source: Source<'_>,
@@ -253,7 +253,7 @@ impl AddressSpace {
         })
     }
 
-    /// The iommufd behind it and the number of the address space there.
+    /// The iommufd, and the id of the address space there.
     fn iommufd(&self) -> rustix::io::Result<(BorrowedFd<'_>, u32)> {
         match &self.0 {
             Kind::Container { container, .. } => {
@@ -264,15 +264,15 @@ impl AddressSpace {
         }
     }
 
-    /// Unmaps what was mapped, and gives its I/O addresses back (`VFIO_IOMMU_UNMAP_DMA`, `IOMMU_IOAS_UNMAP`). After an
-    /// error a device may reach the memory still, and nothing else is ever mapped at these addresses.
+    /// Unmaps, and frees the I/O addresses (`VFIO_IOMMU_UNMAP_DMA`, `IOMMU_IOAS_UNMAP`). After an error a device may still
+    /// reach the memory, so the addresses are never used again.
     pub(crate) fn unmap(&self, iova: u64, len: u64) -> Result<()> {
         self.unmap_at(iova, len)?;
         self.give_back(iova, len);
         Ok(())
     }
 
-    /// As [`AddressSpace::unmap`], but the I/O addresses stay taken.
+    /// Like [`AddressSpace::unmap`], but the I/O addresses stay taken.
     pub(crate) fn unmap_at(&self, iova: u64, len: u64) -> Result<()> {
         let (name, unmapped) = match &self.0 {
             Kind::Container { container, .. } => (
@@ -303,12 +303,12 @@ impl AddressSpace {
         iovas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives I/O addresses back at which nothing is mapped any more.
+    /// Frees I/O addresses at which nothing is mapped any more.
     pub(crate) fn give_back(&self, iova: u64, len: u64) {
         self.lock_iovas().give_back(iova, len);
     }
 
-    /// What the kernel's refusal means, for so many bytes.
+    /// Explains why the kernel refused to map `len` bytes.
     fn refused(&self, error: Error, errno: Errno, source: Source<'_>, len: u64) -> Error {
         let by_file = matches!(source, Source::DmaBuf(_));
         let error = match by_file {
@@ -316,14 +316,14 @@ impl AddressSpace {
             false => error.on(format!("{} for DMA", Bytes(len))),
         };
         match errno {
-            // `vfio_pci_dma_buf_iommufd_map` says ENODEV of what is revoked.
+            // `vfio_pci_dma_buf_iommufd_map` returns ENODEV for a revoked dma-buf.
             Errno::NODEV if by_file => error
                 .of_kind(ErrorKind::NotMappableForDma)
                 .with_remedy("turn memory decode of the BAR's device on"),
             Errno::NOTTY | Errno::INVAL | Errno::OPNOTSUPP | Errno::BADFD if by_file => error
                 .of_kind(ErrorKind::Unsupported)
                 .with_remedy(
-                    "this kernel's iommufd maps no BARs (Linux 6.19 does): use a type1 container",
+                    "this kernel's iommufd cannot map BARs (Linux 6.19 can): use a type1 container",
                 ),
             Errno::FAULT => error
                 .of_kind(ErrorKind::NotMappableForDma)
@@ -332,16 +332,16 @@ impl AddressSpace {
                 let limit = process::locked_memory_limit();
                 let limit = limit.map_or("unlimited".into(), |limit| Bytes(limit).to_string());
                 error.with_remedy(format!(
-                    "memory for DMA is locked, and charged to RLIMIT_MEMLOCK, which is {limit}: {}",
+                    "memory for DMA is locked and counts towards RLIMIT_MEMLOCK, which is {limit}: {}",
                     locked::REMEDY
                 ))
             }
             Errno::NOSPC => error.of_kind(ErrorKind::OutOfMemory).with_remedy(
-                "a container has no more mappings to give (dma_entry_limit of vfio_iommu_type1, 65535 unless set): map \
+                "the container is at its limit of mappings (dma_entry_limit of vfio_iommu_type1, by default 65535): map \
                  larger pieces",
             ),
             Errno::INVAL if matches!(self.0, Kind::Ioas(_)) => {
-                error.with_remedy("is a device attached to the address space?")
+                error.with_remedy("check that a device is attached to the address space")
             }
             _ => error,
         }
@@ -353,13 +353,13 @@ impl AddressSpace {
 pub(crate) enum Refused {
     /// Something else is mapped there.
     Taken,
-    /// A part was mapped, and cannot be unmapped again.
+    /// A part was mapped and could not be unmapped.
     Stuck(Error),
     Otherwise(Error),
 }
 
 impl Refused {
-    /// As an error, where no other addresses are an answer.
+    /// The error, if trying other addresses cannot help.
     pub(crate) fn into_error(self, iova: u64) -> Error {
         match self {
             Self::Taken => Error::new(
@@ -377,9 +377,9 @@ fn ioas_flags(writes: bool) -> u32 {
     abi::IOAS_MAP_READABLE | write
 }
 
-/// The pages of an IOMMU on a machine whose own leaves have these sizes: those of page tables. With 4 KiB pages they go
-/// up to 1 GiB also where the CPU has none, with those of arm64 that are larger not beyond the CPU's
-/// (`arm_lpae_restrict_pgsizes`: 16 KiB and 32 MiB, 64 KiB and 512 MiB).
+/// The page sizes of an IOMMU on a machine with these leaf sizes. With 4 KiB base pages they go up to 1 GiB, even if the CPU
+/// has no such leaves; with arm64's larger base pages they are the CPU's (`arm_lpae_restrict_pgsizes`: 16 KiB and 32 MiB,
+/// 64 KiB and 512 MiB).
 fn pages(leaves: LeafSizes) -> LeafSizes {
     let next = leaves.missing().filter(|with| with.largest() <= GIB);
     next.unwrap_or(leaves)
@@ -396,13 +396,13 @@ fn smaller_page(size: u64, pages: &LeafSizes) -> Option<u64> {
     pages.below(size).map(|smaller| smaller.largest())
 }
 
-/// The error for missing room, with the reach of the IOMMU or of the device.
+/// The error for a lack of I/O addresses, with the width of the IOMMU's or of the device's addresses.
 fn no_addresses(ranges: &[IovaRange], room: &Room) -> Error {
     let reach = ranges.iter().map(|range| range.last).max().unwrap_or(0);
     let width = |last: u64| u64::BITS - last.leading_zeros();
     let operation = if room.last < reach {
         format!(
-            "no I/O addresses are left for {} below {} bits, which the device can reach",
+            "no I/O addresses are left for {} within the {} bits that the device can address",
             Bytes(room.len),
             width(room.last)
         )

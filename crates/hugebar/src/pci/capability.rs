@@ -5,44 +5,44 @@ const STATUS: u16 = 0x06;
 const STATUS_CAP_LIST: u8 = 0x10;
 /// `PCI_CAPABILITY_LIST`: offset of the first capability.
 const CAPABILITY_LIST: u16 = 0x34;
-/// Where capabilities can lie at first: behind the header, and behind the classic 256 bytes.
+/// The lowest offsets of capabilities: after the header, and after the first 256 bytes.
 const FIRST: u16 = 0x40;
 const FIRST_EXTENDED: u16 = 0x100;
-/// All of configuration space.
+/// The size of configuration space.
 const SIZE: usize = 4096;
 
 /// A capability in the first 256 bytes of configuration space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capability {
-    /// Which one it is (`PCI_CAP_ID_*` of `linux/pci_regs.h`).
+    /// The id (`PCI_CAP_ID_*` of `linux/pci_regs.h`).
     pub id: u8,
-    /// Where it starts, with its id.
+    /// The offset of its first byte.
     pub offset: u16,
 }
 
 impl Capability {
     /// Power management.
     pub const POWER: u8 = 0x01;
-    /// Interrupts by message (MSI).
+    /// Message-signalled interrupts (MSI).
     pub const MSI: u8 = 0x05;
-    /// What a vendor has of its own.
+    /// Vendor-specific.
     pub const VENDOR: u8 = 0x09;
     /// PCI Express.
     pub const EXPRESS: u8 = 0x10;
-    /// Interrupts by messages from a table (MSI-X).
+    /// Message-signalled interrupts with a table (MSI-X).
     pub const MSIX: u8 = 0x11;
-    /// Features that conventional PCI has of PCI Express, such as a reset of a function.
+    /// Advanced features: those of PCI Express for conventional PCI, such as function reset.
     pub const ADVANCED_FEATURES: u8 = 0x13;
 }
 
-/// A capability behind the first 256 bytes, in extended configuration space.
+/// A capability in extended configuration space, beyond the first 256 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExtendedCapability {
-    /// Which one it is (`PCI_EXT_CAP_ID_*` of `linux/pci_regs.h`).
+    /// The id (`PCI_EXT_CAP_ID_*` of `linux/pci_regs.h`).
     pub id: u16,
-    /// The version of its content.
+    /// The version of the capability.
     pub version: u8,
-    /// Where it starts, with its id.
+    /// The offset of its first byte.
     pub offset: u16,
 }
 
@@ -53,18 +53,18 @@ impl ExtendedCapability {
     pub const SERIAL: u16 = 0x03;
     /// Single-root I/O virtualization.
     pub const SRIOV: u16 = 0x10;
-    /// BARs that can be resized.
+    /// Resizable BARs.
     pub const RESIZABLE_BAR: u16 = 0x15;
-    /// BARs of virtual functions that can be resized.
+    /// Resizable BARs of virtual functions.
     pub const VF_RESIZABLE_BAR: u16 = 0x24;
 }
 
-/// Offsets that have been looked at, so that a list that turns back to one of them ends.
+/// Offsets already visited, so that a cyclic list ends.
 #[derive(Clone, Debug)]
 struct Seen([u64; SIZE / 4 / 64]);
 
 impl Seen {
-    /// Whether it is the first time.
+    /// Whether an offset is visited for the first time.
     fn first(&mut self, offset: u16) -> bool {
         let word = usize::from(offset / 4);
         let (bits, bit) = (&mut self.0[word / 64 % (SIZE / 4 / 64)], 1 << (word % 64));
@@ -74,10 +74,10 @@ impl Seen {
     }
 }
 
-/// The capabilities in the first 256 bytes, in the order of their list, read one by one. Ends where the list does, where
-/// it leaves its bounds or turns back, and after an error of the reader.
+/// Iterates over the capabilities in the first 256 bytes, in list order. It ends with the list, when the list leaves its
+/// bounds or becomes cyclic, and after an error of the reader.
 ///
-/// `R` reads bytes of configuration space at an offset, be it of an open device or of sysfs's file `config`.
+/// `R` reads bytes of configuration space at an offset: of an open device, or of the file `config` in sysfs.
 #[derive(Clone, Debug)]
 pub struct Capabilities<R> {
     read: R,
@@ -93,7 +93,7 @@ enum Next {
 }
 
 impl<E, R: FnMut(u16, &mut [u8]) -> Result<(), E>> Capabilities<R> {
-    /// The list that a reader finds.
+    /// Starts at the head of the list.
     pub fn new(read: R) -> Self {
         Self {
             read,
@@ -123,7 +123,7 @@ impl<E, R: FnMut(u16, &mut [u8]) -> Result<(), E>> Capabilities<R> {
         let mut header = [0; 2];
         (self.read)(offset, &mut header)?;
         let [id, next] = header;
-        // A device that does not answer reads as nothing but ones.
+        // A device that does not answer reads as all ones.
         if id == 0xff {
             return Ok(None);
         }
@@ -140,8 +140,8 @@ impl<E, R: FnMut(u16, &mut [u8]) -> Result<(), E>> Iterator for Capabilities<R> 
     }
 }
 
-/// The capabilities in extended configuration space, as [`Capabilities`] has the others. The reader is asked for 4 bytes
-/// at a time, from 0x100 on; whether there is such space is for its caller to know.
+/// Iterates over the capabilities in extended configuration space, like [`Capabilities`]. It reads 4 bytes at a time, from
+/// 0x100 on; the caller must know that this space exists.
 #[derive(Clone, Debug)]
 pub struct ExtendedCapabilities<R> {
     read: R,
@@ -150,7 +150,7 @@ pub struct ExtendedCapabilities<R> {
 }
 
 impl<E, R: FnMut(u16, &mut [u8]) -> Result<(), E>> ExtendedCapabilities<R> {
-    /// The list that a reader finds.
+    /// Starts at the head of the list.
     pub fn new(read: R) -> Self {
         Self {
             read,

@@ -1,10 +1,10 @@
-//! Class codes: what kind of device a function is.
+//! Class codes.
 
 use std::fmt;
 
 /// The class code of a function: class, subclass and programming interface (`linux/pci_ids.h`).
 ///
-/// Shown as sysfs has it.
+/// Displayed as in sysfs.
 ///
 /// ```
 /// use hugebar::pci::ClassCode;
@@ -22,7 +22,7 @@ pub struct ClassCode {
 }
 
 impl ClassCode {
-    /// A class code of its three parts.
+    /// A class code from its three parts.
     pub const fn new(class: u8, subclass: u8, interface: u8) -> Self {
         Self {
             class,
@@ -31,12 +31,12 @@ impl ClassCode {
         }
     }
 
-    /// Whether it is a bridge to another bus (subclass 0x04, or 0x07 for CardBus), whose header is not that of a device.
+    /// Whether it is a bridge to another bus (subclass 0x04, or 0x07 for CardBus), which has another header layout.
     pub fn is_bridge(self) -> bool {
         self.class == 0x06 && matches!(self.subclass, 0x04 | 0x07)
     }
 
-    /// As sysfs has it: `0x010802`.
+    /// Parses the form of sysfs: `0x010802`.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix("0x")?;
         let code = u32::from_str_radix(digits, 16).ok()?;

@@ -2,23 +2,23 @@
 
 use std::fmt;
 
-/// How awake a function is: the less, the higher its number.
+/// A power state: the higher the number, the deeper the sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PowerState {
-    /// Awake.
+    /// Fully on.
     D0,
-    /// Lightly asleep.
+    /// Light sleep, optional.
     D1,
-    /// More so.
+    /// Deeper sleep, optional.
     D2,
-    /// Asleep: its configuration space answers, its memory does not.
+    /// Asleep: configuration space answers, memory does not.
     D3hot,
-    /// Without power: nothing of it answers.
+    /// Without power: nothing answers.
     D3cold,
 }
 
 impl PowerState {
-    /// Of `PCI_PM_CTRL`, which cannot say the last one.
+    /// Decodes `PCI_PM_CTRL`, which has no value for D3cold.
     pub(crate) fn of_control(control: u16) -> Self {
         match control & 3 {
             0 => Self::D0,
@@ -28,7 +28,7 @@ impl PowerState {
         }
     }
 
-    /// For `PCI_PM_CTRL`.
+    /// The value for `PCI_PM_CTRL`.
     pub(crate) fn control(self) -> Option<u16> {
         match self {
             Self::D0 => Some(0),
@@ -39,7 +39,7 @@ impl PowerState {
         }
     }
 
-    /// As sysfs has it; `None` for `unknown`, as it is before a driver has had the function, and `error`.
+    /// Parses the form of sysfs; `None` for `unknown` (no driver was bound yet) and `error`.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let all = [Self::D0, Self::D1, Self::D2, Self::D3hot, Self::D3cold];
         all.into_iter().find(|own| own.to_string() == text)

@@ -20,21 +20,20 @@ const SUBSYSTEM: u16 = 0x2c;
 
 /// Configuration space of a device, read and written through VFIO (`pread`, `pwrite`).
 ///
-/// The driver `vfio-pci` stands between: some of it is virtual (`drivers/vfio/pci/vfio_pci_config.c`).
+/// `vfio-pci` virtualizes some of it (`drivers/vfio/pci/vfio_pci_config.c`):
 ///
-/// * Vendor, device, the BARs, the ROM's address and the interrupt's line and pin are the driver's own. A BAR can be
-///   written, as a guest does to size it, but the device's does not change.
+/// * Vendor and device id, the BARs, the ROM address and the interrupt line and pin are virtual. A BAR can be written, as a
+///   guest does to size it, but the device's own does not change.
 /// * Writes to the command register reach the device. Without memory decode ([`Command::MEMORY`]) all mappings of its
-///   BARs lose their leaves, and an access to one of them is a SIGBUS. [`Command::INTX_DISABLE`] is virtual: it masks INTx.
-/// * MSI and MSI-X cannot be enabled here, nor their messages set: that is what
-///   [`Device::enable_irqs`] is for.
-/// * The power state is set by the driver, which saves and restores what the device forgets.
-/// * A reset of the function by its PCI Express or advanced features capability becomes a reset by the kernel, as by
-///   VFIO's own request.
-/// * Capabilities that the driver does not know are left out of the lists; what a vendor has of its own is passed on.
+///   BARs lose their leaves, and accessing them raises SIGBUS. [`Command::INTX_DISABLE`] is virtual: it masks INTx.
+/// * MSI and MSI-X cannot be enabled or set up here: use [`Device::enable_irqs`].
+/// * `vfio-pci` sets the power state, and saves and restores what the device loses by it.
+/// * A function reset requested in the PCI Express or advanced features capability becomes a reset by the kernel, as by
+///   [`Device::reset`].
+/// * Capabilities unknown to `vfio-pci` are left out of the lists; vendor-specific ones are passed through.
 ///
-/// Single reads and writes are whole. A change of one bit reads and then writes, and another thread's change between the
-/// two is lost.
+/// Each read and write is a single access. Changing one bit takes a read and a write: another thread's change in between
+/// is lost.
 ///
 /// ```no_run
 /// use hugebar::{pci::Capability, vfio::Device};
@@ -53,7 +52,7 @@ pub struct ConfigSpace<'device, F: AsFd = OwnedFd> {
 }
 
 impl<F: AsFd> Device<F> {
-    /// The device's configuration space (`VFIO_DEVICE_GET_REGION_INFO`).
+    /// Returns the device's configuration space (`VFIO_DEVICE_GET_REGION_INFO`).
     ///
     /// # Errors
     ///
@@ -68,8 +67,8 @@ impl<F: AsFd> Device<F> {
         Ok(ConfigSpace { device: self, info })
     }
 
-    /// Turns bus mastering on or off ([`Command::BUS_MASTER`]): without it the device does no DMA, and sends no
-    /// interrupts by MSI. Opening a device turns it off.
+    /// Turns bus mastering on or off ([`Command::BUS_MASTER`]). Without it the device does no DMA and sends no MSI or MSI-X
+    /// interrupts. Opening a device turns it off.
     ///
     /// # Errors
     ///
@@ -92,7 +91,7 @@ impl<F: AsFd> Device<F> {
 }
 
 impl<F: AsFd> ConfigSpace<'_, F> {
-    /// Bytes: 256, or 4096 where there is extended configuration space.
+    /// The size in bytes: 256, or 4096 with extended configuration space.
     pub fn size(&self) -> u64 {
         self.info.size
     }
@@ -101,7 +100,7 @@ impl<F: AsFd> ConfigSpace<'_, F> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] beyond the end, otherwise what the driver says.
+    /// [`ErrorKind::InvalidInput`] beyond the end, otherwise the driver's error.
     pub fn read_u8(&self, offset: u16) -> Result<u8> {
         self.read(offset).map(u8::from_le_bytes)
     }
@@ -116,38 +115,37 @@ impl<F: AsFd> ConfigSpace<'_, F> {
         self.read(offset).map(u32::from_le_bytes)
     }
 
-    /// Writes a byte. What the driver keeps to itself stays as it is, without an error. Errors as for
-    /// [`ConfigSpace::read_u8`].
+    /// Writes a byte. Read-only bits keep their value, without an error. Errors as for [`ConfigSpace::read_u8`].
     pub fn write_u8(&self, offset: u16, value: u8) -> Result<()> {
         self.write(offset, &value.to_le_bytes())
     }
 
-    /// Writes two bytes, little-endian, at an even offset, as [`ConfigSpace::write_u8`] does one.
+    /// Writes two bytes, little-endian, at an even offset, like [`ConfigSpace::write_u8`].
     pub fn write_u16(&self, offset: u16, value: u16) -> Result<()> {
         self.write(offset, &value.to_le_bytes())
     }
 
-    /// Writes four bytes, little-endian, at an offset that is a multiple of 4, as [`ConfigSpace::write_u8`] does one.
+    /// Writes four bytes, little-endian, at an offset that is a multiple of 4, like [`ConfigSpace::write_u8`].
     pub fn write_u32(&self, offset: u16, value: u32) -> Result<()> {
         self.write(offset, &value.to_le_bytes())
     }
 
-    /// Vendor and device.
+    /// Vendor and device id.
     pub fn ids(&self) -> Result<(u16, u16)> {
         Ok((self.read_u16(VENDOR)?, self.read_u16(VENDOR + 2)?))
     }
 
-    /// Vendor and device of the card that it is on.
+    /// Subsystem vendor and device id.
     pub fn subsystem_ids(&self) -> Result<(u16, u16)> {
         Ok((self.read_u16(SUBSYSTEM)?, self.read_u16(SUBSYSTEM + 2)?))
     }
 
-    /// Which revision of the device it is.
+    /// The revision id.
     pub fn revision(&self) -> Result<u8> {
         self.read_u8(REVISION)
     }
 
-    /// What kind of device it is.
+    /// The class code.
     pub fn class_code(&self) -> Result<ClassCode> {
         let [_, interface, subclass, class] = self.read(REVISION)?;
         Ok(ClassCode::new(class, subclass, interface))
@@ -158,7 +156,7 @@ impl<F: AsFd> ConfigSpace<'_, F> {
         self.read_u16(COMMAND).map(Command::from_bits_retain)
     }
 
-    /// Writes the command register. Memory decode that is turned off takes the leaves of all mappings away.
+    /// Writes the command register. Turning memory decode off removes the leaves of all mappings.
     pub fn set_command(&self, command: Command) -> Result<()> {
         self.write_u16(COMMAND, command.bits())
     }
@@ -168,19 +166,19 @@ impl<F: AsFd> ConfigSpace<'_, F> {
         self.read_u16(STATUS)
     }
 
-    /// The capabilities in the first 256 bytes, read one by one as the list goes.
+    /// Iterates over the capabilities in the first 256 bytes, reading one at a time.
     pub fn capabilities(&self) -> impl Iterator<Item = Result<Capability>> {
         Capabilities::new(|offset, buffer: &mut [u8]| self.fill(offset, buffer))
     }
 
-    /// Where the first capability of an id lies, such as [`Capability::EXPRESS`].
+    /// The offset of the first capability with an id, such as [`Capability::EXPRESS`].
     pub fn capability(&self, id: u8) -> Result<Option<u16>> {
         let wanted = |own: &Result<Capability>| own.as_ref().map_or(true, |own| own.id == id);
         let found = self.capabilities().find(wanted).transpose()?;
         Ok(found.map(|own| own.offset))
     }
 
-    /// The capabilities in extended configuration space; none where there is none.
+    /// Iterates over the capabilities in extended configuration space, if there is any.
     pub fn extended_capabilities(&self) -> impl Iterator<Item = Result<ExtendedCapability>> {
         let all = (self.size() > 256).then(|| {
             ExtendedCapabilities::new(|offset, buffer: &mut [u8]| self.fill(offset, buffer))
@@ -188,7 +186,7 @@ impl<F: AsFd> ConfigSpace<'_, F> {
         all.into_iter().flatten()
     }
 
-    /// Where the first extended capability of an id lies, such as [`ExtendedCapability::SRIOV`].
+    /// The offset of the first extended capability with an id, such as [`ExtendedCapability::SRIOV`].
     pub fn extended_capability(&self, id: u16) -> Result<Option<u16>> {
         let wanted =
             |own: &Result<ExtendedCapability>| own.as_ref().map_or(true, |own| own.id == id);
@@ -218,7 +216,7 @@ impl<F: AsFd> ConfigSpace<'_, F> {
         self.device.write_exactly(index, &self.info, offset, bytes)
     }
 
-    /// The driver would take an unaligned access in pieces.
+    /// The driver would split an unaligned access.
     fn aligned(&self, offset: u16, len: usize) -> Result<()> {
         if usize::from(offset) % len == 0 {
             return Ok(());

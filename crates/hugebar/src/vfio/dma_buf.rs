@@ -1,4 +1,4 @@
-//! Parts of BARs as dma-bufs, for others to map.
+//! Parts of BARs as dma-bufs, for other drivers to map.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -11,15 +11,15 @@ use crate::sys::vfio;
 use super::Device;
 
 impl<F: AsFd> Device<F> {
-    /// Makes a dma-buf of a part of a BAR (`VFIO_DEVICE_FEATURE` with `VFIO_DEVICE_FEATURE_DMA_BUF`, Linux 6.19 with
-    /// `CONFIG_VFIO_PCI_DMABUF`): an iommufd, an RDMA or a GPU driver maps it for peer-to-peer DMA. It is close-on-exec.
+    /// Exports a part of a BAR as a dma-buf (`VFIO_DEVICE_FEATURE_DMA_BUF`, Linux 6.19 with `CONFIG_VFIO_PCI_DMABUF`), which
+    /// an iommufd, an RDMA driver or a GPU driver can map for peer-to-peer DMA. It is close-on-exec.
     ///
-    /// What was mapped is taken away when the device's memory decode is turned off, when it is reset, and when it is
-    /// closed. `mmap` of it is refused.
+    /// The kernel revokes it when the device's memory decode is turned off, when the device is reset, and when it is closed.
+    /// It cannot be mapped by `mmap`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] where the kernel, the driver or the platform offers none, and for parts that are no
+    /// [`ErrorKind::Unsupported`] if the kernel, the driver or the platform does not support it, and for parts that are not
     /// whole pages.
     pub fn dma_buf(&self, index: u32, area: Area) -> Result<OwnedFd> {
         let Area { offset, size } = area;

@@ -1,4 +1,4 @@
-//! A device's interrupts: asking for them, and enabling them.
+//! Querying and enabling a device's interrupts.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -13,9 +13,9 @@ use super::interrupts::{Interrupts, Vector, no_eventfd};
 use super::irq::{IrqFlags, IrqInfo, IrqKind};
 
 impl<F: AsFd> Device<F> {
-    /// How many interrupts of a kind the device has, and what can be done with them (`VFIO_DEVICE_GET_IRQ_INFO`).
+    /// Returns how many interrupts of a kind the device has, and what they support (`VFIO_DEVICE_GET_IRQ_INFO`).
     ///
-    /// Virtual functions have no INTx, and neither have devices whose INTx the kernel knows to be broken.
+    /// Virtual functions have no INTx, nor do devices whose INTx the kernel knows to be broken.
     ///
     /// # Errors
     ///
@@ -28,7 +28,7 @@ impl<F: AsFd> Device<F> {
         }
         let (count, flags) = match vfio::device_get_irq_info(self.as_fd(), kind.index()) {
             Ok(info) => (info.count, info.flags),
-            // So some kernels say that the device has none of these.
+            // Some kernels report a missing kind like this.
             Err(Errno::INVAL) if kind == IrqKind::Error => (0, 0),
             Err(errno) => {
                 let operation = format!("{}: {kind}", vfio::DEVICE_GET_IRQ_INFO.name);
@@ -39,15 +39,14 @@ impl<F: AsFd> Device<F> {
         Ok(IrqInfo { count, flags })
     }
 
-    /// Enables interrupts of a kind, from the first on, each with an eventfd of its own (`VFIO_DEVICE_SET_IRQS`).
+    /// Enables the first `count` interrupts of a kind, each with an eventfd of its own (`VFIO_DEVICE_SET_IRQS`).
     ///
-    /// MSI and MSI-X are sent by bus mastering ([`Device::set_bus_master`]).
+    /// Devices send MSI and MSI-X as bus masters: see [`Device::set_bus_master`].
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] where the device does not have that many, [`ErrorKind::Busy`] while another kind is
-    /// enabled, or this one already; [`ErrorKind::OutOfMemory`] where the machine has no vectors left, or this process
-    /// may open no more files.
+    /// [`ErrorKind::Unsupported`] if the device has fewer, [`ErrorKind::Busy`] if this or another kind is already enabled,
+    /// [`ErrorKind::OutOfMemory`] if the machine has no vectors left or this process may open no more files.
     pub fn enable_irqs(&self, kind: IrqKind, count: u32) -> Result<Interrupts<F>> {
         let info = self.having(kind, count as usize)?;
         let own = (0..count).map(|_| eventfd::create());
@@ -58,13 +57,13 @@ impl<F: AsFd> Device<F> {
         Ok(enabled.with_vectors(own.into_iter().map(Vector::Own)))
     }
 
-    /// Enables interrupts of a kind with eventfds of the caller's, by vector, such as those by which KVM injects
-    /// interrupts into a guest; `None` leaves a vector out. The kernel takes references, so that the caller may close
-    /// its own.
+    /// Enables interrupts of a kind with the caller's eventfds, one for each vector, such as those that KVM injects guest
+    /// interrupts from (`VFIO_DEVICE_SET_IRQS`). `None` leaves a vector out. The kernel takes references: the caller may
+    /// close its descriptors.
     ///
     /// # Errors
     ///
-    /// As [`Device::enable_irqs`]; [`ErrorKind::InvalidInput`] for `None` where there are no vectors.
+    /// As [`Device::enable_irqs`]; [`ErrorKind::InvalidInput`] for `None` with a kind that has no vectors.
     pub fn enable_irqs_with(
         &self,
         kind: IrqKind,
@@ -86,7 +85,7 @@ impl<F: AsFd> Device<F> {
         })))
     }
 
-    /// What there is of a kind, if that is enough.
+    /// The interrupts of a kind, if there are at least `count`.
     fn having(&self, kind: IrqKind, count: usize) -> Result<IrqInfo> {
         let info = self.irq_info(kind)?;
         let (error, operation) = match info.count {

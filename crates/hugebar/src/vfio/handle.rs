@@ -1,39 +1,39 @@
-//! An open device as all that use it share it: its descriptor, what it is in, and which of its interrupts are enabled.
+//! The shared part of an open device: its descriptor, its address space, and which of its interrupts are enabled.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::iommu::{Container, Group, Ioas};
 
-/// What a device is in, and keeps open.
+/// What a device is attached to, and keeps open.
 #[derive(Clone, Debug)]
 pub(super) enum Attachment {
     /// A group that this crate opened, in a container.
     Group(Arc<Group>),
-    /// An address space of an iommufd, or none of it.
+    /// An address space of an iommufd, or none.
     Iommufd(Arc<Ioas>),
-    /// Whatever somebody else has put it into: perhaps a container that is known.
+    /// Something set up outside this crate; the container, if known.
     Elsewhere(Option<Arc<Container>>),
 }
 
-/// A descriptor that a device and the guards of its interrupts share: the last of them closes it.
+/// A descriptor shared by a device and the guards of its interrupts. The last one closes it.
 ///
-/// Fields drop in order: the device is closed before what it is in.
+/// Fields drop in order: the device is closed before what it is attached to.
 #[derive(Debug)]
 pub(super) struct Handle<F> {
     pub(super) fd: F,
-    /// Kept open with the descriptor, also where the device itself has been dropped.
+    /// Stays open with the descriptor, even if the device itself was dropped.
     attachment: Mutex<Attachment>,
     irqs: Mutex<[Enabled; 5]>,
 }
 
-/// Whether the kernel has interrupts of a kind enabled for us.
+/// Whether interrupts of a kind are enabled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Enabled {
     #[default]
     No,
-    /// Somebody holds the guard.
+    /// Enabled, with a live guard.
     Yes,
-    /// The guard is gone, but the kernel refused to disable them.
+    /// The guard was dropped, but the kernel refused to disable them.
     Left,
 }
 
@@ -46,13 +46,13 @@ impl<F> Handle<F> {
         }
     }
 
-    /// The device was put into another address space.
+    /// Records that the device was attached to another address space.
     pub(super) fn moved(&self, attachment: Attachment) {
         let own = self.attachment.lock();
         *own.unwrap_or_else(PoisonError::into_inner) = attachment;
     }
 
-    /// Which kinds of interrupts are enabled, by their indices; nobody else changes that meanwhile.
+    /// Which kinds of interrupts are enabled, by index; locked against changes.
     pub(super) fn irqs(&self) -> MutexGuard<'_, [Enabled; 5]> {
         self.irqs.lock().unwrap_or_else(PoisonError::into_inner)
     }

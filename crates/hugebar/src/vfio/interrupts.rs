@@ -1,4 +1,4 @@
-//! Interrupts that are enabled: a guard with their eventfds, which disables them when it is dropped.
+//! Enabled interrupts: a guard that holds their eventfds and disables them when dropped.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use super::device::named;
 use super::handle::{Enabled, Handle};
 use super::irq::{IrqFlags, IrqInfo, IrqKind};
 
-/// Interrupts of one kind that are enabled ([`Device::enable_irqs`](super::Device::enable_irqs)), each with an eventfd
-/// that counts how often it has fired.
+/// Enabled interrupts of one kind ([`Device::enable_irqs`](super::Device::enable_irqs)), each with an eventfd that counts
+/// how often it fired.
 ///
-/// They can be waited for here, or their eventfds polled among others ([`Interrupts::fd`]). Dropping this disables
-/// them. It shares the device's descriptor, and so keeps the device open.
+/// Wait for them here, or poll their eventfds together with others ([`Interrupts::fd`]). Dropping this disables them. It
+/// shares the device's descriptor, so it keeps the device open.
 ///
 /// ```no_run
 /// use hugebar::vfio::{Device, IrqKind};
@@ -30,7 +30,7 @@ use super::irq::{IrqFlags, IrqInfo, IrqKind};
 /// let interrupts = device.enable_irqs(IrqKind::Msix, 4)?;
 /// loop {
 ///     let times = interrupts.wait(0, None)?;
-///     println!("vector 0 has fired {times} times");
+///     println!("vector 0 fired {times} times");
 /// }
 /// # Ok::<(), hugebar::Error>(())
 /// ```
@@ -43,7 +43,7 @@ pub struct Interrupts<F: AsFd = OwnedFd> {
     vectors: Vec<Vector>,
     /// The process that enabled them.
     process: Process,
-    /// Whether the kernel has been told to disable them.
+    /// Whether they were disabled already.
     ended: bool,
 }
 
@@ -54,12 +54,12 @@ pub(super) enum Vector {
     Absent,
     /// To an eventfd of ours.
     Own(OwnedFd),
-    /// To one of the caller's, which the kernel has a reference of.
+    /// To one of the caller's, to which the kernel holds a reference.
     Lent,
 }
 
 impl<F: AsFd> Interrupts<F> {
-    /// Enables interrupts from the first on (`VFIO_DEVICE_SET_IRQS`), where no others are in the way.
+    /// Enables interrupts from the first on (`VFIO_DEVICE_SET_IRQS`), unless others exclude them.
     pub(super) fn enable(
         handle: &Arc<Handle<F>>,
         address: Option<Address>,
@@ -122,14 +122,13 @@ impl<F: AsFd> Interrupts<F> {
         self
     }
 
-    /// Which kind they are.
+    /// The kind of these interrupts.
     pub fn kind(&self) -> IrqKind {
         self.kind
     }
 
-    /// The eventfd of a vector, to be polled among others: close-on-exec and nonblocking; reading its eight bytes gives
-    /// how often the interrupt has fired since. `None` for a vector that is not enabled, or has an eventfd of the
-    /// caller's.
+    /// The eventfd of a vector, for polling. It is close-on-exec and nonblocking; reading its eight bytes returns how often
+    /// the interrupt fired since the last read. `None` for a vector that is not enabled or uses the caller's eventfd.
     pub fn fd(&self, vector: u32) -> Option<BorrowedFd<'_>> {
         match self.vectors.get(vector as usize)? {
             Vector::Own(fd) => Some(fd.as_fd()),
@@ -144,16 +143,15 @@ impl<F: AsFd> Interrupts<F> {
         })
     }
 
-    /// Waits until a vector has fired (`ppoll`, `read`): how often it has since it was last asked for; 0 when the time
-    /// is over first. Without a time it waits for ever, also when signals come: whoever has to notice those polls
-    /// [`Interrupts::fd`].
+    /// Waits until a vector fires (`ppoll`, `read`). Returns how often it fired since the last call, or 0 after `timeout`.
+    /// Without a time-out it waits forever, and signals do not end it: poll [`Interrupts::fd`] to notice signals.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] for a vector that has no eventfd of ours.
+    /// [`ErrorKind::InvalidInput`] for a vector without an eventfd of this guard.
     pub fn wait(&self, vector: u32, time: Option<Duration>) -> Result<u64> {
         let fd = self.own(vector)?;
-        // A time beyond all clocks is for ever.
+        // A time that no clock can express is forever.
         let end = time.and_then(|time| Instant::now().checked_add(time));
         loop {
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
@@ -170,7 +168,7 @@ impl<F: AsFd> Interrupts<F> {
         }
     }
 
-    /// How often a vector has fired since it was last asked for; waits for nothing (`read`).
+    /// Returns how often a vector fired since the last call, without waiting (`read`).
     ///
     /// # Errors
     ///
@@ -180,7 +178,8 @@ impl<F: AsFd> Interrupts<F> {
         times.map_err(|errno| self.error(Error::call("read", errno)))
     }
 
-    /// Masks INTx. Only INTx can be masked; vectors of MSI-X are silenced by [`Interrupts::set`] or in the device.
+    /// Masks INTx (`VFIO_DEVICE_SET_IRQS`). Other kinds cannot be masked: detach a vector's eventfd with [`Interrupts::set`],
+    /// or silence the interrupt in the device.
     ///
     /// # Errors
     ///
@@ -190,8 +189,8 @@ impl<F: AsFd> Interrupts<F> {
         self.apply(abi::IRQ_MASK, 0, IrqData::All(1))
     }
 
-    /// Unmasks INTx, which the kernel masks each time it fires: to be done after the device has been served. If its
-    /// line is still up, the interrupt fires again at once.
+    /// Unmasks INTx (`VFIO_DEVICE_SET_IRQS`), which the kernel masks each time it fires. Call this after serving the device:
+    /// if its line is still asserted, the interrupt fires again at once.
     ///
     /// # Errors
     ///
@@ -201,8 +200,8 @@ impl<F: AsFd> Interrupts<F> {
         self.apply(abi::IRQ_UNMASK, 0, IrqData::All(1))
     }
 
-    /// Has the kernel unmask INTx whenever something is written to an eventfd of the caller's, such as the one that
-    /// KVM writes to when a guest has ended its interrupt; no more for `None`.
+    /// Lets the kernel unmask INTx whenever the caller's eventfd is signalled, such as by KVM when a guest has ended its
+    /// interrupt (`VFIO_DEVICE_SET_IRQS`). `None` ends this.
     ///
     /// # Errors
     ///
@@ -220,7 +219,7 @@ impl<F: AsFd> Interrupts<F> {
         Err(self.error(Error::new(ErrorKind::Unsupported, operation)))
     }
 
-    /// Signals a vector's eventfd as the device would: a loopback to test with. Nothing is masked.
+    /// Signals a vector's eventfd as if the device had fired, as a loopback test (`VFIO_DEVICE_SET_IRQS`). Nothing is masked.
     ///
     /// # Errors
     ///
@@ -235,8 +234,8 @@ impl<F: AsFd> Interrupts<F> {
         }
     }
 
-    /// Signals those vectors from the first on whose value is true, as [`Interrupts::trigger`] does one. Those that are
-    /// not enabled are left out.
+    /// Signals the vectors whose value is true, counted from the first, like [`Interrupts::trigger`]. Vectors that are not
+    /// enabled are skipped.
     pub fn trigger_those(&self, vectors: &[bool]) -> Result<()> {
         let (enabled, rest) = vectors.split_at(vectors.len().min(self.vectors.len()));
         if rest.contains(&true) {
@@ -249,12 +248,13 @@ impl<F: AsFd> Interrupts<F> {
         }
     }
 
-    /// Enables one more vector, or one that was left out, with an eventfd of its own. The others go on meanwhile.
+    /// Enables one more vector, or one that was left out, with an eventfd of its own (`VFIO_DEVICE_SET_IRQS`). The others
+    /// stay enabled.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] for a vector that the device does not have, or beyond those that were enabled
-    /// together where none can be added later ([`IrqFlags::NORESIZE`]); [`ErrorKind::OutOfMemory`] as for enabling.
+    /// [`ErrorKind::Unsupported`] for a vector that the device does not have, or one beyond those enabled first if none can
+    /// be added later ([`IrqFlags::NORESIZE`]); [`ErrorKind::OutOfMemory`] as for enabling.
     pub fn add(&mut self, vector: u32) -> Result<()> {
         let fd = eventfd::create();
         let fd = fd.map_err(|errno| self.error(no_eventfd(errno)))?;
@@ -263,11 +263,12 @@ impl<F: AsFd> Interrupts<F> {
         Ok(())
     }
 
-    /// Has a vector signal another eventfd, of the caller's, or none. Vectors can be added so, as by [`Interrupts::add`].
+    /// Makes a vector signal the caller's eventfd, or none (`VFIO_DEVICE_SET_IRQS`). This can add vectors, like
+    /// [`Interrupts::add`].
     ///
     /// # Errors
     ///
-    /// As [`Interrupts::add`]; the vector may signal none then.
+    /// As [`Interrupts::add`]. After an error the vector may signal no eventfd.
     pub fn set(&mut self, vector: u32, eventfd: Option<BorrowedFd<'_>>) -> Result<()> {
         self.place(vector, eventfd)?;
         self.vectors[vector as usize] = match eventfd {
@@ -277,7 +278,7 @@ impl<F: AsFd> Interrupts<F> {
         Ok(())
     }
 
-    /// Tells the kernel of a vector's eventfd, and makes room for it.
+    /// Passes a vector's eventfd to the kernel, and makes room for it here.
     fn place(&mut self, vector: u32, eventfd: Option<BorrowedFd<'_>>) -> Result<()> {
         let (all, enabled) = (self.info.count, self.vectors.len());
         let (operation, remedy) = if vector >= all {
@@ -296,7 +297,7 @@ impl<F: AsFd> Interrupts<F> {
             (
                 operation,
                 Some(
-                    "enable as many as will be needed; MSI-X vectors can be added from Linux 6.5 on",
+                    "enable as many as you will need; MSI-X vectors can be added from Linux 6.5 on",
                 ),
             )
         } else {
@@ -312,14 +313,14 @@ impl<F: AsFd> Interrupts<F> {
         }))
     }
 
-    /// Disables them, as dropping does, and tells whether the kernel refused. If it did, they are disabled before
-    /// interrupts of such a kind are next enabled, or when the device is closed.
+    /// Disables the interrupts, as dropping does, and reports a refusal by the kernel. They are then disabled before
+    /// interrupts that they exclude are next enabled, or when the device is closed.
     pub fn disable(mut self) -> Result<()> {
         self.end().map_err(|error| self.error(error))
     }
 
     fn end(&mut self) -> Result<()> {
-        // A child after fork shares the device with its parent, whose interrupts they are.
+        // After fork, the device and its interrupts belong to the parent.
         if self.ended || self.process != this_process() {
             return Ok(());
         }
@@ -359,7 +360,7 @@ impl<F: AsFd> Drop for Interrupts<F> {
 fn disable<F: AsFd>(handle: &Handle<F>, kind: IrqKind) -> Result<()> {
     let data = match kind.is_exclusive() {
         true => IrqData::All(0),
-        // Of these, newer kernels refuse that where they have no eventfd.
+        // Newer kernels refuse this for these kinds if they have no eventfd.
         false => IrqData::Eventfds(&[None]),
     };
     let done = vfio::device_set_irqs(handle.fd.as_fd(), abi::IRQ_TRIGGER, kind.index(), 0, data);
@@ -384,7 +385,7 @@ fn refused(kind: IrqKind, errno: Errno) -> Error {
             .of_kind(ErrorKind::OutOfMemory)
             .with_remedy("the machine has no interrupt vectors left"),
         Errno::INVAL if kind.is_exclusive() => error.with_remedy(
-            "is each file an eventfd? has somebody else enabled another kind of interrupts of this device?",
+            "check that each file is an eventfd, and that nobody else has enabled another kind of interrupt of this device",
         ),
         Errno::NODEV if kind == IrqKind::Intx => {
             error.with_remedy("the device's interrupt line leads nowhere: use MSI or MSI-X")

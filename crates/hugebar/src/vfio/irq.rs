@@ -6,22 +6,22 @@ use bitflags::bitflags;
 
 /// A kind of interrupt of a PCI device (`VFIO_PCI_*_IRQ_INDEX`).
 ///
-/// Of INTx, MSI and MSI-X one at a time can be enabled; the other two kinds stand beside them.
+/// INTx, MSI and MSI-X exclude one another; the other two kinds can be enabled beside them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum IrqKind {
-    /// The interrupt line: one, level-triggered, perhaps shared with other devices. The kernel masks it when it fires
-    /// (automasked), and the driver unmasks it when it has served the device.
+    /// The interrupt line: a single, level-triggered interrupt, possibly shared with other devices. The kernel masks it
+    /// when it fires (automasked), and the driver unmasks it after serving the device.
     Intx,
-    /// Messages: one, or up to 32 where the platform allows.
+    /// Messages: one, or up to 32 if the platform allows it.
     Msi,
-    /// Messages from a table of up to 2048, each by itself.
+    /// Up to 2048 independent messages, from a table in a BAR.
     Msix,
-    /// An uncorrected error that the kernel was told of (AER). Only PCI Express has that, though newer kernels (7.3)
-    /// list it for every device.
+    /// An uncorrected error reported to the kernel (AER). Exists on PCI Express only, though newer kernels (7.3) list it for
+    /// every device.
     Error,
-    /// The kernel asks for the device back, for somebody wants to unbind or remove it: that waits until the device is
-    /// closed, and every mapping of it gone. Asked again every 10 s (`vfio_unregister_group_dev`).
+    /// The kernel wants the device back, because somebody unbinds or removes it. It waits until the device is closed and
+    /// all its mappings are gone, and repeats the request every 10 s (`vfio_unregister_group_dev`).
     Request,
 }
 
@@ -34,7 +34,7 @@ impl IrqKind {
         Self::Request,
     ];
 
-    /// VFIO's number for it.
+    /// VFIO's index of this kind.
     pub(crate) fn index(self) -> u32 {
         match self {
             Self::Intx => 0,
@@ -45,7 +45,7 @@ impl IrqKind {
         }
     }
 
-    /// Whether it comes from the device itself, which has one of these kinds enabled at a time.
+    /// Whether the device itself sends it. Only one of these kinds can be enabled at a time.
     pub(super) fn is_exclusive(self) -> bool {
         matches!(self, Self::Intx | Self::Msi | Self::Msix)
     }
@@ -64,28 +64,27 @@ impl fmt::Display for IrqKind {
 }
 
 bitflags! {
-    /// What can be done with interrupts of a kind (`VFIO_IRQ_INFO_*`). Unknown bits are kept.
+    /// What interrupts of a kind support (`VFIO_IRQ_INFO_*`). Unknown bits are kept.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct IrqFlags: u32 {
-        /// They are signalled by eventfds.
+        /// They can signal eventfds.
         const EVENTFD = 1 << 0;
         /// They can be masked and unmasked.
         const MASKABLE = 1 << 1;
-        /// The kernel masks one that fires, until it is unmasked.
+        /// The kernel masks an interrupt when it fires.
         const AUTOMASKED = 1 << 2;
-        /// Those that are enabled together are all that there can be: no vector can be added later. Unset for MSI-X
-        /// from Linux 6.5 on, where the platform allocates vectors one by one.
+        /// Vectors cannot be added later. Not set for MSI-X from Linux 6.5 on, if the platform allocates vectors one by one.
         const NORESIZE = 1 << 3;
         const _ = !0;
     }
 }
 
-/// What a device has of a kind of interrupts.
+/// A device's interrupts of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IrqInfo {
-    /// How many there are; 0 where the device has none of this kind.
+    /// How many there are; 0 if the device has none of this kind.
     pub count: u32,
-    /// What can be done with them.
+    /// What they support.
     pub flags: IrqFlags,
 }

@@ -1,4 +1,4 @@
-//! Power: states that a driver sets by name, and leave for the kernel to put the device to sleep.
+//! Power states: set by name, or left to the kernel.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
@@ -17,8 +17,8 @@ use super::{ConfigSpace, Device};
 const CONTROL: u16 = 4;
 
 impl<F: AsFd> ConfigSpace<'_, F> {
-    /// Which power state the device is in, by its power management capability; `None` for a device without one, which is
-    /// always awake. Opening a device wakes it.
+    /// Returns the device's power state from its power management capability; `None` without the capability (always awake).
+    /// Opening a device wakes it.
     pub fn power_state(&self) -> Result<Option<PowerState>> {
         let Some(capability) = self.capability(Capability::POWER)? else {
             return Ok(None);
@@ -29,15 +29,15 @@ impl<F: AsFd> ConfigSpace<'_, F> {
 
     /// Puts the device into a power state.
     ///
-    /// The driver does it, and saves what a device forgets that starts anew when it wakes, to restore it then
-    /// (`vfio_pci_set_power_state`). In [`PowerState::D3hot`] all mappings of its BARs lose their leaves, and an access to
-    /// one of them is a SIGBUS, as without memory decode; reading by [`Device::region_read`] is an error. Back in
-    /// [`PowerState::D0`] the leaves come back fault by fault ([`crate::populate::install`]).
+    /// `vfio-pci` saves configuration space first and restores it on waking if the device loses it
+    /// (`vfio_pci_set_power_state`). In [`PowerState::D3hot`] all mappings of its BARs lose their leaves, and accessing them
+    /// raises SIGBUS, as without memory decode; [`Device::region_read`] fails. Back in [`PowerState::D0`] the leaves come
+    /// back fault by fault ([`crate::populate::install`]).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] for a device that has no such state, or no power management;
-    /// [`ErrorKind::InvalidInput`] for [`PowerState::D3cold`], which is the platform's
+    /// [`ErrorKind::Unsupported`] for a device without this state or without power management;
+    /// [`ErrorKind::InvalidInput`] for [`PowerState::D3cold`], which only the platform can enter
     /// ([`Device::allow_low_power`]).
     pub fn set_power_state(&self, state: PowerState) -> Result<()> {
         let failed = |kind, words: String| {
@@ -45,7 +45,7 @@ impl<F: AsFd> ConfigSpace<'_, F> {
             named(error, self.device().address())
         };
         let Some(value) = state.control() else {
-            let words = "it is for the platform to take the power away".to_owned();
+            let words = "only the platform can remove power".to_owned();
             return Err(failed(ErrorKind::InvalidInput, words));
         };
         let Some(capability) = self.capability(Capability::POWER)? else {
@@ -54,7 +54,7 @@ impl<F: AsFd> ConfigSpace<'_, F> {
         };
         let control = self.read_u16(capability + CONTROL)?;
         self.write_u16(capability + CONTROL, control & !3 | value)?;
-        // A refusal is not told.
+        // The driver does not report a refusal.
         let now = PowerState::of_control(self.read_u16(capability + CONTROL)?);
         match now == state {
             true => Ok(()),
@@ -67,22 +67,22 @@ impl<F: AsFd> ConfigSpace<'_, F> {
 }
 
 impl<F: AsFd> Device<F> {
-    /// Lets the kernel put the device to sleep while nobody uses it, and take its power away where the platform can
-    /// (`VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY`, from Linux 6.1 on). Whether it does is up to the kernel; [`crate::pci::Function::power_state`]
-    /// tells without waking it.
+    /// Allows the kernel to put the device to sleep while it is idle, and to remove its power if the platform can
+    /// (`VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY`, from Linux 6.1 on). Whether and when is up to the kernel;
+    /// [`crate::pci::Function::power_state`] shows the state without waking the device.
     ///
-    /// Each call of the library's that reaches the device wakes it for as long as it takes. Mappings of its BARs lose
-    /// their leaves, and an access to one of them is a SIGBUS, until [`Device::end_low_power`].
+    /// Each library call that reaches the device wakes it for its duration. Mappings of its BARs lose their leaves, and
+    /// accessing them raises SIGBUS, until [`Device::end_low_power`].
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] on a kernel without it, [`ErrorKind::Busy`] where it is allowed already.
+    /// [`ErrorKind::Unsupported`] on a kernel without it, [`ErrorKind::Busy`] if it is already allowed.
     pub fn allow_low_power(&self) -> Result<()> {
         self.low_power(abi::FEATURE_LOW_POWER_ENTRY, &[])
     }
 
-    /// As [`Device::allow_low_power`], once: when the device is woken, by an access or by itself, that ends, and the
-    /// eventfd is signalled (`VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP`). The kernel takes a reference to it.
+    /// Like [`Device::allow_low_power`], until the device wakes by an access or by itself: that signals the eventfd and ends
+    /// the permission (`VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP`). The kernel takes a reference to the eventfd.
     ///
     /// # Errors
     ///
@@ -95,7 +95,7 @@ impl<F: AsFd> Device<F> {
         self.low_power(abi::FEATURE_LOW_POWER_WAKEUP, wakeup.as_bytes())
     }
 
-    /// Has the device awake for good (`VFIO_DEVICE_FEATURE_LOW_POWER_EXIT`). Without effect where it is so already.
+    /// Wakes the device and keeps it awake (`VFIO_DEVICE_FEATURE_LOW_POWER_EXIT`). No effect if low power is not allowed.
     ///
     /// # Errors
     ///
@@ -111,12 +111,12 @@ impl<F: AsFd> Device<F> {
             let error = match errno {
                 Errno::INVAL if vfio::device_feature_can_be_set(self.as_fd(), feature).is_ok() => {
                     error.of_kind(ErrorKind::Busy).with_remedy(
-                        "low power is allowed already (Device::end_low_power), or the file is no eventfd",
+                        "low power is already allowed (Device::end_low_power), or the file is not an eventfd",
                     )
                 }
                 Errno::INVAL | Errno::NOTTY | Errno::OPNOTSUPP => error
                     .of_kind(ErrorKind::Unsupported)
-                    .with_remedy("this kernel or driver cannot put devices to sleep that are in use"),
+                    .with_remedy("this kernel or driver cannot put open devices to sleep"),
                 _ => error,
             };
             named(error, self.address())

@@ -1,4 +1,4 @@
-//! Resetting a function, or all that is on its slot or bus.
+//! Resetting a function, or everything on its slot or bus.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -16,35 +16,35 @@ use super::device::named;
 use super::group::is_vfio;
 use super::handle::Attachment;
 
-/// A device that a hot reset would reach ([`Device::hot_reset_info`]).
+/// A device that a hot reset affects ([`Device::hot_reset_info`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Affected {
-    /// Its address.
+    /// The PCI address.
     pub address: Address,
-    /// Its IOMMU group, where the device that was asked was opened by its group.
+    /// Its IOMMU group, if the queried device was opened through its group.
     pub group: Option<u32>,
-    /// Whether the iommufd of the device that was asked has it, or keeps others from having it, where that one was
-    /// opened by its own node.
+    /// Whether the queried device's iommufd owns it: it is open there, or shares a group with one that is. Known only if
+    /// the queried device was opened by its own file.
     pub owned: Option<bool>,
     /// Whether it is open on that iommufd.
     open: bool,
 }
 
 impl<F: AsFd> Device<F> {
-    /// Resets the function, by the first way that works of those that the kernel knows for it (`VFIO_DEVICE_RESET`;
-    /// `/sys/bus/pci/devices/ADDRESS/reset_method` lists them, from Linux 5.15 on).
+    /// Resets the function (`VFIO_DEVICE_RESET`), by the first method that works. From Linux 5.15 on,
+    /// `/sys/bus/pci/devices/ADDRESS/reset_method` lists them.
     ///
-    /// The kernel saves configuration space before and restores it afterwards (`pci_dev_save_and_disable`), so memory
-    /// decode, bus mastering and the interrupts that are enabled stay as they are. What else the device forgets is up to
-    /// the way: everything by a reset of the function (`flr`) or of the bus, less where it is only put to sleep and woken
-    /// (`pm`). Mappings of its BARs stay where they are, but lose their leaves, which come back fault by fault
-    /// ([`crate::populate::install`]). A device in a low power state is woken.
+    /// The kernel saves and restores configuration space (`pci_dev_save_and_disable`), so memory decode, bus mastering and
+    /// enabled interrupts stay as they are. What else the device loses depends on the method: everything in a function
+    /// (`flr`) or bus reset, less in a transition to D3hot and back (`pm`). Mappings of its BARs keep their addresses but
+    /// lose their leaves, which come back fault by fault ([`crate::populate::install`]). A device in a low-power state is
+    /// woken.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] where the function cannot be reset by itself ([`Device::can_reset`]),
-    /// [`ErrorKind::Busy`] while somebody else resets or unbinds it.
+    /// [`ErrorKind::Unsupported`] if the function cannot be reset by itself ([`Device::can_reset`]), [`ErrorKind::Busy`]
+    /// while somebody else resets or unbinds it.
     pub fn reset(&self) -> Result<()> {
         let failed = |error: Error| named(error, self.address());
         if !self.can_reset() {
@@ -59,41 +59,41 @@ impl<F: AsFd> Device<F> {
             failed(match errno {
                 Errno::AGAIN => error
                     .of_kind(ErrorKind::Busy)
-                    .with_remedy("somebody else resets or unbinds it: try again"),
+                    .with_remedy("somebody else is resetting or unbinding it: try again"),
                 _ => error,
             })
         })
     }
 
-    /// Which devices a hot reset would reach, this one among them (`VFIO_DEVICE_GET_PCI_HOT_RESET_INFO`): those in its
-    /// slot where that can be reset by itself, otherwise those on its bus, and those behind them.
+    /// Lists the devices that a hot reset affects, this one included (`VFIO_DEVICE_GET_PCI_HOT_RESET_INFO`): those in its slot
+    /// if the slot can be reset by itself, otherwise those on its bus, and all behind them.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] where neither slot nor bus can be reset, as on a root bus; [`ErrorKind::NoIommu`] where
-    /// one of the devices has no IOMMU group.
+    /// [`ErrorKind::Unsupported`] if neither slot nor bus can be reset, as on a root bus; [`ErrorKind::NoIommu`] if one of
+    /// the devices has no IOMMU group.
     pub fn hot_reset_info(&self) -> Result<Vec<Affected>> {
         let name = vfio::DEVICE_GET_PCI_HOT_RESET_INFO.name;
         let answer = vfio::device_get_pci_hot_reset_info(self.as_fd());
         let (flags, devices) =
             answer.map_err(|errno| named(hot_reset_failed(name, errno), self.address()))?;
         let by_device = flags & abi::HOT_RESET_DEV_ID != 0;
-        // The kernel's number of the domain is short of bits behind a VMD controller, but all are in one domain.
+        // The kernel's answer cuts the domain number, which is longer behind a VMD controller. All are in one domain.
         let domain = self.address().map(|own| own.domain);
         let read = |own: &DependentDevice| affected(own, by_device, domain);
         Ok(devices.iter().map(read).collect())
     }
 
-    /// Resets all devices on the slot or bus (`VFIO_DEVICE_PCI_HOT_RESET`). `others` are those of the caller's that are
-    /// reset as well: each group that is reached has to have one of them, or, for devices that were opened by their own
-    /// nodes, each device that is open. What else is reached has to be bound to a VFIO driver, and not be open.
+    /// Resets all devices on the slot or bus (`VFIO_DEVICE_PCI_HOT_RESET`). `others` are the caller's devices that are reset
+    /// as well: one of each affected group or, for devices opened by their own files, each that is open. All other
+    /// affected devices must be bound to a VFIO driver and not be open.
     ///
-    /// For each of them it does what [`Device::reset`] does for one.
+    /// The effect on each device is that of [`Device::reset`].
     ///
     /// # Errors
     ///
-    /// As [`Device::hot_reset_info`]; [`ErrorKind::Busy`] with the devices that are in the way, and while somebody
-    /// accesses one of them; [`ErrorKind::InvalidInput`] where somebody else has opened one
+    /// As [`Device::hot_reset_info`]; [`ErrorKind::Busy`] naming the devices that prevent it, or while somebody accesses
+    /// one of them; [`ErrorKind::InvalidInput`] if the caller did not open this device through this library
     /// ([`Device::hot_reset_by_groups`]).
     pub fn hot_reset(&self, others: &[&Self]) -> Result<()> {
         let all = || others.iter().copied().chain([self]);
@@ -107,7 +107,7 @@ impl<F: AsFd> Device<F> {
                 }
                 Attachment::Iommufd(_) => (),
                 Attachment::Elsewhere(_) => {
-                    let operation = "hot reset: who has opened the device is not known";
+                    let operation = "hot reset: the device was opened outside this library";
                     let error = Error::new(ErrorKind::InvalidInput, operation);
                     let error = error.with_remedy("use Device::hot_reset_by_groups");
                     return Err(named(error, device.address()));
@@ -132,8 +132,8 @@ impl<F: AsFd> Device<F> {
         self.hot_reset_by_groups(&fds)
     }
 
-    /// Resets all devices on the slot or bus, as [`Device::hot_reset`] does, with descriptors of all their groups; with
-    /// none for a device that was opened by its own node. For devices that somebody else has opened.
+    /// Resets all devices on the slot or bus, like [`Device::hot_reset`], for devices opened outside this library
+    /// (`VFIO_DEVICE_PCI_HOT_RESET`). Pass descriptors of all affected groups, or none for a device opened by its own file.
     ///
     /// # Errors
     ///
@@ -142,7 +142,7 @@ impl<F: AsFd> Device<F> {
         let name = vfio::DEVICE_PCI_HOT_RESET.name;
         vfio::device_pci_hot_reset(self.as_fd(), groups).map_err(|errno| {
             let error = match errno {
-                // The kernel does not say which of them it means.
+                // The kernel does not say which descriptor it means.
                 Errno::INVAL => self.hot_reset_info().ok().and_then(|mut all| {
                     all.retain(|own| foreign(own).is_some());
                     (!all.is_empty()).then(|| in_the_way(&all))
@@ -155,7 +155,7 @@ impl<F: AsFd> Device<F> {
     }
 }
 
-/// What the kernel says of a device.
+/// The kernel's answer about a device.
 fn affected(own: &DependentDevice, by_device: bool, domain: Option<u32>) -> Affected {
     let address = Address {
         domain: domain.unwrap_or_else(|| own.segment.into()),
@@ -175,14 +175,12 @@ fn affected(own: &DependentDevice, by_device: bool, domain: Option<u32>) -> Affe
     }
 }
 
-/// Devices that would be reset without anybody having said so, or that no VFIO driver has, which the kernel does not
-/// allow.
+/// Affected devices that were not named, or are not bound to a VFIO driver: the kernel refuses to reset them.
 fn in_the_way(devices: &[Affected]) -> Error {
-    let mut remedy =
-        "open them by the same backend (and iommufd) and name them, or bind them to vfio-pci";
+    let mut remedy = "open them by the same backend (and the same iommufd) and pass them too, or bind them to vfio-pci";
     let describe = |own: &Affected| match (foreign(own), own.group) {
         (Some(driver), _) => {
-            remedy = "bind to vfio-pci all that is reset";
+            remedy = "bind all of them to vfio-pci";
             format!("{}, which is bound to {driver}", own.address)
         }
         (None, Some(group)) => format!("{} of IOMMU group {group}", own.address),
@@ -193,7 +191,7 @@ fn in_the_way(devices: &[Affected]) -> Error {
     Error::new(ErrorKind::Busy, operation).with_remedy(remedy)
 }
 
-/// The driver of a device, where that is not VFIO's; `no driver` is one too.
+/// The driver of a device, if it is not a VFIO driver; `no driver` counts as one.
 fn foreign(own: &Affected) -> Option<String> {
     match Function::at(own.address).ok()?.driver().ok()? {
         Some(driver) if is_vfio(&driver) => None,
@@ -213,9 +211,9 @@ fn hot_reset_failed(name: &'static str, errno: Errno) -> Error {
         ),
         Errno::BUSY | Errno::AGAIN => error
             .of_kind(ErrorKind::Busy)
-            .with_remedy("one of the devices is in use at this moment: try again"),
+            .with_remedy("one of the devices is being accessed: try again"),
         Errno::INVAL => error.with_remedy(
-            "are these all groups that are reached, and none for a device opened by its own node?",
+            "pass all affected groups, and none for a device opened by its own file",
         ),
         _ => error,
     }
