@@ -123,7 +123,11 @@ fn refused() {
         let new = || Mapping::new(&file, 0, &plan, window, MapOptions::default());
         let (result, calls) = record(new);
         assert_eq!(result.unwrap_err().kind(), ErrorKind::Unsupported);
-        assert_eq!(calls, ["fstat", "mmap"], "{placement}: the rehearsal only");
+        assert_eq!(
+            calls,
+            ["fstat", "mmap"],
+            "{placement}: the trial mapping only"
+        );
     }
 }
 

@@ -45,8 +45,8 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         shared_in_the_gap,
     ),
     (
-        "failures::a_rehearsal_that_stays_is_removed_later",
-        rehearsal_that_stays,
+        "failures::a_trial_mapping_that_stays_is_removed_later",
+        trial_mapping_that_stays,
     ),
 ];
 
@@ -98,7 +98,7 @@ fn every_call() {
                         assert_eq!(error.errno(), Some(errno), "{placement} {index}: {error}");
                     }
                     Ok(mapping) => {
-                        // A refused hint, a rehearsal without room, a smaller alignment.
+                        // A refused hint, a trial mapping without room, a smaller alignment.
                         survived += 1;
                         mapping.write_u32(0x7000, 1).unwrap();
                     }
@@ -247,7 +247,7 @@ fn gap_in_an_arena() {
 fn the_seam_sees() {
     let file = File::new(BAR);
     let ((), calls) = record(|| drop(map(&file, &plan(&whole(), Placement::Congruent)).unwrap()));
-    // Reserve, trim, ask for the kind of file, rehearse, map, two pieces of advice, unmap. A reservation that happens to fit has
+    // Reserve, trim, ask for the kind of file, map on trial, map, advise twice, unmap. A reservation that happens to fit has
     // only a tail to trim.
     let trims = calls[1..].iter().take_while(|name| **name == "munmap");
     assert!((1..=2).contains(&trims.count()), "{calls:?}");
@@ -456,7 +456,7 @@ fn shared_in_the_gap() {
 }
 
 /// A trial mapping of a file that could not be unmapped.
-fn rehearsal_that_stays() {
+fn trial_mapping_that_stays() {
     let file = File::new(BAR);
     let plan = plan(&holed(), Placement::Congruent);
     let window = || Window::reserve(&plan).unwrap();
