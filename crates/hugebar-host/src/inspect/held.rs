@@ -42,7 +42,7 @@ pub(crate) struct Vma {
     /// The offset that the kernel shows: region and offset within it, or the physical address on old kernels.
     pub(crate) offset: u64,
     pub(crate) file: FileId,
-    /// The device's own file (`vfio0`), if it was opened by that.
+    /// The device's own node (`vfio0`), if it was opened by that.
     pub(crate) node: Option<String>,
 }
 

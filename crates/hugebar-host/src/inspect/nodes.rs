@@ -12,7 +12,7 @@ use crate::sysfs::names;
 /// A device file of VFIO.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Node {
-    /// A device's own file, by name: `vfio0`.
+    /// A device's own node, by name: `vfio0`.
     Device(String),
     /// An IOMMU group's file, no-IOMMU groups included.
     Group(u32),

@@ -121,7 +121,7 @@ pub(crate) fn reasons(own: &Observed<'_>, best: &Leaves, possible: &Leaves) -> V
         reason(
             Code::Device,
             fact,
-            "change the program to open devices by their own files (/dev/vfio/devices), which identify them",
+            "change the program to open devices by their own nodes (/dev/vfio/devices), which identify them",
         );
     }
     if let Some((fact, remedy)) = driver(own, short) {

@@ -25,7 +25,7 @@ pub struct Affected {
     /// Its IOMMU group, if the queried device was opened through its group.
     pub group: Option<u32>,
     /// Whether the queried device's iommufd owns it: it is open there, or shares a group with one that is. Known only if
-    /// the queried device was opened by its own file.
+    /// the queried device was opened by its own node.
     pub owned: Option<bool>,
     /// Whether it is open on that iommufd.
     open: bool,
@@ -85,7 +85,7 @@ impl<F: AsFd> Device<F> {
     }
 
     /// Resets all devices on the slot or bus (`VFIO_DEVICE_PCI_HOT_RESET`). `others` are the caller's devices that are reset
-    /// as well: one of each affected group or, for devices opened by their own files, each that is open. All other
+    /// as well: one of each affected group or, for devices opened by their own nodes, each that is open. All other
     /// affected devices must be bound to a VFIO driver and not be open.
     ///
     /// The effect on each device is that of [`Device::reset`].
@@ -133,7 +133,7 @@ impl<F: AsFd> Device<F> {
     }
 
     /// Resets all devices on the slot or bus, like [`Device::hot_reset`], for devices opened outside this library
-    /// (`VFIO_DEVICE_PCI_HOT_RESET`). Pass descriptors of all affected groups, or none for a device opened by its own file.
+    /// (`VFIO_DEVICE_PCI_HOT_RESET`). Pass descriptors of all affected groups, or none for a device opened by its own node.
     ///
     /// # Errors
     ///
@@ -213,7 +213,7 @@ fn hot_reset_failed(name: &'static str, errno: Errno) -> Error {
             .of_kind(ErrorKind::Busy)
             .with_remedy("one of the devices is being accessed: try again"),
         Errno::INVAL => error.with_remedy(
-            "pass all affected groups, and none for a device opened by its own file",
+            "pass all affected groups, and none for a device opened by its own node",
         ),
         _ => error,
     }
