@@ -384,12 +384,17 @@ fn best(evidence: &Evidence<'_>) -> Vec<Reason> {
         let missing = with_it.largest();
         let leaves = plan.sum(&with_it, |area| plan.phys().behind(area.offset));
         if leaves.count(missing) > 0 {
-            let fact = format!(
+            let mut fact = format!(
                 "this machine has no {} leaves for device memory",
                 Bytes(missing)
             );
-            let remedy = "on x86-64 use a CPU with pdpe1gb, which a virtual machine may need to have \
-                          configured; Linux has no such leaves on arm64";
+            let mut remedy = "";
+            if cfg!(target_arch = "x86_64") {
+                remedy =
+                    "use a CPU with pdpe1gb, which a virtual machine may need to have configured";
+            } else {
+                fact.push_str(": Linux has none on this architecture");
+            }
             reasons.push(Reason::new(Code::Architecture, fact, remedy));
         }
     }

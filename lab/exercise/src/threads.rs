@@ -7,7 +7,7 @@ use std::thread;
 
 use anyhow::{Result, ensure};
 use hugebar::layout::Area;
-use hugebar::leaf::{KIB, MIB};
+use hugebar::leaf::MIB;
 use hugebar::mem::{Hint, MapOptions, Mapping, Window};
 use hugebar::pci::Address;
 use hugebar::plan::Placement;
@@ -56,6 +56,7 @@ fn count_all(bar: &mut Bar) -> Result<u64> {
         hint: Hint::NoHugepage,
         ..hinted
     };
+    let page = bar.facts.leaf_sizes.base();
     let mut others = 0;
     for round in 0..ROUNDS {
         for (holes, options) in [(&part[..], pages), (&part, hinted), (&[], hinted)] {
@@ -67,7 +68,7 @@ fn count_all(bar: &mut Bar) -> Result<u64> {
             let measured = census.measured;
             let expected = mapping.expected(&bar.facts.device_leaf_sizes());
             let right = match options.hint {
-                Hint::NoHugepage => measured.count(4 * KIB) * 4 * KIB == 256 * MIB,
+                Hint::NoHugepage => measured.count(page) * page == 256 * MIB,
                 _ => measured == expected,
             };
             ensure!(

@@ -296,7 +296,7 @@ fn reads_and_writes(spec: Spec, commands: &[Command]) -> Report {
         host.read_exact_at(&mut bytes, offset).unwrap();
         u64::from_le_bytes(bytes)
     };
-    for offset in [0, 0x7000, 2 << 20, (4 << 20) - 16] {
+    for offset in [0, 0x8000, 2 << 20, (4 << 20) - 16] {
         assert_eq!(word(offset), !GREETING ^ offset, "{offset:#x}");
     }
     assert_eq!(word(0x6000), 0, "nothing else was written");
