@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::install;
 
@@ -13,28 +14,32 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const SUITES: [&str; 3] = ["bookworm", "trixie", "trixie-backports"];
 const SECURITY_SUITES: [&str; 2] = ["bookworm-security", "trixie-security"];
 
+/// The oldest suite for guests of other architectures, which need only newer kernels.
+const FOREIGN_SUITE: &str = "trixie";
+
 /// The private apt, set up.
 pub(crate) struct Apt {
     config: PathBuf,
 }
 
 impl Apt {
-    /// Sets it up with this machine's mirrors.
-    pub(crate) fn set_up(cache: &Cache) -> Result<Self> {
+    /// Sets it up with this machine's mirrors, for packages of an architecture. Each has a folder of its own.
+    pub(crate) fn set_up(cache: &Cache, arch: Arch) -> Result<Self> {
         ensure!(
             available(),
             "this machine is not set up for Debian's packages"
         );
         let mirrors = Mirrors::of_this_machine()?;
 
-        let dir = cache.dir("apt")?;
-        for folder in ["lists/partial", "archives/partial"] {
-            cache.dir(Path::new("apt").join(folder))?;
+        let folder = folder(arch);
+        let dir = cache.dir(folder)?;
+        for inner in ["lists/partial", "archives/partial"] {
+            cache.dir(Path::new(folder).join(inner))?;
         }
         fs::write(dir.join("status"), "")?;
-        fs::write(dir.join("sources.list"), sources(&mirrors))?;
+        fs::write(dir.join("sources.list"), sources(&mirrors, arch))?;
         let config = dir.join("apt.conf");
-        fs::write(&config, configuration(&dir))?;
+        fs::write(&config, configuration(&dir, arch))?;
         Ok(Apt { config })
     }
 
@@ -125,6 +130,14 @@ impl Apt {
             );
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+/// The folder of the cache for packages of an architecture.
+pub(crate) fn folder(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "apt",
+        Arch::Arm64 => "apt-arm64",
     }
 }
 
@@ -278,22 +291,29 @@ fn mirrors(uris: &str, codename: &str) -> Result<Mirrors> {
     })
 }
 
-fn sources(mirrors: &Mirrors) -> String {
+fn sources(mirrors: &Mirrors, arch: Arch) -> String {
+    let debian = arch.traits().debian;
     let line = |base: &str, suite: &str| {
-        format!("deb [arch=amd64 signed-by={KEYRING}] {base} {suite} main\n")
+        format!("deb [arch={debian} signed-by={KEYRING}] {base} {suite} main\n")
     };
-    let main = SUITES.iter().map(|suite| line(&mirrors.main, suite));
-    let security = mirrors
-        .security
-        .iter()
-        .flat_map(|base| SECURITY_SUITES.iter().map(move |suite| line(base, suite)));
+    let wanted = |suite: &&&str| arch == Arch::X86_64 || suite.starts_with(FOREIGN_SUITE);
+    let main = SUITES.iter().filter(wanted);
+    let main = main.map(|suite| line(&mirrors.main, suite));
+    let security = mirrors.security.iter().flat_map(|base| {
+        let suites = SECURITY_SUITES.iter().filter(wanted);
+        suites.map(move |suite| line(base, suite))
+    });
     main.chain(security).collect()
 }
 
-fn configuration(dir: &Path) -> String {
+fn configuration(dir: &Path, arch: Arch) -> String {
     let dir = dir.display();
+    let debian = arch.traits().debian;
     format!(
-        r#"Dir::State "{dir}";
+        r#"APT::Architecture "{debian}";
+#clear APT::Architectures;
+APT::Architectures {{ "{debian}"; }};
+Dir::State "{dir}";
 Dir::State::Lists "{dir}/lists";
 Dir::State::status "{dir}/status";
 Dir::Cache "{dir}";
@@ -343,9 +363,13 @@ mod tests {
             main: "http://mirror.example/debian".into(),
             security: None,
         };
-        let lines = sources(&mirrors);
+        let lines = sources(&mirrors, Arch::X86_64);
         assert_eq!(lines.lines().count(), SUITES.len());
         assert!(lines.contains(" http://mirror.example/debian trixie-backports main\n"));
+        let arm64 = sources(&mirrors, Arch::Arm64);
+        assert_eq!(arm64.lines().count(), 2);
+        assert!(arm64.starts_with("deb [arch=arm64 "), "{arm64}");
+        assert!(!arm64.contains("bookworm"), "{arm64}");
     }
 
     #[test]

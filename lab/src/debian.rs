@@ -11,6 +11,7 @@ use hugebar_lab_guest::Command;
 use serde::{Deserialize, Serialize};
 
 use crate::apt::Apt;
+use crate::arch::Arch;
 use crate::cache::{self, Cache};
 use crate::copy::{self, HostFile};
 use crate::note;
@@ -142,7 +143,7 @@ impl Program {
     /// Fetches it; the caller must hold the lock.
     fn fetch(&self, cache: &Cache) -> Result<Fetched> {
         cache.sweep(FOLDER)?;
-        let apt = Apt::set_up(cache)?;
+        let apt = Apt::set_up(cache, Arch::X86_64)?;
         let outdated = apt.update().err();
         let packages = match (apt.closure(&[self.package], self.suite, &[]), outdated) {
             (Ok(packages), None) => packages,

@@ -7,12 +7,16 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::arch::Arch;
+
 /// What is needed.
 #[derive(Clone, Copy)]
 enum Need {
     Program(&'static str),
     /// A file for compilers, below `/usr/include`.
     Header(&'static str),
+    /// Any other file.
+    File(&'static str),
 }
 
 /// Something that is needed, and the packages that contain it.
@@ -56,6 +60,31 @@ const TOOLS: [Tool; 3] = [
         apt: "qemu-system-x86",
         dnf: "qemu-system-x86-core",
         pacman: "qemu-system-x86",
+    },
+    SETPRIV,
+    XZ,
+];
+
+/// What an arm64 machine and its programs need.
+const ARM64_TOOLS: [Tool; 5] = [
+    Tool {
+        need: Need::Program("qemu-system-aarch64"),
+        apt: "qemu-system-arm",
+        dnf: "qemu-system-aarch64-core",
+        pacman: "qemu-system-aarch64",
+    },
+    Tool {
+        need: Need::Program("aarch64-linux-gnu-gcc"),
+        apt: "gcc-aarch64-linux-gnu",
+        dnf: "gcc-aarch64-linux-gnu",
+        pacman: "aarch64-linux-gnu-gcc",
+    },
+    // The static C library.
+    Tool {
+        need: Need::File("/usr/aarch64-linux-gnu/lib/libc.a"),
+        apt: "libc6-dev-arm64-cross",
+        dnf: "glibc-static-aarch64-linux-gnu",
+        pacman: "aarch64-linux-gnu-glibc",
     },
     SETPRIV,
     XZ,
@@ -120,7 +149,24 @@ const MANAGERS: [Manager; 3] = [
 /// # Errors
 /// If something is missing and was not installed; the error contains the command to run.
 pub fn ensure_all(yes: bool) -> Result<()> {
-    ensure_tools(&TOOLS, "demo", yes)
+    ensure_machine(Arch::X86_64, yes)
+}
+
+/// The same for a machine of this architecture and its programs.
+///
+/// # Errors
+/// As [`ensure_all`].
+pub fn ensure_machine(arch: Arch, yes: bool) -> Result<()> {
+    let (tools, installer) = of_machine(arch);
+    ensure_tools(tools, installer, yes)
+}
+
+/// What a machine needs, and the command of `xtask` that installs it.
+fn of_machine(arch: Arch) -> (&'static [Tool], &'static str) {
+    match arch {
+        Arch::X86_64 => (&TOOLS, "demo"),
+        Arch::Arm64 => (&ARM64_TOOLS, "vm --arch arm64"),
+    }
 }
 
 /// The same for building a kernel.
@@ -140,8 +186,9 @@ pub(crate) fn ensure_debootstrap(yes: bool) -> Result<()> {
 ///
 /// # Errors
 /// If something is missing.
-pub fn check() -> Result<()> {
-    check_tools(&TOOLS, "demo")
+pub fn check(arch: Arch) -> Result<()> {
+    let (tools, installer) = of_machine(arch);
+    check_tools(tools, installer)
 }
 
 /// Checks for everything that building a kernel needs, without installing it.
@@ -211,6 +258,7 @@ fn missing(tools: &[Tool]) -> Vec<&Tool> {
     let is_missing = |tool: &&Tool| match tool.need {
         Need::Program(program) => find(program).is_none(),
         Need::Header(header) => !has_header(header),
+        Need::File(file) => !Path::new(file).is_file(),
     };
     tools.iter().filter(is_missing).collect()
 }
@@ -219,7 +267,7 @@ fn names(tools: &[&Tool]) -> String {
     let names: Vec<_> = tools
         .iter()
         .map(|tool| match tool.need {
-            Need::Program(name) | Need::Header(name) => name,
+            Need::Program(name) | Need::Header(name) | Need::File(name) => name,
         })
         .collect();
     names.join(", ")
@@ -269,6 +317,10 @@ mod tests {
         let apt = line(&headers, &MANAGERS, |program| program == "apt-get").unwrap();
         assert!(apt.ends_with(" libssl-dev libelf-dev"), "{apt}");
         assert_eq!(names(&headers), "openssl/ssl.h, libelf.h");
+        let arm64: Vec<_> = ARM64_TOOLS.iter().take(3).collect();
+        let apt = line(&arm64, &MANAGERS, |program| program == "apt-get").unwrap();
+        let packages = " qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross";
+        assert!(apt.ends_with(packages), "{apt}");
         let none = line(&missing, &MANAGERS, |_| false).unwrap_err();
         assert!(none.to_string().contains("by hand"), "{none}");
     }

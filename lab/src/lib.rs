@@ -21,9 +21,11 @@ pub mod root;
 pub mod toolchain;
 
 mod apt;
+mod arch;
 mod boot;
 mod console;
 mod copy;
+mod cross;
 mod hang;
 mod initramfs;
 mod machine;
@@ -32,10 +34,12 @@ mod report;
 mod slot;
 mod spec;
 
+pub use arch::Arch;
 pub use copy::HostFile;
+pub use cross::Cross;
 pub use hugebar_lab_guest::job::{Command, Status, Thp};
 pub use machine::DEFAULT_DEVICE;
-pub use programs::{example, hugebar, program};
+pub use programs::{example, hugebar, program, program_for};
 pub use report::{Failure, FailureKind, Output, Report, Stream};
 pub use slot::boots;
 pub use spec::Spec;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
+use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::debian::Fetched;
 
@@ -17,10 +18,7 @@ const FIRST_SLOT: u32 = 0x10;
 /// The last slot of a PCI bus.
 const LAST_SLOT: u32 = 0x1e;
 
-/// Physical address bits of the guest: room for BARs of hundreds of GiB.
-///
-/// SeaBIOS places them at the end of 46 bits. Version 1.16.3 exceeds that end if a large BAR follows a
-/// smaller one, which needs one more bit.
+/// Physical address bits of an x86-64 guest.
 const PHYS_BITS: u32 = 47;
 
 /// QEMU's accelerator.
@@ -34,8 +32,11 @@ pub(crate) enum Accelerator {
 const KVM_FAILED: &str = "kvm-failed";
 
 impl Accelerator {
-    /// The best accelerator that may work.
-    pub(crate) fn choose(cache: &Cache) -> Self {
+    /// The best accelerator that may work for a guest of this architecture.
+    pub(crate) fn choose(cache: &Cache, arch: Arch) -> Self {
+        if arch != Arch::X86_64 {
+            return Accelerator::Tcg;
+        }
         let failed = fs::read(cache.path(KVM_FAILED)).is_ok_and(|boot| boot == this_boot());
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let open = || fs::File::options().read(true).write(true).open("/dev/kvm");
@@ -151,6 +152,7 @@ pub(crate) fn fetched_qemu(qemu: &Fetched) -> Vec<String> {
 
 /// Everything in QEMU's command line.
 pub(crate) struct Machine<'a> {
+    pub(crate) arch: Arch,
     pub(crate) accelerator: Accelerator,
     pub(crate) memory_mib: u32,
     pub(crate) cpus: u32,
@@ -166,19 +168,24 @@ pub(crate) struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    /// QEMU's arguments. The second serial port is QEMU's own standard output.
+    /// QEMU's arguments. The line of frames is QEMU's own standard output.
     pub(crate) fn arguments(&self) -> Result<Vec<String>> {
-        // q35 moves memory above its hole for BARs (2816 MiB) to above 1 TiB, out of the reach of the IOMMU's queue.
+        let traits = self.arch.traits();
         ensure!(
-            (128..2816).contains(&self.memory_mib),
-            "the machine works with 128 to 2815 MiB of memory, not with {}",
+            (128..traits.memory_end).contains(&self.memory_mib),
+            "the machine works with 128 to {} MiB of memory, not with {}",
+            traits.memory_end - 1,
             self.memory_mib
         );
-        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let words = |text: &str| {
+            let words = text.split_whitespace().map(str::to_owned);
+            words.collect::<Vec<_>>()
+        };
         let path = |path: &Path| PathBuf::from(path).display().to_string();
-        let mut arguments = words("-M q35 -global q35-pcihost.pci-hole64-size=2T");
+        let mut arguments = vec!["-M".to_owned()];
+        arguments.extend(words(traits.machine));
         arguments.extend(["-accel".into(), self.accelerator.argument().into()]);
-        arguments.extend(["-cpu".into(), format!("max,phys-bits={PHYS_BITS}")]);
+        arguments.extend(["-cpu".into(), traits.cpu.into()]);
         arguments.extend(["-m".into(), self.memory_mib.to_string()]);
         arguments.extend(["-smp".into(), self.cpus.to_string()]);
         arguments.extend(words(
@@ -191,11 +198,8 @@ impl Machine<'_> {
             format!("pipe,id=console,mux=on,path={console}"),
         ]);
         arguments.extend(words("-serial chardev:console"));
-        arguments.extend(words("-serial stdio"));
-        // Without interrupt remapping VFIO refuses the device.
-        arguments.extend(words(
-            "-device intel-iommu,id=iommu,caching-mode=on,intremap=on,aw-bits=48",
-        ));
+        arguments.extend(words(traits.line));
+        arguments.extend(words(traits.iommu));
         // Before the devices, which may use a bus or memory that is made here.
         arguments.extend(self.extra.iter().cloned());
         for device in self.devices {
@@ -203,12 +207,11 @@ impl Machine<'_> {
         }
         arguments.extend(["-kernel".into(), path(self.vmlinuz)]);
         arguments.extend(["-initrd".into(), path(self.initrd)]);
-        // A panic reboots at once, and -no-reboot then ends QEMU.
-        let append =
-            "console=ttyS0 quiet panic=-1 oops=panic reboot=t sysrq_always_enabled intel_iommu=on";
         arguments.extend([
             "-append".into(),
-            format!("{append} {}", self.append).trim_end().into(),
+            format!("{} {}", traits.append, self.append)
+                .trim_end()
+                .into(),
         ]);
         Ok(arguments)
     }
@@ -265,6 +268,7 @@ mod tests {
     fn the_command_line_has_what_was_asked_for() {
         let devices = place(&[DEFAULT_DEVICE.to_owned()]).unwrap();
         let mut machine = Machine {
+            arch: Arch::X86_64,
             accelerator: Accelerator::Tcg,
             memory_mib: 512,
             cpus: 1,
@@ -278,6 +282,7 @@ mod tests {
         let line = machine.arguments().unwrap().join(" ");
         for part in [
             "-accel tcg,thread=multi",
+            &format!("phys-bits={PHYS_BITS} "),
             "-m 512 -smp 1",
             "-s -device pci-testdev,membar=4G,addr=0x10",
             "intel_iommu=on loglevel=7",
@@ -287,5 +292,15 @@ mod tests {
         }
         machine.memory_mib = 2816;
         assert!(machine.arguments().is_err());
+        machine.arch = Arch::Arm64;
+        let line = machine.arguments().unwrap().join(" ");
+        for part in [
+            "-M virt,",
+            "-serial chardev:console -chardev stdio,id=line",
+            "console=ttyAMA0",
+        ] {
+            assert!(line.contains(part), "{part:?} in {line}");
+        }
+        assert!(!line.contains("intel"), "{line}");
     }
 }

@@ -9,12 +9,16 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-/// Built programs, by profile and Cargo's arguments.
-static BUILT: Mutex<BTreeMap<(String, String), PathBuf>> = Mutex::new(BTreeMap::new());
+use crate::arch::Arch;
+use crate::cache::Cache;
+use crate::cross::Cross;
+
+/// Built programs, by architecture, profile and Cargo's arguments.
+static BUILT: Mutex<BTreeMap<(Arch, String, String), PathBuf>> = Mutex::new(BTreeMap::new());
 
 /// PID 1, built with this profile.
-pub(crate) fn init(profile: &str) -> Result<PathBuf> {
-    program("hugebar-lab-guest", "init", profile)
+pub(crate) fn init(arch: Arch, profile: &str) -> Result<PathBuf> {
+    program_for(arch, "hugebar-lab-guest", "init", profile)
 }
 
 /// The `hugebar` of this checkout, built with this profile of Cargo.
@@ -22,7 +26,12 @@ pub(crate) fn init(profile: &str) -> Result<PathBuf> {
 /// # Errors
 /// If it cannot be built.
 pub fn hugebar(profile: &str) -> Result<PathBuf> {
-    program("hugebar-cli", "hugebar", profile)
+    hugebar_for(Arch::X86_64, profile)
+}
+
+/// The same for a guest of this architecture.
+pub(crate) fn hugebar_for(arch: Arch, profile: &str) -> Result<PathBuf> {
+    program_for(arch, "hugebar-cli", "hugebar", profile)
 }
 
 /// A program of this workspace, built with this profile of Cargo unless this process has done so already.
@@ -30,7 +39,15 @@ pub fn hugebar(profile: &str) -> Result<PathBuf> {
 /// # Errors
 /// If it cannot be built.
 pub fn program(package: &str, name: &str, profile: &str) -> Result<PathBuf> {
-    once(package, name, &["--bin", name], profile)
+    program_for(Arch::X86_64, package, name, profile)
+}
+
+/// The same for a guest of this architecture: cross-built and static, if it is not that of this host.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn program_for(arch: Arch, package: &str, name: &str, profile: &str) -> Result<PathBuf> {
+    once(arch, package, name, &["--bin", name], profile)
 }
 
 /// An example of a package of this workspace, with all features of the package; as [`program`] otherwise.
@@ -39,6 +56,7 @@ pub fn program(package: &str, name: &str, profile: &str) -> Result<PathBuf> {
 /// If it cannot be built.
 pub fn example(package: &str, name: &str, profile: &str) -> Result<PathBuf> {
     once(
+        Arch::X86_64,
         package,
         name,
         &["--example", name, "--all-features"],
@@ -46,28 +64,23 @@ pub fn example(package: &str, name: &str, profile: &str) -> Result<PathBuf> {
     )
 }
 
-fn once(package: &str, name: &str, target: &[&str], profile: &str) -> Result<PathBuf> {
+fn once(arch: Arch, package: &str, name: &str, target: &[&str], profile: &str) -> Result<PathBuf> {
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    let key = (profile.to_owned(), target.join(" "));
+    let key = (arch, profile.to_owned(), target.join(" "));
     if let Some(path) = built.get(&key) {
         return Ok(path.clone());
     }
-    let path = build(package, name, target, profile)?;
+    let path = build(arch, package, name, target, profile)?;
     built.insert(key, path.clone());
     Ok(path)
 }
 
-fn build(package: &str, name: &str, target: &[&str], profile: &str) -> Result<PathBuf> {
+fn build(arch: Arch, package: &str, name: &str, target: &[&str], profile: &str) -> Result<PathBuf> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .context("the lab lies within the workspace")?;
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args([
-            "build",
-            "--quiet",
-            "--message-format=json-render-diagnostics",
-        ])
+    let output = cargo(arch, workspace)?
+        .args(["--quiet", "--message-format=json-render-diagnostics"])
         .args(["--package", package, "--profile", profile])
         .args(target)
         .current_dir(workspace)
@@ -81,6 +94,24 @@ fn build(package: &str, name: &str, target: &[&str], profile: &str) -> Result<Pa
     );
     executable(&String::from_utf8_lossy(&output.stdout), name)
         .with_context(|| format!("cargo has built no program {name}"))
+}
+
+/// The `cargo build` for an architecture.
+fn cargo(arch: Arch, workspace: &Path) -> Result<Command> {
+    match arch {
+        Arch::X86_64 => {
+            let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let mut cargo = Command::new(cargo);
+            cargo.arg("build");
+            Ok(cargo)
+        }
+        // Another version of Rust builds into a folder of its own.
+        Arch::Arm64 => {
+            let target = env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
+            let target = workspace.join(target).join("arm64");
+            Ok(Cross::get(&Cache::open()?)?.cargo("build", &target))
+        }
+    }
 }
 
 /// The fields of Cargo's messages that are used.

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use hugebar_lab_guest::job::JOB_PATH;
 use hugebar_lab_guest::{Command, Job, Thp};
 
+use crate::arch::Arch;
 use crate::boot::{self, Boot, End, Sink};
 use crate::cache::Cache;
 use crate::copy::{Copier, HostFile};
@@ -27,6 +28,7 @@ const ATTEMPTS: u32 = 3;
 /// A virtual machine to start: a kernel, devices, and the guest's settings.
 #[derive(Clone, Debug)]
 pub struct Spec {
+    arch: Arch,
     kernel: String,
     modules: Option<PathBuf>,
     thp: Option<Thp>,
@@ -59,6 +61,7 @@ impl Spec {
     /// A machine with this kernel: `6.1`, `6.12.107`, `newest`, `lab`, `host`, or the path of an image.
     pub fn new(kernel: impl Into<String>) -> Self {
         Spec {
+            arch: Arch::X86_64,
             kernel: kernel.into(),
             modules: None,
             thp: None,
@@ -78,6 +81,14 @@ impl Spec {
             emulated: false,
             acpi_tables: Vec::new(),
         }
+    }
+
+    /// The architecture; by default that of this host. The kernel and all programs have to be of the same, and for arm64
+    /// the kernel is `newest`, `newest-16k` (with pages of 16 KiB), a version, or the path of an image.
+    #[must_use]
+    pub fn arch(mut self, arch: Arch) -> Self {
+        self.arch = arch;
+        self
     }
 
     /// The modules of a kernel given by its path: its folder `lib/modules/RELEASE`.
@@ -228,13 +239,18 @@ impl Spec {
     ) -> Result<Report> {
         ensure!(
             cfg!(target_arch = "x86_64"),
-            "the lab's guests are x86-64 machines with programs of this host: it must be one as well"
+            "the lab builds programs for its guests on x86-64 only"
         );
-        install::check()?;
+        ensure!(
+            self.arch == Arch::X86_64 || self.acpi_tables.is_empty(),
+            "a machine of {} has no ACPI tables",
+            self.arch
+        );
+        install::check(self.arch)?;
         let cache = Cache::open()?;
         // Fetch everything before taking the slot, for which others wait.
         let parts = Parts {
-            kernel: kernel::resolve(&cache, &self.kernel, self.modules.as_deref())?,
+            kernel: kernel::resolve(&cache, &self.kernel, self.arch, self.modules.as_deref())?,
             qemu: self.qemu_words(&cache)?,
             devices: machine::place(&self.placed())?,
         };
@@ -264,7 +280,7 @@ impl Spec {
     fn qemu_words(&self, cache: &Cache) -> Result<Vec<String>> {
         match &self.qemu_program {
             Some(program) => Ok(machine::fetched_qemu(&program.get(cache)?)),
-            None => Ok(vec!["qemu-system-x86_64".to_owned()]),
+            None => Ok(vec![self.arch.traits().qemu.to_owned()]),
         }
     }
 
@@ -289,8 +305,11 @@ impl Spec {
             }
         }
         let mut copier = Copier::new(&mut initramfs);
-        copier.program(&programs::init(&self.profile)?, "/init")?;
-        copier.program(&programs::hugebar(&self.profile)?, "/bin/hugebar")?;
+        copier.program(&programs::init(self.arch, &self.profile)?, "/init")?;
+        copier.program(
+            &programs::hugebar_for(self.arch, &self.profile)?,
+            "/bin/hugebar",
+        )?;
         for copy in &self.copies {
             copier.copy(copy)?;
         }
@@ -327,9 +346,10 @@ impl Spec {
             let accelerator = if self.emulated {
                 Accelerator::Tcg
             } else {
-                Accelerator::choose(cache)
+                Accelerator::choose(cache, self.arch)
             };
             let arguments = Machine {
+                arch: self.arch,
                 accelerator,
                 memory_mib: self.memory_mib,
                 cpus: self.cpus,

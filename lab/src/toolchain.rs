@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::apt::Apt;
+use crate::arch::Arch;
 use crate::cache::{self, Cache};
 use crate::{debian, note};
 
@@ -23,7 +24,7 @@ const PRESENT: [&str; 3] = ["gcc", "binutils", "libc-dev"];
 const RECIPE: u32 = 2;
 
 /// The folder of the cache, with a folder for each version.
-const FOLDER: &str = "toolchains";
+pub(crate) const FOLDER: &str = "toolchains";
 
 /// A Rust toolchain in the cache.
 #[derive(Clone, Debug)]
@@ -72,6 +73,19 @@ impl Toolchain {
     pub fn rustc(&self) -> Command {
         Command::new(self.dir.join("rustc"))
     }
+
+    /// Its unpacked packages.
+    pub(crate) fn tree(&self) -> PathBuf {
+        self.dir.join("tree")
+    }
+
+    /// The version of its packages, which its folder is named after.
+    pub(crate) fn version(&self) -> Result<&str> {
+        let name = self.dir.file_name().and_then(|name| name.to_str());
+        name.and_then(|name| name.strip_prefix("rust-")?.strip_suffix(&key()))
+            .and_then(|name| name.strip_suffix('-'))
+            .context("a toolchain's folder has its version in its name")
+    }
 }
 
 fn key() -> String {
@@ -93,7 +107,7 @@ fn cached(cache: &Cache) -> Result<Option<Toolchain>> {
 /// Fetches it; the caller must hold the lock.
 fn fetch(cache: &Cache) -> Result<Toolchain> {
     cache.sweep(FOLDER)?;
-    let apt = Apt::set_up(cache)?;
+    let apt = Apt::set_up(cache, Arch::X86_64)?;
     apt.update()?;
     let packages = apt.closure(&PACKAGES, SUITE, &PRESENT)?;
     let rustc = packages.iter().find(|one| one.name == PACKAGES[0]);

@@ -4,7 +4,7 @@ use std::process::{Command as Process, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use hugebar_lab::cache::Cache;
-use hugebar_lab::{Command, Failure, Report, Spec, Thp, install, kernel};
+use hugebar_lab::{Arch, Command, Failure, Report, Spec, Thp, install, kernel};
 
 use crate::table::Table;
 
@@ -43,7 +43,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         Some(device) => on_this_host(device),
         None => {
             install::ensure_all(args.yes)?;
-            kernel::prepare(&Cache::open()?, &args.kernel, args.yes)?;
+            kernel::prepare(&Cache::open()?, &args.kernel, Arch::X86_64, args.yes)?;
             in_the_lab(&args.kernel)
         }
     }

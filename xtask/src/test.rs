@@ -8,11 +8,18 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use hugebar_lab::cache::Cache;
-use hugebar_lab::toolchain::Toolchain;
-use hugebar_lab::{debian, install, kernel};
+use hugebar_lab::{Arch, Cross, debian, install, kernel};
 
 /// The kernels that tests boot. They are fetched or built before the tests start.
-const KERNELS: [&str; 5] = ["6.1", "6.12", "6.18", "newest", "lab"];
+const KERNELS: [(Arch, &str); 7] = [
+    (Arch::X86_64, "6.1"),
+    (Arch::X86_64, "6.12"),
+    (Arch::X86_64, "6.18"),
+    (Arch::X86_64, "newest"),
+    (Arch::X86_64, "lab"),
+    (Arch::Arm64, "newest"),
+    (Arch::Arm64, "newest-16k"),
+];
 
 /// Run all checks and tests, including those in virtual machines.
 ///
@@ -122,12 +129,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 /// Gets QEMU, the kernels and the guest programs, so that no test has to wait for them.
 fn prepare(yes: bool) -> Result<()> {
     let started = begin("QEMU and kernels");
-    install::ensure_all(yes)?;
+    for arch in [Arch::X86_64, Arch::Arm64] {
+        install::ensure_machine(arch, yes)?;
+    }
     let cache = Cache::open()?;
-    for word in KERNELS {
-        kernel::prepare(&cache, word, yes)?;
-        let kernel = kernel::resolve(&cache, word, None)?;
-        println!("{word}: Linux {}", kernel.release);
+    for (arch, word) in KERNELS {
+        kernel::prepare(&cache, word, arch, yes)?;
+        let kernel = kernel::resolve(&cache, word, arch, None)?;
+        println!("{arch} {word}: Linux {}", kernel.release);
     }
     for program in [debian::QEMU_7_2, debian::QEMU_10_0] {
         println!(
@@ -136,7 +145,7 @@ fn prepare(yes: bool) -> Result<()> {
             program.get(&cache)?.version
         );
     }
-    Toolchain::get(&cache)?;
+    Cross::get(&cache)?;
     end(started, true);
     Ok(())
 }

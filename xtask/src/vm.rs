@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use hugebar_lab::cache::Cache;
-use hugebar_lab::{Command, DEFAULT_DEVICE, Failure, HostFile, Spec, Stream, Thp, install, kernel};
+use hugebar_lab::{
+    Arch, Command, DEFAULT_DEVICE, Failure, HostFile, Spec, Stream, Thp, install, kernel,
+};
 
 /// Run a command on a real kernel in a virtual machine, with devices bound to vfio-pci.
 ///
@@ -15,7 +17,10 @@ use hugebar_lab::{Command, DEFAULT_DEVICE, Failure, HostFile, Spec, Stream, Thp,
 /// 124 if the time ran out, 2 if the guest could not be started.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// 6.1, 6.12, 6.18, newest, lab, an exact version, host, or the path of an image
+    /// The guest's architecture, x86-64 or arm64
+    #[arg(long, default_value_t)]
+    arch: Arch,
+    /// 6.1, 6.12, 6.18, newest, lab, an exact version, host, or the path of an image; for arm64 newest, newest-16k, a version, or an image
     #[arg(long, default_value = "newest", value_name = "KERNEL")]
     kernel: String,
     /// The folder lib/modules/RELEASE that belongs to an image
@@ -66,8 +71,8 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    install::ensure_all(args.yes)?;
-    kernel::prepare(&Cache::open()?, &args.kernel, args.yes)?;
+    install::ensure_machine(args.arch, args.yes)?;
+    kernel::prepare(&Cache::open()?, &args.kernel, args.arch, args.yes)?;
     let command = Command::new(args.command.iter().map(String::as_str));
     // A reader that goes away early must not take the command's exit status with it.
     let mut print = |_, stream, bytes: &[u8]| match stream {
@@ -94,6 +99,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
 fn spec(args: &Args) -> Spec {
     let mut spec = Spec::new(&args.kernel)
+        .arch(args.arch)
         .memory(args.memory)
         .cpus(args.cpus)
         .timeout(Duration::from_secs(args.timeout))

@@ -24,8 +24,10 @@ mod reset;
 mod sandbox;
 mod state;
 mod stuck;
+#[cfg(target_arch = "x86_64")]
 mod tables;
 mod threads;
+#[cfg(target_arch = "x86_64")]
 mod watched;
 
 use std::os::unix::process::CommandExt;
@@ -191,10 +193,12 @@ enum Scenario {
     /// Keep plain files open and mapped that are named like device files
     Posing,
     /// Print the rows of another process's page tables that map device memory
+    #[cfg(target_arch = "x86_64")]
     Tables { pid: i32 },
     /// Count leaves while threads fork, and while the kernel moves memory between nodes
     Threads { device: Address },
     /// Let other commands inspect this process, and check its page tables
+    #[cfg(target_arch = "x86_64")]
     Watched { device: Address },
     /// Count by KVM's pre-faults, and compare its own leaves with the predicted ones
     Kvm { device: Address },
@@ -299,8 +303,10 @@ fn main() -> Result<()> {
         } => sandbox::one(device, &title, without.as_deref()),
         Scenario::Stuck => stuck::run(),
         Scenario::StuckPart { name } => stuck::part(&name),
+        #[cfg(target_arch = "x86_64")]
         Scenario::Tables { pid } => tables::run(pid),
         Scenario::Threads { device } => threads::run(device),
+        #[cfg(target_arch = "x86_64")]
         Scenario::Watched { device } => watched::run(device),
         Scenario::NoThp {
             except_advised,

@@ -8,12 +8,13 @@ use anyhow::{Context, Result, bail};
 use super::packages::{Candidate, choose};
 use super::spec::{Kernel, Spec};
 use super::{lists, modules};
+use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::{apt, note};
 
 /// The newest matching kernel, from the cache or the package sources.
-pub(super) fn newest(cache: &Cache, spec: &Spec) -> Result<Kernel> {
-    let known = match lists::get(cache) {
+pub(super) fn newest(cache: &Cache, spec: &Spec, arch: Arch) -> Result<Kernel> {
+    let known = match lists::get(cache, arch) {
         Ok(lists) => lists.kernels,
         Err(error) => return from_cache(cache, spec, error),
     };
@@ -25,12 +26,12 @@ pub(super) fn newest(cache: &Cache, spec: &Spec) -> Result<Kernel> {
     if let Some(kernel) = cached(cache, &chosen.release) {
         return Ok(kernel);
     }
-    fetch(cache, chosen)
+    fetch(cache, chosen, arch)
         .or_else(|error| {
             // A package can be gone from the mirror before the lists are a day old.
-            let known = lists::refresh(cache)?.kernels;
+            let known = lists::refresh(cache, arch)?.kernels;
             match choose(&known, spec) {
-                Some(other) if other != chosen => fetch(cache, other),
+                Some(other) if other != chosen => fetch(cache, other, arch),
                 _ => Err(error),
             }
         })
@@ -72,9 +73,9 @@ fn nothing(known: &[Candidate], spec: &Spec) -> String {
 impl Spec {
     fn describe(&self) -> String {
         match self {
-            Spec::Version(numbers) => {
+            Spec::Version(numbers, flavour) => {
                 let numbers: Vec<_> = numbers.iter().map(u32::to_string).collect();
-                numbers.join(".")
+                numbers.join(".") + flavour
             }
             other => format!("{other:?}"),
         }
@@ -91,7 +92,7 @@ fn cached(cache: &Cache, release: &str) -> Option<Kernel> {
 }
 
 /// Fetches a kernel; the caller must hold the lock.
-fn fetch(cache: &Cache, candidate: &Candidate) -> Result<Kernel> {
+fn fetch(cache: &Cache, candidate: &Candidate, arch: Arch) -> Result<Kernel> {
     let Candidate {
         release,
         packages,
@@ -102,7 +103,7 @@ fn fetch(cache: &Cache, candidate: &Candidate) -> Result<Kernel> {
         "fetching Linux {release} ({} MB)",
         size.div_ceil(1_000_000)
     ));
-    let apt = lists::set_up_apt(cache)?;
+    let apt = lists::set_up_apt(cache, arch)?;
     cache
         .publish(&format!("kernels/{release}"), |work| {
             let (archives, tree) = (work.join("archives"), work.join("tree"));

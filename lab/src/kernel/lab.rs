@@ -13,6 +13,7 @@ use super::config::Options;
 use super::lists;
 use super::source::{self, Source};
 use super::spec::Kernel;
+use crate::arch::Arch;
 use crate::cache::{self, Cache};
 use crate::{apt, install, note};
 
@@ -57,7 +58,8 @@ pub(super) fn is_built(cache: &Cache) -> Result<bool> {
 /// If there is no source, something that building needs is missing, or it fails.
 pub fn build_newest(cache: &Cache) -> Result<Kernel> {
     let options = Options::parse(FRAGMENT)?;
-    let source = match lists::get(cache).and_then(|lists| newest_source(&lists.sources)) {
+    let lists = lists::get(cache, Arch::X86_64);
+    let source = match lists.and_then(|lists| newest_source(&lists.sources)) {
         Ok(source) => source,
         Err(error) => {
             let kernel = newest_built(cache, &options);
@@ -182,7 +184,7 @@ fn fetch(cache: &Cache, source: Source, into: &Path) -> Result<Source> {
     let Err(error) = fetch_package(cache, &source, into) else {
         return Ok(source);
     };
-    let newer = newest_source(&lists::refresh(cache)?.sources)?;
+    let newer = newest_source(&lists::refresh(cache, Arch::X86_64)?.sources)?;
     if newer == source {
         bail!(error);
     }
@@ -201,7 +203,7 @@ fn fetch_package(cache: &Cache, source: &Source, into: &Path) -> Result<()> {
         size.div_ceil(1_000_000)
     ));
     let archives = cache.temporary(FOLDER)?;
-    lists::set_up_apt(cache)?
+    lists::set_up_apt(cache, Arch::X86_64)?
         .download(&[format!("{package}={version}")], archives.path())
         .with_context(|| format!("cannot fetch {package}"))?;
     for entry in fs::read_dir(archives.path())? {

@@ -9,15 +9,16 @@ use serde::de::DeserializeOwned;
 
 use super::packages::{self, Candidate};
 use super::source::{self, Source};
-use crate::apt::Apt;
+use crate::apt::{self, Apt};
+use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::note;
 
-/// The list of kernels; as old as the package lists.
-const KERNELS: &str = "apt/kernels.json";
+/// The list of kernels, in the folder of the package lists; as old as these.
+const KERNELS: &str = "kernels.json";
 
-/// The list of kernel sources.
-const SOURCES: &str = "apt/sources.json";
+/// The list of kernel sources, beside it.
+const SOURCES: &str = "sources.json";
 
 /// Lists older than this are updated.
 const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
@@ -28,25 +29,31 @@ pub(super) struct Lists {
     pub(super) sources: Vec<Source>,
 }
 
-/// The lists, updated if they are old.
-pub(super) fn get(cache: &Cache) -> Result<Lists> {
-    if let Some(lists) = young(cache) {
+/// The lists of an architecture, updated if they are old.
+pub(super) fn get(cache: &Cache, arch: Arch) -> Result<Lists> {
+    if let Some(lists) = young(cache, arch) {
         return Ok(lists);
     }
     // One process at a time; a second one finds the result.
     let _lock = cache.lock("apt")?;
-    young(cache).map_or_else(|| refresh(cache), Ok)
+    young(cache, arch).map_or_else(|| refresh(cache, arch), Ok)
 }
 
 /// Updates the lists; the caller must hold the lock.
-pub(super) fn refresh(cache: &Cache) -> Result<Lists> {
+pub(super) fn refresh(cache: &Cache, arch: Arch) -> Result<Lists> {
     note("reading the package lists of the kernels (once a day)");
-    let apt = set_up_apt(cache)?;
+    let apt = set_up_apt(cache, arch)?;
     match apt.update() {
         Ok(()) => {
             let lists = Lists::of(&shown(&apt)?);
-            cache.replace(KERNELS, &serde_json::to_vec_pretty(&lists.kernels)?)?;
-            cache.replace(SOURCES, &serde_json::to_vec_pretty(&lists.sources)?)?;
+            cache.replace(
+                &path(arch, KERNELS),
+                &serde_json::to_vec_pretty(&lists.kernels)?,
+            )?;
+            cache.replace(
+                &path(arch, SOURCES),
+                &serde_json::to_vec_pretty(&lists.sources)?,
+            )?;
             Ok(lists)
         }
         // Use the older lists this once.
@@ -78,10 +85,14 @@ impl Lists {
     }
 }
 
-fn young(cache: &Cache) -> Option<Lists> {
+fn path(arch: Arch, list: &str) -> String {
+    format!("{}/{list}", apt::folder(arch))
+}
+
+fn young(cache: &Cache, arch: Arch) -> Option<Lists> {
     Some(Lists {
-        kernels: read(&cache.path(KERNELS))?,
-        sources: read(&cache.path(SOURCES))?,
+        kernels: read(&cache.path(path(arch, KERNELS)))?,
+        sources: read(&cache.path(path(arch, SOURCES)))?,
     })
 }
 
@@ -96,8 +107,8 @@ fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
 }
 
 /// The private apt, the source of kernels by version.
-pub(super) fn set_up_apt(cache: &Cache) -> Result<Apt> {
-    Apt::set_up(cache).context(
+pub(super) fn set_up_apt(cache: &Cache, arch: Arch) -> Result<Apt> {
+    Apt::set_up(cache, arch).context(
         "kernels by version are packages of Debian: use --kernel host, or the path of an image with --modules",
     )
 }

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use crate::apt;
+use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::{install, note};
 
@@ -30,8 +31,8 @@ use spec::Spec;
 ///
 /// # Errors
 /// If something is missing and was not installed.
-pub fn prepare(cache: &Cache, word: &str, yes: bool) -> Result<()> {
-    if Spec::parse(word)? == Spec::Lab && !lab::is_built(cache)? {
+pub fn prepare(cache: &Cache, word: &str, arch: Arch, yes: bool) -> Result<()> {
+    if Spec::parse(word, arch)? == Spec::Lab && !lab::is_built(cache)? {
         install::ensure_build(yes)?;
     }
     Ok(())
@@ -41,18 +42,20 @@ pub fn prepare(cache: &Cache, word: &str, yes: bool) -> Result<()> {
 ///
 /// # Errors
 /// If the word names no kernel, or the kernel is not available.
-pub fn resolve(cache: &Cache, word: &str, modules: Option<&Path>) -> Result<Kernel> {
-    let spec = Spec::parse(word)?;
+pub fn resolve(cache: &Cache, word: &str, arch: Arch, modules: Option<&Path>) -> Result<Kernel> {
+    let spec = Spec::parse(word, arch)?;
     ensure!(
         modules.is_none() || matches!(spec, Spec::Image(_)),
         "modules can be given for a kernel image only, not for {word:?}"
     );
     match &spec {
-        Spec::Version(numbers) if numbers.is_empty() && !apt::available() => {
+        Spec::Version(numbers, _)
+            if numbers.is_empty() && arch == Arch::X86_64 && !apt::available() =>
+        {
             note("this machine does not use Debian's packages: using its own kernel");
             host()
         }
-        Spec::Version(_) | Spec::Release(_) => fetch::newest(cache, &spec),
+        Spec::Version(..) | Spec::Release(_) => fetch::newest(cache, &spec, arch),
         Spec::Lab => lab::get(cache),
         Spec::Host => host(),
         Spec::Image(vmlinuz) => image(vmlinuz, modules),
@@ -121,9 +124,10 @@ mod tests {
     fn modules_go_with_an_image_only() {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::at(dir.path()).unwrap();
-        let error = resolve(&cache, "newest", Some(dir.path())).unwrap_err();
+        let resolve = |word, modules| resolve(&cache, word, Arch::X86_64, modules);
+        let error = resolve("newest", Some(dir.path())).unwrap_err();
         assert!(error.to_string().contains("image only"), "{error}");
-        let missing = resolve(&cache, "/no/such/image", None).unwrap_err();
+        let missing = resolve("/no/such/image", None).unwrap_err();
         assert!(missing.to_string().contains("/no/such/image"), "{missing}");
     }
 }

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::spec::Spec;
 
-/// The kernel flavour: small, with VFIO as modules, and with built-in drivers of virtual machines.
-const FLAVOUR: &str = "-cloud-amd64";
+/// The flavours of kernels for the lab's machines.
+const FLAVOURS: [&str; 3] = ["-cloud-amd64", "-cloud-arm64", "-arm64-16k"];
 
 /// A kernel that can be, or was, fetched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +41,10 @@ pub(super) fn choose<'a>(candidates: &'a [Candidate], spec: &Spec) -> Option<&'a
         .iter()
         .filter(|candidate| match spec {
             // Compare number by number: 6.1 does not match 6.12.
-            Spec::Version(wanted) => numbers(&candidate.version).starts_with(wanted),
+            Spec::Version(wanted, flavour) => {
+                candidate.release.ends_with(flavour)
+                    && numbers(&candidate.version).starts_with(wanted)
+            }
             Spec::Release(release) => candidate.release == *release,
             Spec::Lab | Spec::Host | Spec::Image(_) => false,
         })
@@ -52,8 +55,16 @@ pub(super) fn choose<'a>(candidates: &'a [Candidate], spec: &Spec) -> Option<&'a
 pub(super) fn is_of_interest(name: &str) -> bool {
     ["linux-image-", "linux-binary-", "linux-modules-"]
         .iter()
-        .filter_map(|prefix| name.strip_prefix(prefix)?.strip_suffix(FLAVOUR))
-        .any(|version| version.starts_with(|first: char| first.is_ascii_digit()))
+        .filter_map(|prefix| name.strip_prefix(prefix))
+        .flat_map(|release| FLAVOURS.iter().map(|flavour| release.strip_suffix(flavour)))
+        .flatten()
+        .any(is_version)
+}
+
+/// Whether this is a version without a part of another flavour's name: `7.3.4+deb13`, `6.1.0-56`.
+fn is_version(text: &str) -> bool {
+    let digit = |first: char| first.is_ascii_digit();
+    text.split('-').all(|part| part.starts_with(digit))
 }
 
 /// Finds the kernels in the output of `apt-cache show`.
@@ -184,7 +195,7 @@ Size: 22
     }
 
     fn of(numbers: &[u32]) -> Option<String> {
-        chosen(&Spec::Version(numbers.to_vec()))
+        chosen(&Spec::Version(numbers.to_vec(), FLAVOURS[0]))
     }
 
     #[test]
@@ -201,6 +212,21 @@ Size: 22
     fn a_kernel_without_its_modules_is_none() {
         assert_eq!(of(&[]).unwrap(), "7.0.4+deb13-cloud-amd64");
         assert_eq!(of(&[7, 1]), None);
+    }
+
+    #[test]
+    fn flavours_are_kept_apart() {
+        let kernel = |release: &str| Candidate {
+            release: release.to_owned(),
+            version: "7.3.4".to_owned(),
+            packages: Vec::new(),
+            size: 0,
+        };
+        let cached = FLAVOURS.map(|flavour| kernel(&format!("7.3.4+deb13{flavour}")));
+        for flavour in FLAVOURS {
+            let chosen = choose(&cached, &Spec::Version(vec![7], flavour)).unwrap();
+            assert_eq!(chosen.release, format!("7.3.4+deb13{flavour}"));
+        }
     }
 
     #[test]
@@ -231,6 +257,8 @@ Size: 22
         for name in [
             "linux-image-6.1.0-56-cloud-amd64",
             "linux-modules-7.3.4+deb13-cloud-amd64",
+            "linux-modules-7.3.4+deb13-cloud-arm64",
+            "linux-binary-7.3.4+deb13-arm64-16k",
         ] {
             assert!(is_of_interest(name), "{name}");
         }
@@ -239,6 +267,8 @@ Size: 22
             "linux-image-6.1.0-56-amd64",
             "linux-image-6.1.0-56-cloud-amd64-dbg",
             "linux-binary-unsigned-7.3.4+deb13-cloud-amd64",
+            "linux-image-7.3.4+deb13-arm64",
+            "linux-image-7.3.4+deb13-rt-arm64-16k",
         ] {
             assert!(!is_of_interest(name), "{name}");
         }

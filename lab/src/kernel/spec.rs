@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
+use crate::arch::Arch;
+
 /// A kernel that the machine can boot.
 #[derive(Clone, Debug)]
 pub struct Kernel {
@@ -18,8 +20,9 @@ pub struct Kernel {
 /// A user's name for a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Spec {
-    /// The newest available kernel whose version begins with these numbers; of all versions, if there are none.
-    Version(Vec<u32>),
+    /// The newest available kernel of a flavour whose version begins with these numbers; of all versions, if there
+    /// are none.
+    Version(Vec<u32>, &'static str),
     /// Exactly this release.
     Release(String),
     /// The one built for the lab.
@@ -32,15 +35,21 @@ pub(super) enum Spec {
 
 impl Spec {
     /// Parses a word such as `6.12`, `newest` or `./bzImage`.
-    pub(super) fn parse(word: &str) -> Result<Self> {
+    pub(super) fn parse(word: &str, arch: Arch) -> Result<Self> {
+        if word.contains('/') {
+            return Ok(Self::Image(word.into()));
+        }
+        let (word, flavour) = arch.flavour(word);
+        if arch != Arch::X86_64 && matches!(word, "lab" | "host") {
+            bail!("the lab has no kernel {word} for {arch}: say newest, newest-16k, or a version");
+        }
         let numbers = || word.split('.').map(|number| number.parse().ok()).collect();
         Ok(match word {
-            "newest" => Self::Version(Vec::new()),
+            "newest" => Self::Version(Vec::new(), flavour),
             "lab" => Self::Lab,
             "host" => Self::Host,
-            _ if word.contains('/') => Self::Image(word.into()),
             _ => match numbers() {
-                Some(numbers) => Self::Version(numbers),
+                Some(numbers) => Self::Version(numbers, flavour),
                 None if word.starts_with(|first: char| first.is_ascii_digit()) => {
                     Self::Release(word.into())
                 }
@@ -58,21 +67,28 @@ mod tests {
 
     #[test]
     fn words_name_kernels() {
-        assert_eq!(Spec::parse("newest").unwrap(), Spec::Version(vec![]));
-        assert_eq!(Spec::parse("6.1").unwrap(), Spec::Version(vec![6, 1]));
-        assert_eq!(
-            Spec::parse("6.12.107").unwrap(),
-            Spec::Version(vec![6, 12, 107])
-        );
+        let parse = |word| Spec::parse(word, Arch::X86_64);
+        let version = |numbers: &[u32]| Spec::Version(numbers.to_vec(), "-cloud-amd64");
+        assert_eq!(parse("newest").unwrap(), version(&[]));
+        assert_eq!(parse("6.1").unwrap(), version(&[6, 1]));
+        assert_eq!(parse("6.12.107").unwrap(), version(&[6, 12, 107]));
         let release = "6.12.107+deb12-cloud-amd64";
-        assert_eq!(Spec::parse(release).unwrap(), Spec::Release(release.into()));
-        assert_eq!(
-            Spec::parse("./bzImage").unwrap(),
-            Spec::Image("./bzImage".into())
-        );
-        assert_eq!(Spec::parse("host").unwrap(), Spec::Host);
-        for wrong in ["", "latest", "v6.1"] {
-            assert!(Spec::parse(wrong).is_err(), "{wrong:?}");
+        assert_eq!(parse(release).unwrap(), Spec::Release(release.into()));
+        assert_eq!(parse("./bzImage").unwrap(), Spec::Image("./bzImage".into()));
+        assert_eq!(parse("host").unwrap(), Spec::Host);
+        for wrong in ["", "latest", "v6.1", "newest-16k"] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn kernels_for_arm64_have_a_page_size() {
+        let parse = |word| Spec::parse(word, Arch::Arm64);
+        let version = |numbers: &[u32], flavour| Spec::Version(numbers.to_vec(), flavour);
+        assert_eq!(parse("newest").unwrap(), version(&[], "-cloud-arm64"));
+        assert_eq!(parse("7.3-16k").unwrap(), version(&[7, 3], "-arm64-16k"));
+        for wrong in ["lab", "host", "newest-64k"] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use hugebar::facts::KernelVersion;
 use hugebar::leaf::{GIB, KIB, LeafSizes, Leaves, MIB};
 use hugebar_lab::cache::Cache;
-use hugebar_lab::{Command, Output, Spec};
+use hugebar_lab::{Arch, Command, Output, Spec};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub(crate) fn machine(kernel: &str) -> Spec {
 /// The version of the kernel that has this name in the lab, which changes with time.
 pub(crate) fn version(kernel: &str) -> KernelVersion {
     let cache = Cache::open().unwrap();
-    let kernel = hugebar_lab::kernel::resolve(&cache, kernel, None).unwrap();
+    let kernel = hugebar_lab::kernel::resolve(&cache, kernel, Arch::X86_64, None).unwrap();
     KernelVersion::parse(&kernel.release).unwrap()
 }
 

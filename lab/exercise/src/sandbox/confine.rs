@@ -81,7 +81,11 @@ fn number(name: &str) -> Result<i64> {
         "pread64" => libc::SYS_pread64,
         "pwrite64" => libc::SYS_pwrite64,
         "read" => libc::SYS_read,
+        #[cfg(target_arch = "x86_64")]
         "readlink" => libc::SYS_readlink,
+        // Others have this one only.
+        #[cfg(not(target_arch = "x86_64"))]
+        "readlink" => libc::SYS_readlinkat,
         "statx" => libc::SYS_statx,
         "uname" => libc::SYS_uname,
         _ => anyhow::bail!("unknown system call {name}"),

@@ -1,4 +1,4 @@
-//! The line to the host: the second serial port, in raw mode, shared by the threads that send frames.
+//! The line to the host: a serial port, in raw mode, shared by the threads that send frames.
 
 use std::fs::{File, OpenOptions};
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +7,13 @@ use anyhow::{Context, Result};
 use hugebar_lab_guest::Frame;
 use rustix::termios::{OptionalActions, tcdrain, tcgetattr, tcsetattr};
 
+/// The port beside the console's.
+#[cfg(target_arch = "x86_64")]
 const PORT: &str = "/dev/ttyS1";
+
+/// The first port of its kind: the console's is `ttyAMA0`.
+#[cfg(target_arch = "aarch64")]
+const PORT: &str = "/dev/ttyS0";
 
 /// The line to the host.
 pub(crate) struct Line(Mutex<File>);

@@ -1,0 +1,276 @@
+//! `hugebar`, the library, and the lab itself on arm64, with pages of 4 and of 16 KiB.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use hugebar::leaf::{GIB, KIB, MIB};
+use hugebar_lab::{Arch, Command, Failure, FailureKind, HostFile, Output, Spec, Status, Thp};
+use serde_json::Value;
+
+/// A busy host must not fail a test, and usually a machine takes far less.
+const LONG: Duration = Duration::from_secs(900);
+
+fn machine(kernel: &str) -> Spec {
+    Spec::new(kernel).arch(Arch::Arm64).timeout(LONG)
+}
+
+fn command(line: &str) -> Command {
+    Command::new(line.split(' '))
+}
+
+fn failure(spec: &Spec, commands: &[Command]) -> Failure {
+    let error = spec.run(commands).expect_err("a failure");
+    error.downcast().expect("a failure of the machine")
+}
+
+/// Output, statuses and a panic arrive as on x86-64.
+#[test]
+fn what_happens_in_the_guest_is_reported() {
+    let spec = machine("newest").device("pci-testdev,membar=256M");
+    let failure = failure(
+        &spec,
+        &[
+            command("@cat /proc/version"),
+            command("hugebar map 0000:00:10.0 --bar 2 --placement plain --require 2M"),
+            command("no-such-program"),
+            command("@sleep 0.1"),
+            command("@write /proc/sysrq-trigger c"),
+        ],
+    );
+    let FailureKind::Crashed(line) = &failure.kind else {
+        panic!("{failure:?}");
+    };
+    assert!(line.contains("sysrq triggered crash"), "{line}");
+    assert!(failure.to_string().contains("Call trace"), "{failure}");
+    assert_eq!(failure.code(), 125);
+    assert_eq!(failure.report.accelerator, "QEMU TCG");
+    let commands = &failure.report.commands;
+    assert!(
+        commands[0].stdout().contains("-cloud-arm64 "),
+        "{commands:?}"
+    );
+    let statuses: Vec<_> = commands.iter().map(|output| output.status).collect();
+    let of_programs = [1, 127].map(|status| Some(Status::Exited(status)));
+    assert_eq!(statuses[1..3], of_programs, "{commands:?}");
+}
+
+/// A guest that exceeds its time is asked for its stacks over its console.
+#[test]
+fn a_guest_that_hangs_is_asked_for_its_stacks() {
+    let limit = Duration::from_secs(25);
+    let spec = machine("newest").timeout(limit);
+    let failure = failure(&spec, &[command("@sleep 1000")]);
+    assert_eq!(failure.kind, FailureKind::TimedOut(limit));
+    let text = failure.to_string();
+    for word in ["Show State", "task:init", "hrtimer_nanosleep"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+}
+
+/// A leaf size and the number of leaves.
+type Leaves = [(u64, u64); 2];
+
+/// The leaves of a machine.
+struct Machine {
+    kernel: &'static str,
+    /// In one mapping, by the arguments of `hugebar map`.
+    expected: [(&'static str, Leaves); 5],
+    /// The reasons given for each.
+    reasons: [&'static [&'static str]; 5],
+}
+
+const WHOLE: &str = "0000:00:10.0 --bar 2";
+const HOLED: &str = "0000:00:10.0 --bar 2 --exclude 0x6000+0x1000";
+const PLAIN: &str = "0000:00:10.0 --bar 2 --placement plain";
+const SMALL: &str = "0000:00:11.0 --bar 2";
+const PAGE: &str = "0000:00:11.0 --bar 2 --exclude 0x4000+0xfffc000";
+
+/// Linux has no leaves of 1 GiB for device memory on arm64.
+const PAGES_OF_4_KIB: Machine = Machine {
+    kernel: "newest",
+    expected: [
+        (WHOLE, [(2 * MIB, 2048), (4 * KIB, 0)]),
+        (HOLED, [(2 * MIB, 2047), (4 * KIB, 511)]),
+        (PLAIN, [(2 * MIB, 0), (4 * KIB, 1_048_576)]),
+        (SMALL, [(2 * MIB, 128), (4 * KIB, 0)]),
+        (PAGE, [(2 * MIB, 0), (4 * KIB, 4)]),
+    ],
+    reasons: [
+        &["architecture"],
+        &["architecture", "holes"],
+        &["placement", "architecture"],
+        &[],
+        &[],
+    ],
+};
+
+/// A hole is as large as a page, at least; and the next level's leaves would have 64 GiB.
+const PAGES_OF_16_KIB: Machine = Machine {
+    kernel: "newest-16k",
+    expected: [
+        (WHOLE, [(32 * MIB, 128), (16 * KIB, 0)]),
+        (HOLED, [(32 * MIB, 127), (16 * KIB, 2047)]),
+        (PLAIN, [(32 * MIB, 0), (16 * KIB, 262_144)]),
+        (SMALL, [(32 * MIB, 8), (16 * KIB, 0)]),
+        (PAGE, [(32 * MIB, 0), (16 * KIB, 1)]),
+    ],
+    reasons: [&[], &["holes"], &["placement"], &[], &[]],
+};
+
+#[test]
+fn with_pages_of_4_kib() {
+    on(&PAGES_OF_4_KIB);
+}
+
+#[test]
+fn with_pages_of_16_kib() {
+    on(&PAGES_OF_16_KIB);
+}
+
+/// Scenarios of `exercise`: data and registers through the mapping, interrupts, DMA, and more.
+const SCENARIOS: [&str; 6] = [
+    "data 0000:00:13.0",
+    "config 0000:00:12.0 0000:00:14.0",
+    "irq 0000:00:12.0 0000:00:14.0",
+    "power 0000:00:12.0 0000:00:14.0",
+    "handover 0000:00:10.0 0000:00:11.0",
+    "decode 0000:00:10.0",
+];
+
+/// Everything in one boot.
+fn on(case: &Machine) {
+    const GREETING: u64 = 0x6775_6265_6261_7221;
+    let memory = tempfile::NamedTempFile::new().unwrap();
+    memory.as_file().set_len(8 * MIB).unwrap();
+    for offset in [0x100, 2 * MIB + 8, 4 * MIB - 8] {
+        let greeting = GREETING.to_le_bytes();
+        memory.as_file().write_all_at(&greeting, offset).unwrap();
+    }
+    let path = memory.path().display();
+    let exercise =
+        hugebar_lab::program_for(Arch::Arm64, "hugebar-lab-exercise", "exercise", "dev").unwrap();
+    let spec = machine(case.kernel)
+        .copy(HostFile {
+            host: exercise,
+            guest: None,
+        })
+        .qemu(&format!(
+            "-object memory-backend-file,id=memory,size=8M,share=on,mem-path={path}"
+        ))
+        .device("pci-testdev,membar=4G")
+        .device("pci-testdev,membar=256M")
+        .device("edu")
+        .device("ivshmem-plain,memdev=memory")
+        .device("e1000e,romfile=");
+
+    let mut commands = Vec::new();
+    // The kernel does not ask the policy.
+    for policy in [Thp::Always, Thp::Never] {
+        for (arguments, _) in &case.expected {
+            let line = format!("hugebar map {arguments} --json");
+            commands.push(command(&line).thp(policy));
+        }
+    }
+    for scenario in SCENARIOS {
+        commands.push(command(&format!("exercise {scenario}")));
+    }
+    let held = commands.len();
+    commands.extend([
+        command("hugebar doctor 0000:00:10.0 --json"),
+        command("hugebar map 0000:00:10.0 --bar 2 --hold").background("optimal"),
+        command("hugebar inspect --json"),
+    ]);
+    let report = spec.run(&commands).unwrap();
+
+    let maps = report.commands[..10].iter().zip(commands.iter());
+    let wanted = case.expected.iter().zip(case.reasons).cycle();
+    for ((output, command), ((_, leaves), reasons)) in maps.zip(wanted) {
+        let what = format!("{}, THP {:?}", command.argv.join(" "), command.thp);
+        mapped(output, leaves, reasons, &what);
+    }
+    for output in &report.commands[10..held] {
+        let well = output.success() && output.stdout().ends_with("ok\n");
+        assert!(well, "{output:?}");
+    }
+    // What the guest has written is in the host's file.
+    let memory = File::open(memory.path()).unwrap();
+    let mut word = [0; 8];
+    memory.read_exact_at(&mut word, 0x8000).unwrap();
+    assert_eq!(u64::from_le_bytes(word), !GREETING ^ 0x8000);
+
+    let [doctor, _, inspect] = &report.commands[held..] else {
+        panic!("{report:?}");
+    };
+    healthy(doctor, case.expected[0].1[0].0);
+    inspected(inspect, case.expected[0].1);
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+fn counts(value: &Value) -> BTreeMap<u64, u64> {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+fn mapped(output: &Output, leaves: &Leaves, reasons: &[&str], what: &str) {
+    assert!(output.success(), "{what}: {output:?}");
+    let report = json(output);
+    let sizes = [leaves[1].0, leaves[0].0];
+    assert_eq!(report["leaf_sizes"], Value::from(sizes.to_vec()), "{what}");
+    let region = &report["regions"][0];
+    assert_eq!(region["populated_by"], "type1", "{what}");
+    let leaves = BTreeMap::from(*leaves);
+    assert_eq!(counts(&region["measured"]), leaves, "{what}");
+    assert_eq!(counts(&region["expected"]), leaves, "{what}");
+    let verdict = if reasons.contains(&"placement") {
+        "as-expected"
+    } else {
+        "optimal"
+    };
+    assert_eq!(region["verdict"], verdict, "{what}");
+    let found = region["reasons"].as_array().unwrap();
+    let codes: Vec<_> = found
+        .iter()
+        .map(|one| one["code"].as_str().unwrap())
+        .collect();
+    assert_eq!(codes, reasons, "{what}");
+    for reason in found {
+        let text = reason.to_string();
+        assert!(!text.contains("pdpe1gb") && !text.contains("x86"), "{text}");
+    }
+}
+
+/// The path from firmware to mapping is healthy, and nothing is named that x86-64 alone has.
+fn healthy(output: &Output, largest: u64) {
+    let text = output.stdout();
+    assert!(output.success(), "{text}");
+    for foreign in ["intel", "VT-d", "AMD", "DMAR", "x86"] {
+        assert!(!text.contains(foreign), "{foreign}: {text}");
+    }
+    let fact = |step: &str| {
+        let report = json(output);
+        let steps = report["steps"].as_array().unwrap();
+        let own = steps.iter().find(|one| one["step"] == step);
+        let own = own.unwrap_or_else(|| panic!("{step}: {text}"));
+        own["fact"].as_str().unwrap().to_owned()
+    };
+    assert!(fact("iommu").starts_with("on: smmu3."), "{text}");
+    let leaves = format!("has leaves up to {} MiB", largest / MIB);
+    assert!(fact("kernel").contains(&leaves), "{text}");
+    assert_eq!(fact("driver"), "vfio-pci");
+}
+
+/// Another process finds the mapping, and judges it by the size of its page tables.
+fn inspected(output: &Output, leaves: Leaves) {
+    assert!(output.success(), "{output:?}");
+    let report = json(output);
+    let mapping = &report["processes"][0]["mappings"][0];
+    assert_eq!(mapping["device"], "0000:00:10.0", "{report}");
+    assert_eq!(mapping["size"], 4 * GIB);
+    assert_eq!(counts(&mapping["possible"]), BTreeMap::from(leaves));
+    assert_eq!(mapping["judgement"], "optimal", "{report}");
+    assert_eq!(mapping["not_in_base_pages"], true, "{report}");
+}
