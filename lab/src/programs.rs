@@ -50,6 +50,16 @@ pub fn program_for(arch: Arch, package: &str, name: &str, profile: &str) -> Resu
     once(arch, package, name, &["--bin", name], profile)
 }
 
+/// An integration test of a package of this workspace, with all features of the package, for a guest of this
+/// architecture; as [`program_for`] otherwise.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn test_for(arch: Arch, package: &str, name: &str, profile: &str) -> Result<PathBuf> {
+    let target = ["--test", name, "--all-features"];
+    once(arch, package, name, &target, profile)
+}
+
 /// An example of a package of this workspace, with all features of the package; as [`program`] otherwise.
 ///
 /// # Errors

@@ -119,6 +119,20 @@ const PAGES_OF_16_KIB: Machine = Machine {
     reasons: [&[], &["holes"], &["placement"], &[], &[]],
 };
 
+/// The library's own tests of mappings. They plan for pages of 4 KiB.
+#[test]
+fn the_library_maps_files_as_on_x86_64() {
+    let test = hugebar_lab::test_for(Arch::Arm64, "hugebar", "mem", "dev").unwrap();
+    let spec = machine("newest").no_bind().copy(HostFile {
+        host: test,
+        guest: Some("/bin/mem".into()),
+    });
+    let report = spec.run(&[command("mem")]).unwrap();
+    let said = report.commands[0].stdout();
+    assert!(report.commands[0].success(), "{said}");
+    assert!(said.contains("; 0 failed; 0 ignored;"), "{said}");
+}
+
 #[test]
 fn with_pages_of_4_kib() {
     on(&PAGES_OF_4_KIB);

@@ -130,7 +130,7 @@ fn pmd_size() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::leaf::KIB;
+    use crate::leaf::{GIB, KIB};
 
     #[test]
     fn this_machine_has_pages_and_a_kernel() {
