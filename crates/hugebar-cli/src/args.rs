@@ -40,6 +40,8 @@ impl Args {
             Command::Map(map) => map.json,
             Command::Doctor(doctor) => doctor.json,
             Command::Inspect(inspect) => inspect.json,
+            Command::Bind(bind) => bind.common.json,
+            Command::Restore(restore) => restore.json,
         }
     }
 }
@@ -80,6 +82,54 @@ pub(crate) enum Command {
     /// Opens no device. Without DEV it checks only the host. Exits with 1 if something has to be
     /// fixed first.
     Doctor(DoctorArgs),
+    /// Take devices from their drivers for VFIO, unless they are in use
+    ///
+    /// What they had is remembered in /run/hugebar, for restore. All devices are checked before the first is changed.
+    Bind(BindArgs),
+    /// Give devices back to the drivers that they had before bind
+    #[command(alias = "unbind")]
+    Restore(RestoreArgs),
+}
+
+#[derive(Arguments, Debug)]
+pub(crate) struct RestoreArgs {
+    /// The devices, in any form that map accepts
+    #[arg(value_name = "DEV", required = true)]
+    pub(crate) devices: Vec<String>,
+
+    /// All functions of the devices' IOMMU groups, such as a GPU and its audio; never bridges
+    #[arg(long)]
+    pub(crate) group: bool,
+
+    /// Take devices that are in use: their users lose them
+    #[arg(long)]
+    pub(crate) force: bool,
+
+    /// Print the steps, as lines for a shell, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// How long the kernel may take for each step
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) timeout: u64,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Arguments, Debug)]
+pub(crate) struct BindArgs {
+    #[command(flatten)]
+    pub(crate) common: RestoreArgs,
+
+    /// The driver: vfio-pci, or a variant for the device
+    #[arg(long, value_name = "NAME", default_value = "vfio-pci")]
+    pub(crate) driver: String,
+
+    /// Give the device files to this user, for programs without privilege
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub(crate) owner: Option<String>,
 }
 
 #[derive(Arguments, Debug)]

@@ -14,6 +14,8 @@ pub(crate) enum Failure {
     Library(hugebar::Error),
     /// This host, or one of its processes, could not be read.
     Host(hugebar_host::Error),
+    /// A binding could not be changed.
+    Admin(hugebar_host::admin::Error),
     /// The page tables disagree with the count.
     Witness(String),
     /// The page tables cannot be read.
@@ -53,6 +55,7 @@ impl fmt::Display for Failure {
             }
             Self::Library(error) => error.fmt(f),
             Self::Host(error) => error.fmt(f),
+            Self::Admin(error) => error.fmt(f),
             Self::Signals(error) => write!(f, "catching signals: {error}"),
             Self::Output(error) => write!(f, "writing output: {error}"),
         }
@@ -71,6 +74,12 @@ impl From<hugebar_host::Error> for Failure {
             hugebar_host::Error::Function(error) => Self::Library(error),
             error => Self::Host(error),
         }
+    }
+}
+
+impl From<hugebar_host::admin::Error> for Failure {
+    fn from(error: hugebar_host::admin::Error) -> Self {
+        Self::Admin(error)
     }
 }
 

@@ -29,6 +29,8 @@ fn main() -> ExitCode {
         Command::Map(map) => cmd::map::run(map),
         Command::Doctor(doctor) => cmd::doctor::run(doctor),
         Command::Inspect(inspect) => cmd::inspect::run(inspect),
+        Command::Bind(bind) => cmd::bind::run(bind),
+        Command::Restore(restore) => cmd::restore::run(restore),
     };
     match result {
         Ok(answer) => answer.into(),

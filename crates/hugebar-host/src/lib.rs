@@ -6,12 +6,13 @@
 //!
 //! * [`doctor`] checks everything between firmware and mapping, step by step.
 //! * [`inspect`] shows the device mappings of running processes, and the leaves that they can have.
+//! * [`admin`] binds devices to VFIO's drivers and gives them back, unless they are in use.
 //! * [`procfs`] reads `/proc/PID` with a deadline and in bounded memory.
 //! * [`populate`] picks this host's way to populate BARs, and [`measure`] counts their leaves that way.
 //! * [`page_tables`] reads the leaves of this process from the kernel's page-table dump.
 //!
-//! Results are data: codes, numbers, and facts and remedies of one line each. Nothing here opens a device,
-//! which would reset it, and nothing disturbs another process unless asked to.
+//! Results are data: codes, numbers, and facts and remedies of one line each. Nothing here opens a device by VFIO,
+//! which would reset it. Only [`admin`] changes anything, and nothing else disturbs another process unless asked to.
 //!
 //! ```no_run
 //! use hugebar::facts::Facts;
@@ -41,9 +42,10 @@
 //!
 //! # Features
 //!
-//! * `serde`: makes the doctor's steps serialisable.
+//! * `serde`: makes findings, such as the doctor's steps, serialisable.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod admin;
 pub mod doctor;
 mod error;
 pub mod escape;

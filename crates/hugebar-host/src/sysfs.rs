@@ -15,6 +15,12 @@ pub(crate) fn names(folder: impl AsRef<Path>) -> Vec<String> {
     names
 }
 
+/// The text of a file of sysfs, without its line end; empty if there is none.
+pub(crate) fn text(path: impl AsRef<Path>) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.trim_end().to_owned()
+}
+
 /// Whether a module's parameter is on (`/sys/module/MODULE/parameters/NAME`).
 pub(crate) fn is_on(module: &str, parameter: &str) -> bool {
     let path = format!("/sys/module/{module}/parameters/{parameter}");
@@ -25,4 +31,37 @@ pub(crate) fn is_on(module: &str, parameter: &str) -> bool {
 pub(crate) fn of(function: &Function, name: &str) -> PathBuf {
     let devices = Path::new("/sys/bus/pci/devices");
     devices.join(function.address().to_string()).join(name)
+}
+
+/// The mediated devices that a driver has created on a device, given its folder in sysfs.
+pub(crate) fn mediated(folder: &Path) -> Vec<String> {
+    let mut names = names(folder);
+    names.retain(|name| {
+        let subsystem = fs::read_link(folder.join(name).join("subsystem"));
+        subsystem.is_ok_and(|subsystem| subsystem.ends_with("bus/mdev"))
+    });
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn mediated_devices_lie_below_their_parent() {
+        const UUID: &str = "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001";
+        let function = tempfile::tempdir().unwrap();
+        for (name, subsystem) in [(UUID, "bus/mdev"), ("drm", "class/drm"), ("power", "")] {
+            let folder = function.path().join(name);
+            fs::create_dir(&folder).unwrap();
+            if !subsystem.is_empty() {
+                symlink(format!("../../../../{subsystem}"), folder.join("subsystem")).unwrap();
+            }
+        }
+        assert_eq!(mediated(function.path()), [UUID]);
+        fs::remove_dir_all(function.path().join(UUID)).unwrap();
+        assert!(mediated(function.path()).is_empty());
+    }
 }

@@ -13,6 +13,7 @@ mod failures;
 mod handover;
 mod iommufd;
 mod irq;
+mod killed;
 mod kvm;
 mod limit;
 mod mapped;
@@ -92,6 +93,8 @@ enum Scenario {
         #[arg(value_parser = backend, default_value = "type1")]
         backend: Backend,
     },
+    /// Kill the command that binds a device, and the one that restores it, at each step
+    Killed { device: Address },
     /// Use descriptors from another process, and two devices in one address space
     Handover { device: Address, second: Address },
     /// Open devices by their own nodes and an iommufd
@@ -265,6 +268,7 @@ fn main() -> Result<()> {
         Scenario::Data { device, backend } => data::run(device, backend),
         Scenario::Failures { device, backend } => failures::run(device, backend),
         Scenario::Handover { device, second } => handover::run(device, second),
+        Scenario::Killed { device } => killed::run(device),
         Scenario::Kvm { device } => kvm::run(device),
         Scenario::Limit { device } => limit::run(device),
         Scenario::Iommufd { device, second } => iommufd::run(device, second),

@@ -1,6 +1,7 @@
 //! `hugebar` on real kernels: leaves, devices, errors.
 
 mod backends;
+mod bind;
 mod device;
 mod dma;
 mod doctor;

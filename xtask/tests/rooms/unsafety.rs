@@ -37,6 +37,10 @@ const PLACES: &[(&str, &str)] = &[
         "declares opening without an IOMMU",
     ),
     (
+        "crates/hugebar-host/src/admin/child.rs",
+        "fork, for writes that can sleep for ever",
+    ),
+    (
         "crates/hugebar-cli/src/cmd/map.rs",
         "opening without an IOMMU, by name",
     ),
@@ -64,6 +68,7 @@ const PLACES: &[(&str, &str)] = &[
     ("lab/exercise/src/irq.rs", "fork"),
     ("lab/exercise/src/reset.rs", "opening without an IOMMU"),
     ("lab/exercise/src/threads.rs", "fork"),
+    ("lab/exercise/src/killed.rs", "a call between fork and exec"),
     ("lab/exercise/src/kvm.rs", "a timer and its signal"),
     ("lab/exercise/src/main.rs", "flags of prctl"),
     (

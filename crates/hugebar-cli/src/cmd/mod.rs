@@ -1,6 +1,8 @@
 //! One file for each command.
 
+pub(crate) mod bind;
 pub(crate) mod doctor;
 pub(crate) mod inspect;
 pub(crate) mod map;
 mod require;
+pub(crate) mod restore;

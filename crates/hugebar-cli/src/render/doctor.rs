@@ -57,6 +57,10 @@ impl fmt::Display for DoctorReport {
             writeln!(f, "  {style}{word:8}{style:#}{step:20}{fact}")?;
             if let Some(remedy) = remedy {
                 writeln!(f, "{:30}{remedy}", "")?;
+                // The commands that bind it.
+                if *step == "driver" && remedy.contains("driver_override") {
+                    writeln!(f, "{:30}or: hugebar bind {device}", "")?;
+                }
             }
         }
         Ok(())

@@ -80,6 +80,14 @@ impl Described {
                 ..described
             },
             Failure::Host(error) => host(error, described),
+            Failure::Admin(error) => Described {
+                kind: serde_json::to_value(error.kind()).unwrap_or_default(),
+                subject: Some(error.subject().to_owned()),
+                operation: Some(error.operation().to_owned()),
+                errno: error.errno(),
+                remedy: error.remedy().map(str::to_owned),
+                ..described
+            },
             Failure::Signals(error) => Described {
                 kind: "host".into(),
                 errno: error.raw_os_error(),

@@ -1,5 +1,6 @@
 //! What the command prints: reports as text and as JSON, messages, progress.
 
+mod bind;
 mod doctor;
 mod failure;
 mod inspect;
@@ -8,9 +9,10 @@ mod map;
 mod print;
 mod progress;
 
+pub(crate) use bind::BindReport;
 pub(crate) use doctor::DoctorReport;
 pub(crate) use failure::{FailureReport, tell_failure, tell_failure_of};
 pub(crate) use inspect::InspectReport;
 pub(crate) use map::MapReport;
-pub(crate) use print::{deliver, print_json, set_verbose, step, warn};
+pub(crate) use print::{deliver, note, print_json, set_verbose, step, warn};
 pub(crate) use progress::Bar;

@@ -53,6 +53,11 @@ pub(crate) fn warn(message: impl fmt::Display) {
     tell(format_args!("{style}warning{style:#}: {message}"));
 }
 
+/// Tells something on stderr.
+pub(crate) fn note(message: impl fmt::Display) {
+    tell(format_args!("note: {message}"));
+}
+
 /// Prints a line to stderr. If that fails, for example on a full disk, the command goes on.
 pub(crate) fn tell(message: impl fmt::Display) {
     let _ = writeln!(anstream::stderr(), "{message}");

@@ -8,6 +8,7 @@
 mod assess;
 mod driver;
 pub(crate) mod held;
+pub(crate) mod holders;
 mod inspector;
 mod judge;
 mod mapping;

@@ -24,6 +24,8 @@ pub(crate) struct Identity {
     pub(crate) id: FileId,
     /// For a character device, its major and minor number.
     pub(crate) char_device: Option<(u32, u32)>,
+    /// The same for a block device.
+    pub(crate) block_device: Option<(u32, u32)>,
 }
 
 /// A file that a process has open.
@@ -48,6 +50,7 @@ impl Identity {
                 inode: stat.stx_ino,
             },
             char_device: (kind == FileType::CharacterDevice).then_some(number),
+            block_device: (kind == FileType::BlockDevice).then_some(number),
         })
     }
 }

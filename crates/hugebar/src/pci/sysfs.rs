@@ -40,14 +40,26 @@ impl Function {
     ///
     /// [`ErrorKind::NotFound`] if there is none.
     pub fn at(address: Address) -> Result<Self> {
-        let path = Path::new(DEVICES).join(address.to_string());
-        match path.try_exists() {
-            Ok(true) => Ok(Self { address, path }),
-            Ok(false) if !Path::new(DEVICES).exists() => {
+        match Self::within(Path::new(DEVICES), address) {
+            Err(error) if error.kind() == ErrorKind::NotFound && !Path::new(DEVICES).exists() => {
                 Err(Error::new(ErrorKind::NotFound, "no PCI devices in sysfs")
                     .on(DEVICES)
                     .with_remedy("mount sysfs, or show this process /sys"))
             }
+            found => found,
+        }
+    }
+
+    /// The function at an address in another folder of PCI functions, such as a copy of sysfs. Only what lies in its own
+    /// folder is read there: groups and nodes are this host's.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] if there is none.
+    pub fn within(devices: &Path, address: Address) -> Result<Self> {
+        let path = devices.join(address.to_string());
+        match path.try_exists() {
+            Ok(true) => Ok(Self { address, path }),
             Ok(false) => Err(Error::new(ErrorKind::NotFound, "no such PCI device")
                 .on(address)
                 .with_remedy("lspci -D lists all devices")),

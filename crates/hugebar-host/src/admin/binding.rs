@@ -1,0 +1,302 @@
+//! Plans the binding of functions to VFIO's drivers, and the way back.
+
+use std::time::Duration;
+
+use hugebar::pci::{Address, Function};
+use hugebar::vfio::is_vfio;
+
+use super::error::{Error, ErrorKind};
+use super::owner::Owner;
+use super::plan::Plan;
+use super::record::{self, Record};
+use super::step::Step;
+use super::tree::Tree;
+use super::uses;
+use super::way::{steps_back, steps_to, steps_to_any};
+
+/// How to bind and to restore.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// The driver to bind to, `vfio-pci` or a variant of it.
+    pub driver: String,
+    /// Takes devices that are in use.
+    pub force: bool,
+    /// Who gets the device files.
+    pub owner: Option<Owner>,
+    /// How long the kernel may take for a step.
+    pub limit: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            driver: "vfio-pci".to_owned(),
+            force: false,
+            owner: None,
+            limit: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Plans to bind a function. What it is in use for is found out by opening its disks for exclusive use ([`super::uses()`]).
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidInput`] for a driver that is not VFIO's; if sysfs, `/proc` or the record cannot be read.
+pub fn bind(function: &Function, options: &Options) -> Result<Plan, Error> {
+    bind_in(&Tree::own(), function.address(), options)
+}
+
+/// Plans to give a function back to the driver that it had before [`bind`]. Without a record the kernel would choose, which
+/// needs [`Options::force`].
+///
+/// # Errors
+///
+/// [`ErrorKind::NotRemembered`]; if sysfs, `/proc` or the record cannot be read.
+pub fn restore(function: &Function, options: &Options) -> Result<Plan, Error> {
+    restore_in(&Tree::own(), function.address(), options)
+}
+
+/// The functions of a function's IOMMU group, without bridges; itself if it has none.
+///
+/// # Errors
+///
+/// If sysfs cannot be read.
+pub fn members(function: &Function) -> Result<Vec<Function>, Error> {
+    let mut members = match function.iommu_group()? {
+        Some(group) => Function::in_group(group)?,
+        None => vec![function.clone()],
+    };
+    members.retain(|member| !member.is_bridge());
+    members.sort_by_key(Function::address);
+    Ok(members)
+}
+
+fn bind_in(tree: &Tree, address: Address, options: &Options) -> Result<Plan, Error> {
+    let driver = &options.driver;
+    if !record::is_name(driver) || !is_vfio(driver) {
+        let error = Error::new(ErrorKind::InvalidInput, driver, "not a driver of VFIO");
+        return Err(
+            error.with_remedy("use vfio-pci, or a variant for the device, such as mlx5_vfio_pci")
+        );
+    }
+    let function = tree.function(address)?;
+    let from = function.driver()?;
+    let mut plan = Plan {
+        device: address,
+        to: Some(driver.clone()),
+        uses: Vec::new(),
+        steps: Vec::new(),
+        force: options.force,
+        limit: options.limit,
+        is_undone: true,
+        tree: tree.clone(),
+        from,
+    };
+    if plan.from != plan.to {
+        plan.uses = uses::of(tree, &function)?;
+        plan.steps = steps_to(tree, address, plan.from.clone(), driver)?;
+    }
+    plan.steps
+        .extend(options.owner.map(|owner| Step::Own(address, owner)));
+    Ok(plan)
+}
+
+fn restore_in(tree: &Tree, address: Address, options: &Options) -> Result<Plan, Error> {
+    let function = tree.function(address)?;
+    let from = function.driver()?;
+    let record = Record::read(tree, address)?;
+    if record.is_none() && !options.force {
+        let error = Error::new(
+            ErrorKind::NotRemembered,
+            address,
+            "hugebar has not bound it since the last boot",
+        );
+        return Err(error.with_remedy("with --force the kernel chooses its driver"));
+    }
+    let (to, steps) = match record {
+        Some(record) => (record.driver, steps_back(tree, address)?),
+        None => (None, steps_to_any(address, from.is_some())),
+    };
+    let uses = match from == to {
+        true => Vec::new(),
+        false => uses::of(tree, &function)?,
+    };
+    Ok(Plan {
+        device: address,
+        force: options.force,
+        limit: options.limit,
+        is_undone: false,
+        tree: tree.clone(),
+        from,
+        to,
+        uses,
+        steps,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    const DEVICE: &str = "0000:01:00.0";
+
+    struct Host(tempfile::TempDir);
+
+    impl Host {
+        /// A host with one network card, of which vfio-pci is loaded.
+        fn new(driver: Option<&str>) -> Self {
+            let own = Self(tempfile::tempdir().unwrap());
+            own.put("class", "0x020000\n");
+            own.put("driver_override", "(null)\n");
+            for name in ["vfio-pci", "e1000e"] {
+                fs::create_dir_all(own.tree().driver(name)).unwrap();
+            }
+            own.bound(driver);
+            own
+        }
+
+        fn tree(&self) -> Tree {
+            Tree::at(self.0.path())
+        }
+
+        fn put(&self, name: &str, text: &str) {
+            let path = self.tree().device(address()).join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+
+        fn bound(&self, driver: Option<&str>) {
+            let link = self.tree().device(address()).join("driver");
+            let _ = fs::remove_file(&link);
+            if let Some(driver) = driver {
+                symlink(format!("../../../bus/pci/drivers/{driver}"), link).unwrap();
+            }
+        }
+
+        fn bind(&self) -> Vec<Step> {
+            bind_in(&self.tree(), address(), &Options::default())
+                .unwrap()
+                .steps
+        }
+
+        fn remember(&self, steps: &[Step]) {
+            let _lock = record::lock(&self.tree()).unwrap();
+            steps[0].run(&self.tree(), Duration::ZERO).unwrap();
+        }
+    }
+
+    fn address() -> Address {
+        DEVICE.parse().unwrap()
+    }
+
+    fn over(driver: Option<&str>) -> Step {
+        Step::Override(address(), driver.map(str::to_owned))
+    }
+
+    fn to(driver: &str) -> Step {
+        Step::Bind(address(), driver.to_owned())
+    }
+
+    #[test]
+    fn what_was_there_is_remembered_before_anything_changes() {
+        let host = Host::new(Some("e1000e"));
+        let steps = host.bind();
+        let record = Record {
+            driver: Some("e1000e".to_owned()),
+            driver_override: None,
+        };
+        let expected = [
+            Step::Remember(address(), record),
+            over(Some("vfio-pci")),
+            Step::Unbind(address()),
+            to("vfio-pci"),
+        ];
+        assert_eq!(steps, expected);
+        let lines: Vec<_> = steps.iter().map(Step::to_string).collect();
+        let folder = "/sys/bus/pci/devices/0000:01:00.0";
+        assert_eq!(
+            lines,
+            [
+                "mkdir -p /run/hugebar; printf 'hugebar 1\\ndriver=e1000e\\ndriver_override=\\n' > /run/hugebar/0000:01:00.0",
+                &format!("echo vfio-pci > {folder}/driver_override"),
+                &format!("echo {DEVICE} > {folder}/driver/unbind"),
+                &format!("echo {DEVICE} > /sys/bus/pci/drivers/vfio-pci/bind"),
+            ]
+        );
+    }
+
+    #[test]
+    fn from_wherever_a_process_has_stopped_the_way_goes_on_and_back() {
+        let host = Host::new(Some("e1000e"));
+        let back = || steps_back(&host.tree(), address()).unwrap();
+        assert_eq!(back(), []);
+        let refused = restore_in(&host.tree(), address(), &Options::default());
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::NotRemembered);
+        host.remember(&host.bind());
+        let forget = || Step::Forget(address());
+        // Only remembered, or overridden too.
+        assert_eq!(back(), [over(None), forget()]);
+        host.put("driver_override", "vfio-pci\n");
+        assert_eq!(
+            host.bind(),
+            [
+                over(Some("vfio-pci")),
+                Step::Unbind(address()),
+                to("vfio-pci")
+            ]
+        );
+        // Unbound.
+        host.bound(None);
+        assert_eq!(host.bind(), [over(Some("vfio-pci")), to("vfio-pci")]);
+        assert_eq!(back(), [over(None), to("e1000e"), forget()]);
+        // Bound.
+        host.bound(Some("vfio-pci"));
+        assert_eq!(host.bind(), []);
+        assert_eq!(
+            back(),
+            [over(None), Step::Unbind(address()), to("e1000e"), forget()]
+        );
+    }
+
+    #[test]
+    fn a_function_without_a_driver_goes_back_to_none() {
+        let host = Host::new(None);
+        host.put("driver_override", "none\n");
+        host.remember(&host.bind());
+        host.bound(Some("vfio-pci"));
+        let back = steps_back(&host.tree(), address()).unwrap();
+        let expected = [
+            over(Some("none")),
+            Step::Unbind(address()),
+            Step::Forget(address()),
+        ];
+        assert_eq!(back, expected);
+    }
+
+    #[test]
+    fn a_driver_that_is_not_loaded_is_loaded_first_and_only_drivers_of_vfio_are_taken() {
+        let host = Host::new(None);
+        let with = |driver: &str| {
+            let driver = driver.to_owned();
+            bind_in(
+                &host.tree(),
+                address(),
+                &Options {
+                    driver,
+                    ..Options::default()
+                },
+            )
+        };
+        let steps = with("mlx5_vfio_pci").unwrap().steps;
+        assert_eq!(steps[0].to_string(), "modprobe mlx5_vfio_pci");
+        for wrong in ["", "nvme", "../vfio-pci", "vfio pci"] {
+            let error = with(wrong).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{wrong}");
+        }
+    }
+}

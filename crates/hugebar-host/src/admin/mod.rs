@@ -1,0 +1,26 @@
+//! Takes devices from their drivers for VFIO, and gives them back.
+//!
+//! [`bind`] and [`restore`] look at a function and return a [`Plan`]: what the function is in use for, and the steps. Nothing
+//! is changed before [`Plan::run`]. What a function had before is remembered in `/run/hugebar` ahead of the first change,
+//! so that a process may be killed at any point.
+
+mod binding;
+mod child;
+mod error;
+mod lasting;
+mod owner;
+mod plan;
+mod record;
+mod step;
+mod tree;
+mod uses;
+mod way;
+
+pub use binding::{Options, bind, members, restore};
+pub use error::{Error, ErrorKind};
+pub use lasting::{Lasting, lasting};
+pub use owner::Owner;
+pub use plan::Plan;
+pub use record::Record;
+pub use step::Step;
+pub use uses::{Use, uses};

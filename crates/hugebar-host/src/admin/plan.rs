@@ -1,0 +1,103 @@
+//! A change that is planned, and doing it.
+
+use std::time::Duration;
+
+use hugebar::pci::Address;
+
+use super::error::{Error, ErrorKind};
+use super::record;
+use super::step::Step;
+use super::tree::Tree;
+use super::uses::Use;
+use super::way;
+
+/// What has to be done to bind or restore a function. Nothing is changed yet.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Plan {
+    /// The function.
+    pub device: Address,
+    /// Its driver before.
+    pub from: Option<String>,
+    /// Its driver afterwards.
+    pub to: Option<String>,
+    /// What it is in use for.
+    pub uses: Vec<Use>,
+    /// The steps, in order; empty if everything is as wanted.
+    pub steps: Vec<Step>,
+    pub(super) force: bool,
+    pub(super) limit: Duration,
+    /// Whether a failure puts the former driver back.
+    pub(super) is_undone: bool,
+    pub(super) tree: Tree,
+}
+
+impl Plan {
+    /// Whether the function may be taken: it is in no use that force does not overrule.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InUse`], with all uses.
+    pub fn check(&self) -> Result<(), Error> {
+        let against = self.uses.iter();
+        let against = against.filter(|own| !(self.force && own.can_be_forced));
+        let against: Vec<_> = against.collect();
+        if against.is_empty() {
+            return Ok(());
+        }
+        let facts: Vec<_> = against.iter().map(|own| own.fact.as_str()).collect();
+        let mut remedies: Vec<_> = against.iter().map(|own| own.remedy.as_str()).collect();
+        remedies.dedup();
+        let operation = format!("in use: {}", facts.join("; "));
+        let error = Error::new(ErrorKind::InUse, self.device, operation);
+        Err(error.with_remedy(remedies.join("; ")))
+    }
+
+    /// Does the steps, one process at a time (`flock` of `/run/hugebar`). `before` is called ahead of each.
+    ///
+    /// If binding fails, the former driver is put back. After a time-out it is not: the kernel still has the device locked.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InUse`] before anything is changed, or the error of a step.
+    pub fn run(&self, mut before: impl FnMut(&Step)) -> Result<(), Error> {
+        self.check()?;
+        if self.steps.is_empty() {
+            return Ok(());
+        }
+        let _lock = record::lock(&self.tree)?;
+        for (done, step) in self.steps.iter().enumerate() {
+            before(step);
+            let Err(error) = step.run(&self.tree, self.limit) else {
+                continue;
+            };
+            let changed = self.steps[..=done].iter();
+            let mut changed = changed.filter(|step| !matches!(step, Step::Load(_)));
+            if !self.is_undone || error.kind() == ErrorKind::TimedOut || changed.next().is_none() {
+                return Err(error);
+            }
+            return Err(self.undone(error, before));
+        }
+        Ok(())
+    }
+
+    /// Puts the former driver back after an error, which is returned with what became of that.
+    fn undone(&self, error: Error, mut before: impl FnMut(&Step)) -> Error {
+        let steps = match way::steps_back(&self.tree, self.device) {
+            Ok(steps) => steps,
+            Err(_) => return error,
+        };
+        for step in &steps {
+            before(step);
+            if let Err(second) = step.run(&self.tree, self.limit) {
+                let remedy = error.remedy().map(|remedy| format!("{remedy}; "));
+                let remedy = remedy.unwrap_or_default();
+                return error.with_remedy(format!(
+                    "{remedy}the former driver is not back ({second}): hugebar restore {}",
+                    self.device
+                ));
+            }
+        }
+        error
+    }
+}
