@@ -122,6 +122,10 @@ fn devices_are_taken_unless_they_are_in_use_and_given_back() {
             over(DISK),
             Command::new(["@ls", "/run/hugebar"]),
             restore(DISK),
+            // Bound by other means.
+            Command::new(["@bind", DISK, "vfio-pci"]),
+            restore(DISK),
+            driver(DISK),
             words("exercise killed 0000:00:10.0"),
         ])
         .unwrap();
@@ -149,6 +153,9 @@ fn devices_are_taken_unless_they_are_in_use_and_given_back() {
         over,
         records,
         forgotten,
+        _,
+        chosen,
+        chosen_after,
         killed,
     ] = &report.commands[..]
     else {
@@ -206,5 +213,42 @@ fn devices_are_taken_unless_they_are_in_use_and_given_back() {
     assert_eq!(over.stdout(), "(null)\n");
     assert_eq!(records.stdout(), "");
     assert_refused(forgotten, "not-remembered", &[DISK]);
+    assert!(chosen.success(), "{chosen:?}");
+    assert!(
+        chosen_after.stdout().ends_with("/nvme\n"),
+        "{chosen_after:?}"
+    );
     assert!(killed.success(), "{killed:?}");
+}
+
+/// Without an IOMMU VFIO refuses the device: its own driver is back at once.
+#[test]
+fn what_cannot_be_bound_keeps_its_driver() {
+    let drive = drive();
+    let report = with_drive("newest", &drive)
+        .append("intel_iommu=off")
+        .run(&[
+            words(&format!("hugebar bind --json {DISK}")),
+            driver(DISK),
+            over(DISK),
+            Command::new(["@ls", "/run/hugebar"]),
+            words(&format!("hugebar bind --json --driver x_vfio_pci {DISK}")),
+            driver(DISK),
+        ])
+        .unwrap();
+    let [refused, after, over, records, unknown, untouched] = &report.commands[..] else {
+        panic!("{report:?}");
+    };
+    assert_refused(
+        refused,
+        "system",
+        &["binding it to vfio-pci", "no IOMMU covers it"],
+    );
+    assert_eq!(ErrorReport::of(refused).error.errno, Some(22));
+    assert_eq!(over.stdout(), "(null)\n");
+    assert_eq!(records.stdout(), "");
+    assert_refused(unknown, "not-found", &["x_vfio_pci"]);
+    for output in [after, untouched] {
+        assert!(output.stdout().ends_with("/nvme\n"), "{output:?}");
+    }
 }

@@ -74,7 +74,13 @@ pub(super) fn change(args: &RestoreArgs, plans: &[Plan]) -> Result<(), Failure> 
             })?;
         }
     }
-    let report = BindReport::new(plans, args.dry_run);
+    let driver = |plan: &Plan| match args.dry_run {
+        true => Ok(plan.to.clone()),
+        // The kernel may have chosen it.
+        false => Function::at(plan.device)?.driver(),
+    };
+    let now = plans.iter().map(driver).collect::<Result<_, _>>()?;
+    let report = BindReport::new(plans, now, args.dry_run);
     render::deliver(&report, args.json).map_err(Failure::Output)
 }
 

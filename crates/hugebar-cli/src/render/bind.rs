@@ -29,11 +29,12 @@ struct Changed {
 }
 
 impl BindReport {
-    pub(crate) fn new(plans: &[Plan], dry_run: bool) -> Self {
-        let changed = plans.iter().map(|plan| Changed {
+    /// `now` are the drivers afterwards.
+    pub(crate) fn new(plans: &[Plan], now: Vec<Option<String>>, dry_run: bool) -> Self {
+        let changed = plans.iter().zip(now).map(|(plan, to)| Changed {
             device: plan.device.to_string(),
             from: plan.from.clone(),
-            to: plan.to.clone(),
+            to,
             uses: plan.uses.clone(),
             steps: plan.steps.iter().map(ToString::to_string).collect(),
         });

@@ -48,12 +48,13 @@ pub fn bind(function: &Function, options: &Options) -> Result<Plan, Error> {
     bind_in(&Tree::own(), function.address(), options)
 }
 
-/// Plans to give a function back to the driver that it had before [`bind`]. Without a record the kernel would choose, which
-/// needs [`Options::force`].
+/// Plans to give a function back to the driver that it had before [`bind`]. Without a record the kernel chooses: then
+/// [`Plan::to`] is `None`.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::NotRemembered`]; if sysfs, `/proc` or the record cannot be read.
+/// [`ErrorKind::NotRemembered`] if it has neither a driver of VFIO nor a record; if sysfs, `/proc` or the record cannot be
+/// read.
 pub fn restore(function: &Function, options: &Options) -> Result<Plan, Error> {
     restore_in(&Tree::own(), function.address(), options)
 }
@@ -107,16 +108,13 @@ fn restore_in(tree: &Tree, address: Address, options: &Options) -> Result<Plan, 
     let function = tree.function(address)?;
     let from = function.driver()?;
     let record = Record::read(tree, address)?;
-    if record.is_none() && !options.force {
-        let error = Error::new(
-            ErrorKind::NotRemembered,
-            address,
-            "hugebar has not bound it since the last boot",
-        );
-        return Err(error.with_remedy("with --force the kernel chooses its driver"));
-    }
+    let is_of_host = from.as_deref().is_some_and(|driver| !is_vfio(driver));
     let (to, steps) = match record {
         Some(record) => (record.driver, steps_back(tree, address)?),
+        None if is_of_host => {
+            let what = "it is not bound to VFIO, and nothing is remembered about it";
+            return Err(Error::new(ErrorKind::NotRemembered, address, what));
+        }
         None => (None, steps_to_any(address, from.is_some())),
     };
     let uses = match from == to {
@@ -261,6 +259,21 @@ mod tests {
             back(),
             [over(None), Step::Unbind(address()), to("e1000e"), forget()]
         );
+    }
+
+    #[test]
+    fn without_a_record_the_kernel_chooses_unless_a_driver_of_its_own_has_it() {
+        let back = |driver| {
+            let host = Host::new(driver);
+            restore_in(&host.tree(), address(), &Options::default()).map(|plan| plan.steps)
+        };
+        let probe = Step::Probe(address());
+        let free = back(None).unwrap();
+        assert_eq!(free, [over(None), probe.clone()]);
+        let bound = back(Some("vfio-pci")).unwrap();
+        assert_eq!(bound, [over(None), Step::Unbind(address()), probe]);
+        let refused = back(Some("e1000e")).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::NotRemembered);
     }
 
     #[test]

@@ -4,25 +4,37 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
+use hugebar::pci::Address;
+
 use super::below::Below;
 use super::found::Use;
+use crate::admin::tree::Tree;
 use crate::error::Error;
 use crate::escape::Escaped;
 use crate::procfs::{self, look};
+use crate::sysfs::text;
 
 /// The number of a device file, and whether it is one of a block device.
 type Number = (bool, (u32, u32));
 
-pub(super) fn uses(below: &Below) -> Result<Vec<Use>, Error> {
+/// Major number of NVIDIA's own device files, which are not in sysfs (`NV_MAJOR_DEVICE_NUMBER` of its open kernel
+/// modules).
+const NVIDIA: u32 = 195;
+
+pub(super) fn uses(tree: &Tree, address: Address, below: &Below) -> Result<Vec<Use>, Error> {
     let files = below.objects.iter();
     // VFIO's own file has a step of its own.
     let files = files.filter(|own| own.class != "vfio-dev");
-    let files: BTreeMap<Number, (&str, &str)> = files
+    let mut files: BTreeMap<Number, (&str, &str)> = files
         .filter_map(|own| {
             let number = (own.class == "block", own.number?);
             Some((number, (own.class.as_str(), own.name.as_str())))
         })
         .collect();
+    let information = format!("proc/driver/nvidia/gpus/{address}/information");
+    if let Some(minor) = nvidia(&text(tree.path(information))) {
+        files.insert((false, (NVIDIA, minor)), ("drm", "its /dev/nvidia node"));
+    }
     if files.is_empty() {
         return Ok(Vec::new());
     }
@@ -62,6 +74,13 @@ pub(super) fn uses(below: &Below) -> Result<Vec<Use>, Error> {
         }
     }
     Ok(uses)
+}
+
+/// The minor number of a GPU's device file, in what NVIDIA's driver says about it.
+pub(super) fn nvidia(information: &str) -> Option<u32> {
+    let fields = information.lines().filter_map(|line| line.split_once(':'));
+    let mut minors = fields.filter(|(name, _)| name.trim() == "Device Minor");
+    minors.next()?.1.trim().parse().ok()
 }
 
 /// What a client of a device file of this class uses.

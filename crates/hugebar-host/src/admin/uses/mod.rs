@@ -37,7 +37,7 @@ pub(crate) fn of(tree: &Tree, function: &Function) -> Result<Vec<Use>, Error> {
         uses.extend(net::uses(&below));
         uses.extend(console::uses(&folder, &below));
         uses.extend(usb::uses(tree, function, &folder, &below));
-        uses.extend(clients::uses(&below)?);
+        uses.extend(clients::uses(tree, function.address(), &below)?);
     }
     Ok(uses)
 }

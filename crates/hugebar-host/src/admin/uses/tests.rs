@@ -99,6 +99,16 @@ fn clients_of_graphics_and_sound_are_found_by_number() {
 }
 
 #[test]
+fn the_node_of_a_gpu_of_nvidia() {
+    let text = "Model: \t\t NVIDIA H100 PCIe\nIRQ:   \t\t 77\nBus Location: \t 0000:01:00.0\nDevice Minor: \t 3\n";
+    assert_eq!(clients::nvidia(text), Some(3));
+    assert_eq!(clients::nvidia("Model: Device Minor\n"), None);
+    let host = Host::new("nvidia", "0x030200\n");
+    host.put("proc/driver/nvidia/gpus/0000:00:10.0/information", text);
+    assert_eq!(host.uses(), []);
+}
+
+#[test]
 fn the_screen_of_the_console_and_usb_hosts_with_disk_and_keyboard() {
     let host = Host::new("nouveau", "0x030000\n");
     host.put(&format!("{DEVICE}/boot_vga"), "0\n");
