@@ -11,6 +11,7 @@ use nix::sys::ptrace;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
 use hugebar::pci::{Address, Function};
 
@@ -39,126 +40,106 @@ pub(crate) fn run(device: Address) -> Result<()> {
     ensure!(!before.record && before.driver.is_some(), "{before:?}");
     let mut seen = Vec::new();
     for at in 0.. {
-        // The second goes on from where the first was killed.
-        for _ in 0..2 {
-            let call = killed(&["hugebar", "bind", &device_name], at)?;
-            let left = Has::of(device)?;
-            // Whatever is changed is remembered.
-            let is_changed = left.driver != before.driver || left.over != before.over;
-            ensure!(
-                !is_changed || left.record,
-                "killed at {at} ({call:?}): {left:?}"
-            );
-            let is_bound = left.driver.as_deref() == Some("vfio-pci");
-            ensure!(call.is_some() || is_bound, "not killed: {left:?}");
-            let state = (left.driver.is_some(), left.over != before.over, left.record);
-            seen.push((call.is_some(), state));
-        }
-        if Has::of(device)?.record {
-            restore(&device_name)?;
+        let call = killed(&["hugebar", "bind", &device_name], at)?;
+        let left = Has::of(device)?;
+        // Whatever is changed is remembered.
+        let is_changed = left.driver != before.driver || left.over != before.over;
+        ensure!(
+            !is_changed || left.record,
+            "killed at {at} ({call:?}): {left:?}"
+        );
+        if left.record {
+            run_to_its_end("restore", &device_name)?;
         }
         let after = Has::of(device)?;
-        ensure!(after == before, "killed at {at}: {after:?}");
-        if seen.last().is_some_and(|(killed, _)| !killed) && !seen[seen.len() - 2].0 {
-            break;
-        }
-    }
-    // The way back is killed as well.
-    for at in 0.. {
-        ensure!(
-            Command::new("hugebar")
-                .args(["bind", &device_name])
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status()?
-                .success()
-        );
-        let call = killed(&["hugebar", "restore", &device_name], at)?;
-        let left = Has::of(device)?;
-        if left.record {
-            restore(&device_name)?;
-        }
-        ensure!(
-            Has::of(device)? == before,
-            "restore killed at {at} ({call:?}): {left:?}"
-        );
+        ensure!(after == before, "killed at {at} ({call:?}): {after:?}");
         if call.is_none() {
             break;
         }
+        seen.push((left.driver.is_some(), left.over != before.over, left.record));
     }
+    // The way back is killed as well, and then bind goes on from there.
+    for at in 0.. {
+        run_to_its_end("bind", &device_name)?;
+        let bound = Has::of(device)?;
+        let is_bound = bound.driver.as_deref() == Some("vfio-pci") && bound.record;
+        ensure!(is_bound, "restore killed before {at}: {bound:?}");
+        if killed(&["hugebar", "restore", &device_name], at)?.is_none() {
+            break;
+        }
+    }
+    let after = Has::of(device)?;
+    ensure!(after == before, "{after:?}");
     for state in [
         (true, false, false),
         (true, false, true),
         (true, true, true),
         (false, true, true),
     ] {
-        ensure!(
-            seen.contains(&(true, state)),
-            "never killed in {state:?}: {seen:?}"
-        );
+        ensure!(seen.contains(&state), "never killed in {state:?}: {seen:?}");
     }
-    println!("killed {} times", seen.iter().filter(|own| own.0).count());
+    println!("killed {} times", seen.len());
     Ok(())
 }
 
-fn restore(device: &str) -> Result<()> {
-    let output = Command::new("hugebar").args(["restore", device]).output()?;
+fn run_to_its_end(command: &str, device: &str) -> Result<()> {
+    let output = Command::new("hugebar").args([command, device]).output()?;
     ensure!(output.status.success(), "{output:?}");
     Ok(())
 }
 
-/// Runs a program, and kills it before its system call of this number, of those that count; none if it has fewer.
-#[allow(unsafe_code, reason = "a call between fork and exec")]
-fn killed(words: &[&str], at: u32) -> Result<Option<&'static str>> {
+/// Runs a program, and kills it before its system call of this number, of those in [`CALLS`]; none if it has fewer. A filter
+/// stops it at these only, because an emulated machine takes long for each stop.
+#[allow(unsafe_code, reason = "calls between fork and exec")]
+fn killed(words: &[&str], at: u32) -> Result<Option<()>> {
+    let filter = SeccompFilter::new(
+        CALLS.iter().map(|call| (*call, Vec::new())).collect(),
+        SeccompAction::Allow,
+        SeccompAction::Trace(0),
+        TargetArch::x86_64,
+    )?;
+    let program: BpfProgram = filter.try_into()?;
     let mut command = Command::new(words[0]);
     command
         .args(&words[1..])
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    // SAFETY: one system call, which allocates nothing.
-    unsafe { command.pre_exec(|| ptrace::traceme().map_err(Into::into)) };
+    let prepare = move || {
+        ptrace::traceme()?;
+        seccompiler::apply_filter(&program).map_err(std::io::Error::other)
+    };
+    // SAFETY: three system calls; nothing is allocated unless they fail.
+    unsafe { command.pre_exec(prepare) };
     let mut child = command.spawn()?;
     let pid = Pid::from_raw(i32::try_from(child.id())?);
-    ensure!(matches!(
-        waitpid(pid, None)?,
-        WaitStatus::Stopped(_, Signal::SIGTRAP)
-    ));
-    ptrace::setoptions(pid, ptrace::Options::PTRACE_O_TRACESYSGOOD)?;
-    let (mut calls, mut is_entry) = (0, false);
+    let stopped = waitpid(pid, None)?;
+    ensure!(
+        matches!(stopped, WaitStatus::Stopped(_, Signal::SIGTRAP)),
+        "{stopped:?}"
+    );
+    ptrace::setoptions(pid, ptrace::Options::PTRACE_O_TRACESECCOMP)?;
+    let mut calls = 0;
     let mut signal = None;
     loop {
-        ptrace::syscall(pid, signal.take())?;
+        ptrace::cont(pid, signal.take())?;
         match waitpid(pid, None)? {
-            WaitStatus::PtraceSyscall(_) => is_entry = !is_entry,
-            WaitStatus::Stopped(_, own) => {
-                signal = Some(own);
-                continue;
+            WaitStatus::PtraceEvent(..) if calls == at => {
+                child.kill().context("kill")?;
+                child.wait()?;
+                return Ok(Some(()));
             }
+            WaitStatus::PtraceEvent(..) => calls += 1,
+            WaitStatus::Stopped(_, own) => signal = Some(own),
             WaitStatus::Exited(_, 0) => return Ok(None),
             other => bail!("{words:?}: {other:?}"),
         }
-        if !is_entry {
-            continue;
-        }
-        let number = i64::try_from(ptrace::getregs(pid)?.orig_rax)?;
-        let Some(name) = name(number) else { continue };
-        if calls == at {
-            child.kill().context("kill")?;
-            child.wait()?;
-            return Ok(Some(name));
-        }
-        calls += 1;
     }
 }
 
-/// The calls that change files, or start the processes that write to sysfs.
-fn name(number: i64) -> Option<&'static str> {
-    let calls = [
-        (libc::SYS_mkdir, "mkdir"),
-        (libc::SYS_renameat2, "renameat2"),
-        (libc::SYS_unlink, "unlink"),
-        (libc::SYS_clone, "clone"),
-    ];
-    let own = calls.into_iter().find(|(own, _)| *own == number);
-    own.map(|(_, name)| name)
-}
+/// The calls that change files, or start the processes that write to sysfs (threads are started by `clone3`).
+const CALLS: [i64; 4] = [
+    libc::SYS_mkdir,
+    libc::SYS_renameat2,
+    libc::SYS_unlink,
+    libc::SYS_clone,
+];

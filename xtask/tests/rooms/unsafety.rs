@@ -68,7 +68,7 @@ const PLACES: &[(&str, &str)] = &[
     ("lab/exercise/src/irq.rs", "fork"),
     ("lab/exercise/src/reset.rs", "opening without an IOMMU"),
     ("lab/exercise/src/threads.rs", "fork"),
-    ("lab/exercise/src/killed.rs", "a call between fork and exec"),
+    ("lab/exercise/src/killed.rs", "calls between fork and exec"),
     ("lab/exercise/src/kvm.rs", "a timer and its signal"),
     ("lab/exercise/src/main.rs", "flags of prctl"),
     (

@@ -137,7 +137,8 @@ mod tests {
         put("etc/driverctl.d/0000:02:00.0", "vfio-pci\n");
         put(
             "etc/udev/rules.d/9.rules",
-            "KERNEL==\"0000:02:00.0\", ATTR{driver_override}=\"vfio-pci\"\n",
+            "KERNEL==\"0000:02:00.0\", ATTR{driver_override}=\"vfio-pci\"\n\
+             #KERNEL==\"0000:01:00.0\", ATTR{driver_override}=\"vfio-pci\"\n",
         );
         put("proc/cmdline", "quiet nvme.ids=10de:2331\n");
         assert!(kinds().is_empty(), "{:?}", kinds());
