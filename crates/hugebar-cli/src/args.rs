@@ -4,6 +4,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args as Arguments, Parser, Subcommand, ValueEnum};
 
 use hugebar::layout::Area;
+use hugebar::leaf::LeafSizes;
 use hugebar::mem;
 use hugebar::plan;
 use hugebar::verdict::Requirement;
@@ -40,6 +41,7 @@ impl Args {
             Command::Map(map) => map.json,
             Command::Doctor(doctor) => doctor.json,
             Command::Inspect(inspect) => inspect.json,
+            Command::Plan(plan) => plan.json,
         }
     }
 }
@@ -80,7 +82,20 @@ pub(crate) enum Command {
     /// Opens no device. Without DEV it checks only the host. Exits with 1 if something has to be
     /// fixed first.
     Doctor(DoctorArgs),
+    /// Compute the leaves of a mapping that does not exist, on this machine or another
+    ///
+    /// Pure arithmetic: needs no device and no privilege.
+    #[command(after_help = PLAN_EXAMPLES)]
+    Plan(PlanArgs),
 }
+
+const PLAN_EXAMPLES: &str = "\
+Examples:
+  hugebar plan 128G                                what a BAR of 128 GiB costs on this machine
+  hugebar plan 64G --exclude 24K+4K                with a hole, as for an MSI-X table
+  hugebar plan 0x2F00F00000 --sizes arm64-64k      on an arm64 machine with 64 KiB pages
+  hugebar plan 4G --at 0x380000007000              at a physical address
+  hugebar plan 4G --hva 0x7f1240000000             mapped at an address";
 
 #[derive(Arguments, Debug)]
 pub(crate) struct MapArgs {
@@ -163,6 +178,65 @@ pub(crate) struct DoctorArgs {
     pub(crate) json: bool,
 }
 
+#[derive(Arguments, Debug)]
+pub(crate) struct PlanArgs {
+    /// Size of the region: 4096, 0x1000, 24K, 2M, 1G
+    #[arg(value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) size: u64,
+
+    /// Leave this part unmapped, rounded out to whole pages; can be given several times
+    #[arg(long = "exclude", value_name = "OFFSET+SIZE", value_parser = parse_area)]
+    pub(crate) excluded: Vec<Area>,
+
+    /// The machine's leaf sizes [default: this machine's]
+    #[arg(long, value_name = "MACHINE")]
+    pub(crate) sizes: Option<Sizes>,
+
+    /// Physical address of the region [default: naturally aligned, as BARs are]
+    #[arg(long = "at", value_name = "HPA", value_parser = parse_size)]
+    pub(crate) physical: Option<u64>,
+
+    /// Virtual address of the region, instead of those that a placement may choose
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_size, conflicts_with = "placement")]
+    pub(crate) hva: Option<u64>,
+
+    /// How to choose addresses [default: all placements]
+    #[arg(long)]
+    pub(crate) placement: Option<Placement>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Machines by the leaf sizes of their page tables.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Sizes {
+    /// 4 KiB, 2 MiB, 1 GiB
+    #[value(name = "x86-64")]
+    X86_64,
+    /// 4 KiB, 2 MiB
+    #[value(name = "arm64-4k")]
+    Arm64With4K,
+    /// 16 KiB, 32 MiB
+    #[value(name = "arm64-16k")]
+    Arm64With16K,
+    /// 64 KiB, 512 MiB
+    #[value(name = "arm64-64k")]
+    Arm64With64K,
+}
+
+impl From<Sizes> for LeafSizes {
+    fn from(sizes: Sizes) -> Self {
+        match sizes {
+            Sizes::X86_64 => Self::X86_64,
+            Sizes::Arm64With4K => Self::ARM64_4K,
+            Sizes::Arm64With16K => Self::ARM64_16K,
+            Sizes::Arm64With64K => Self::ARM64_64K,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Placement {
     /// One window for the whole BAR, congruent with its physical addresses: the fewest leaves
@@ -171,6 +245,11 @@ pub(crate) enum Placement {
     SizeAligned,
     /// Wherever mmap puts it, as in most programs
     Plain,
+}
+
+impl Placement {
+    /// All of them, the best first.
+    pub(crate) const ALL: [Self; 3] = [Self::Congruent, Self::SizeAligned, Self::Plain];
 }
 
 impl From<Placement> for plan::Placement {

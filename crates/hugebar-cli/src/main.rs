@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::Map(map) => cmd::map::run(map),
         Command::Doctor(doctor) => cmd::doctor::run(doctor),
         Command::Inspect(inspect) => cmd::inspect::run(inspect),
+        Command::Plan(plan) => cmd::plan::run(plan),
     };
     match result {
         Ok(answer) => answer.into(),

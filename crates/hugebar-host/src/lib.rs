@@ -8,6 +8,7 @@
 //! * [`inspect`] shows the device mappings of running processes, and the leaves that they can have.
 //! * [`procfs`] reads `/proc/PID` with a deadline and in bounded memory.
 //! * [`populate`] picks this host's way to populate BARs, and [`measure`] counts their leaves that way.
+//! * [`cost`] counts the leaves of a mapping that does not exist.
 //! * [`page_tables`] reads the leaves of this process from the kernel's page-table dump.
 //!
 //! Results are data: codes, numbers, and facts and remedies of one line each. Nothing here opens a device,
@@ -44,6 +45,7 @@
 //! * `serde`: makes the doctor's steps serialisable.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod cost;
 pub mod doctor;
 mod error;
 pub mod escape;

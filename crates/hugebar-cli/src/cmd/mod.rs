@@ -3,4 +3,5 @@
 pub(crate) mod doctor;
 pub(crate) mod inspect;
 pub(crate) mod map;
+pub(crate) mod plan;
 mod require;

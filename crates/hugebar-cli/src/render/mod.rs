@@ -5,6 +5,7 @@ mod failure;
 mod inspect;
 mod json;
 mod map;
+mod plan;
 mod print;
 mod progress;
 
@@ -12,5 +13,6 @@ pub(crate) use doctor::DoctorReport;
 pub(crate) use failure::{FailureReport, tell_failure, tell_failure_of};
 pub(crate) use inspect::InspectReport;
 pub(crate) use map::MapReport;
+pub(crate) use plan::PlanReport;
 pub(crate) use print::{deliver, print_json, set_verbose, step, warn};
 pub(crate) use progress::Bar;
