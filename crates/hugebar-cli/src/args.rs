@@ -42,6 +42,7 @@ impl Args {
             Command::Doctor(doctor) => doctor.json,
             Command::Inspect(inspect) => inspect.json,
             Command::Plan(plan) => plan.json,
+            Command::List(list) => list.json,
         }
     }
 }
@@ -85,9 +86,20 @@ pub(crate) enum Command {
     /// Compute the leaves of a mapping that does not exist, on this machine or another
     ///
     /// Pure arithmetic: needs no device and no privilege.
-    #[command(after_help = PLAN_EXAMPLES)]
+    #[command(before_help = PLAN_EXAMPLES)]
     Plan(PlanArgs),
+    /// List PCI devices with a BAR of 2 MiB or more, the largest first
+    ///
+    /// Reads sysfs, needs no privilege, and wakes no sleeping device.
+    #[command(before_help = LIST_EXAMPLES)]
+    List(ListArgs),
 }
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  hugebar list
+  hugebar list --all -o device,bars,driver
+  hugebar list --noheadings -o device | xargs -n 1 hugebar doctor";
 
 const PLAN_EXAMPLES: &str = "\
 Examples:
@@ -207,6 +219,60 @@ pub(crate) struct PlanArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Arguments, Debug)]
+pub(crate) struct ListArgs {
+    /// Also list devices with smaller BARs or none
+    #[arg(short, long)]
+    pub(crate) all: bool,
+
+    /// Which columns to print, in this order
+    #[arg(
+        short = 'o',
+        long = "output",
+        value_name = "COLUMNS",
+        value_delimiter = ',',
+        default_value = "device,size,bar,driver,group,numa,name"
+    )]
+    pub(crate) columns: Vec<ListColumn>,
+
+    /// Print no heading
+    #[arg(long = "noheadings", alias = "no-headings")]
+    pub(crate) no_headings: bool,
+
+    /// Print JSON, always with all fields
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Columns of `list`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ListColumn {
+    /// Full PCI address
+    Device,
+    /// Size of the largest BAR
+    Size,
+    /// Its number
+    Bar,
+    /// Its physical address
+    Physical,
+    /// All BARs of memory: number and size
+    Bars,
+    /// Driver
+    Driver,
+    /// IOMMU group
+    Group,
+    /// NUMA node
+    Numa,
+    /// Power state
+    Power,
+    /// vendor:device
+    Ids,
+    /// Kind of device
+    Class,
+    /// Vendor and device, from the system's pci.ids
+    Name,
 }
 
 /// Machines by the leaf sizes of their page tables.

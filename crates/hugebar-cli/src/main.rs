@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Command::Doctor(doctor) => cmd::doctor::run(doctor),
         Command::Inspect(inspect) => cmd::inspect::run(inspect),
         Command::Plan(plan) => cmd::plan::run(plan),
+        Command::List(list) => cmd::list::run(list),
     };
     match result {
         Ok(answer) => answer.into(),

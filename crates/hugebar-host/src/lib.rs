@@ -4,6 +4,7 @@
 //! device plugins of container orchestrators, and hooks that run before a virtual machine starts.
 //! A program that maps BARs itself needs only [`hugebar`].
 //!
+//! * [`devices`] lists PCI functions with large BARs, with names from [`pci_ids`].
 //! * [`doctor`] checks everything between firmware and mapping, step by step.
 //! * [`inspect`] shows the device mappings of running processes, and the leaves that they can have.
 //! * [`procfs`] reads `/proc/PID` with a deadline and in bounded memory.
@@ -46,12 +47,14 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod cost;
+pub mod devices;
 pub mod doctor;
 mod error;
 pub mod escape;
 pub mod inspect;
 pub mod measure;
 pub mod page_tables;
+pub mod pci_ids;
 pub mod populate;
 pub mod procfs;
 mod sysfs;

@@ -2,6 +2,7 @@
 
 pub(crate) mod doctor;
 pub(crate) mod inspect;
+pub(crate) mod list;
 pub(crate) mod map;
 pub(crate) mod plan;
 mod require;

@@ -1,17 +1,21 @@
 //! What the command prints: reports as text and as JSON, messages, progress.
 
+mod device;
 mod doctor;
 mod failure;
 mod inspect;
 mod json;
+mod list;
 mod map;
 mod plan;
 mod print;
 mod progress;
+mod table;
 
 pub(crate) use doctor::DoctorReport;
 pub(crate) use failure::{FailureReport, tell_failure, tell_failure_of};
 pub(crate) use inspect::InspectReport;
+pub(crate) use list::ListReport;
 pub(crate) use map::MapReport;
 pub(crate) use plan::PlanReport;
 pub(crate) use print::{deliver, print_json, set_verbose, step, warn};

@@ -55,6 +55,37 @@ impl Function {
         }
     }
 
+    /// Finds the function at an address in a folder like `/sys/bus/pci/devices`, such as that of a recorded tree.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] if there is none.
+    pub fn listed_in(folder: &Path, address: Address) -> Result<Self> {
+        let path = folder.join(address.to_string());
+        match path.try_exists() {
+            Ok(true) => Ok(Self { address, path }),
+            Ok(false) => {
+                Err(Error::new(ErrorKind::NotFound, "no such PCI device").on(path.display()))
+            }
+            Err(error) => Err(failure("stat", &error).on(path.display())),
+        }
+    }
+
+    /// All functions in such a folder, by address.
+    pub fn all_in(folder: &Path) -> Result<Vec<Self>> {
+        let mut functions = Vec::new();
+        for name in names(folder)? {
+            let Ok(address) = name.parse() else { continue };
+            match Self::listed_in(folder, address) {
+                // It was removed meanwhile.
+                Err(error) if error.kind() == ErrorKind::NotFound => (),
+                function => functions.push(function?),
+            }
+        }
+        functions.sort_by_key(|function| function.address);
+        Ok(functions)
+    }
+
     /// All functions of the machine, by address.
     pub fn all() -> Result<Vec<Self>> {
         let mut functions = Self::listed(Path::new(DEVICES))?;
@@ -79,6 +110,16 @@ impl Function {
     /// The function's address.
     pub fn address(&self) -> Address {
         self.address
+    }
+
+    /// Its folder in sysfs.
+    pub fn folder(&self) -> &Path {
+        &self.path
+    }
+
+    /// Vendor and device id of the subsystem: the card that the device is on. Bridges have none.
+    pub fn subsystem_ids(&self) -> Result<(u16, u16)> {
+        Ok((self.id("subsystem_vendor")?, self.id("subsystem_device")?))
     }
 
     /// Vendor and device id.
