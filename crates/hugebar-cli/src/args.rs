@@ -43,6 +43,7 @@ impl Args {
             Command::Inspect(inspect) => inspect.json,
             Command::Plan(plan) => plan.json,
             Command::List(list) => list.json,
+            Command::Show(show) => show.json,
         }
     }
 }
@@ -93,7 +94,17 @@ pub(crate) enum Command {
     /// Reads sysfs, needs no privilege, and wakes no sleeping device.
     #[command(before_help = LIST_EXAMPLES)]
     List(ListArgs),
+    /// Show what is known about a device and its BARs: sizes, costs, and why a BAR is not larger
+    ///
+    /// Reads sysfs and opens no device, but wakes a sleeping one. Root sees more.
+    #[command(before_help = SHOW_EXAMPLES)]
+    Show(ShowArgs),
 }
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  hugebar show 01:00.0
+  hugebar show 10de:2331 --json";
 
 const LIST_EXAMPLES: &str = "\
 Examples:
@@ -242,6 +253,17 @@ pub(crate) struct ListArgs {
     pub(crate) no_headings: bool,
 
     /// Print JSON, always with all fields
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Arguments, Debug)]
+pub(crate) struct ShowArgs {
+    /// The device, in any form that map accepts
+    #[arg(value_name = "DEV")]
+    pub(crate) device: String,
+
+    /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         Command::Inspect(inspect) => cmd::inspect::run(inspect),
         Command::Plan(plan) => cmd::plan::run(plan),
         Command::List(list) => cmd::list::run(list),
+        Command::Show(show) => cmd::show::run(show),
     };
     match result {
         Ok(answer) => answer.into(),

@@ -5,6 +5,7 @@
 //! A program that maps BARs itself needs only [`hugebar`].
 //!
 //! * [`devices`] lists PCI functions with large BARs, with names from [`pci_ids`].
+//! * [`show`] tells what is known about one of them, such as what keeps a BAR from being larger.
 //! * [`doctor`] checks everything between firmware and mapping, step by step.
 //! * [`inspect`] shows the device mappings of running processes, and the leaves that they can have.
 //! * [`procfs`] reads `/proc/PID` with a deadline and in bounded memory.
@@ -46,6 +47,7 @@
 //! * `serde`: makes the doctor's steps serialisable.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
+mod bridge;
 pub mod cost;
 pub mod devices;
 pub mod doctor;
@@ -57,6 +59,7 @@ pub mod page_tables;
 pub mod pci_ids;
 pub mod populate;
 pub mod procfs;
+pub mod show;
 mod sysfs;
 
 pub use error::{Error, ErrorKind};

@@ -2,6 +2,7 @@
 
 mod backends;
 mod device;
+mod devices;
 mod dma;
 mod doctor;
 mod errors;

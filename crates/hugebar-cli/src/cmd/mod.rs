@@ -6,3 +6,4 @@ pub(crate) mod list;
 pub(crate) mod map;
 pub(crate) mod plan;
 mod require;
+pub(crate) mod show;

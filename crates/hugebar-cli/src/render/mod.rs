@@ -10,6 +10,8 @@ mod map;
 mod plan;
 mod print;
 mod progress;
+mod show;
+mod show_text;
 mod table;
 
 pub(crate) use doctor::DoctorReport;
@@ -20,3 +22,4 @@ pub(crate) use map::MapReport;
 pub(crate) use plan::PlanReport;
 pub(crate) use print::{deliver, print_json, set_verbose, step, warn};
 pub(crate) use progress::Bar;
+pub(crate) use show::ShowReport;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -10,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 use super::Address;
 use super::class::ClassCode;
+use super::config::{self, Msix};
 use super::header::Header;
 use super::power::PowerState;
 use super::resource::Resource;
@@ -236,6 +238,29 @@ impl Function {
         let read = io::Read::read_exact(&mut file, &mut bytes);
         read.map_err(|error| subject(failure("read", &error)))?;
         Ok(Header::new(bytes))
+    }
+
+    /// Reads where its MSI-X table lies, from its configuration space (`config`), which wakes a device in D3cold.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::PermissionDenied`] if this process may read only the header: the rest needs `CAP_SYS_ADMIN`.
+    pub fn msix(&self) -> Result<Option<Msix>> {
+        let subject = |error: Error| error.on(self.subject("config"));
+        let file = fs::File::open(self.folder().join("config"));
+        let file = file.map_err(|error| subject(failure("open", &error)))?;
+        config::msix(|offset, buffer| {
+            let read = file.read_exact_at(buffer, offset.into());
+            read.map_err(|error| match error.kind() {
+                // The kernel ends the file there for others.
+                io::ErrorKind::UnexpectedEof => {
+                    let operation = "reading beyond the header of configuration space";
+                    subject(Error::new(ErrorKind::PermissionDenied, operation))
+                        .with_remedy("needs CAP_SYS_ADMIN")
+                }
+                _ => subject(failure("read", &error)),
+            })
+        })
     }
 
     /// Whether the function lies behind another one, such as a bridge, or a VMD controller whose devices have
