@@ -17,7 +17,18 @@ fn stdout(output: &Output) -> &str {
 fn json(arguments: &str) -> Value {
     let output = plan(&format!("{arguments} --json"));
     assert!(output.status.success(), "{output:?}");
-    serde_json::from_slice(&output.stdout).unwrap()
+    let document = serde_json::from_slice(&output.stdout).unwrap();
+    check("plan", &document);
+    document
+}
+
+/// Checks a document against its schema.
+fn check(name: &str, document: &Value) {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/schema");
+    let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+    let index = compiler.compile(&format!("{folder}/{name}.json"), &mut schemas);
+    let result = schemas.validate(document, index.unwrap());
+    result.unwrap_or_else(|error| panic!("{error}: {document}"));
 }
 
 /// The sum of an object's counts.
@@ -161,6 +172,7 @@ fn what_makes_no_sense_is_refused() {
         let output = plan(&format!("{arguments} --json"));
         assert_eq!(output.status.code(), Some(2), "{arguments}: {output:?}");
         let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        check("error", &document);
         let message = document["error"]["message"].as_str().unwrap();
         assert!(message.contains(words), "{arguments}: {message}");
     }

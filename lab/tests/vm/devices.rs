@@ -10,9 +10,19 @@ fn hugebar(arguments: &str) -> Command {
     Command::new(words.chain(arguments.split_whitespace()))
 }
 
-fn json(output: &Output) -> Value {
-    assert!(output.success(), "{output:?}");
-    serde_json::from_slice(&output.stdout).unwrap()
+/// A command's document, checked against its schema.
+fn json(output: &Output, schema: &str) -> Value {
+    let document = serde_json::from_slice(&output.stdout);
+    let document = document.unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    let file = format!(
+        "{}/../docs/schema/{schema}.json",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+    let index = compiler.compile(&file, &mut schemas).unwrap();
+    let result = schemas.validate(&document, index);
+    result.unwrap_or_else(|error| panic!("{schema}: {error}: {document}"));
+    document
 }
 
 const SHOWN: &str = "\
@@ -66,9 +76,10 @@ fn devices_and_their_bars() {
             hugebar("show 00:11.0 --json").uid(1000),
             hugebar("plan 4G --hva 0x7f1240000000 --json"),
             hugebar("show 00:12.0 --json"),
+            hugebar("doctor 00:10.0 --json"),
         ])
         .unwrap();
-    let [list, all, listed, text, root, user, plan, missing] = &report.commands[..] else {
+    let [list, all, listed, text, root, user, plan, missing, doctor] = &report.commands[..] else {
         panic!("{report:?}");
     };
     let words = |output: &Output| {
@@ -86,13 +97,13 @@ fn devices_and_their_bars() {
     );
     assert_eq!(words(all)[0], "0: 4 KiB, 2: 4 GiB 0000:00:10.0");
     assert!(words(all).contains(&"0: 16 KiB 0000:00:11.0".to_owned()));
-    let listed = json(listed);
+    let listed = json(listed, "list");
     assert_eq!(listed["devices"][0]["device"], "0000:00:10.0");
     assert_eq!(listed["devices"][0]["bars"][1]["size"], 4_u64 << 30);
 
     assert!(text.success(), "{text:?}");
     assert_eq!(masked(&text.stdout()), SHOWN);
-    let (root, user) = (json(root), json(user));
+    let (root, user) = (json(root, "show"), json(user, "show"));
     assert_eq!(root["device"], "0000:00:11.0");
     // What QEMU's NVMe has.
     assert_eq!(
@@ -115,6 +126,9 @@ fn devices_and_their_bars() {
     assert_eq!(own["placements"], seen["placements"]);
     assert_eq!(own["physical"], seen["physical"]);
 
-    assert_eq!(json(plan)["at"]["leaves"]["1073741824"], 4);
+    assert_eq!(json(plan, "plan")["at"]["leaves"]["1073741824"], 4);
     assert_eq!(missing.code(), 2);
+    assert_eq!(json(missing, "error")["error"]["kind"], "not-found");
+    let steps = json(doctor, "doctor")["steps"].as_array().unwrap().len();
+    assert!(steps > 8, "{doctor:?}");
 }

@@ -7,6 +7,7 @@ use hugebar_host::escape::Escaped;
 
 /// A function.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct DeviceReport<'a> {
     /// The full address.
     pub(super) device: String,
@@ -28,6 +29,7 @@ pub(super) struct DeviceReport<'a> {
 
 /// A memory BAR.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct BarReport {
     pub(super) bar: u8,
     pub(super) size: u64,

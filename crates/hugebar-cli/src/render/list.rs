@@ -14,6 +14,7 @@ use crate::args::ListColumn;
 
 /// PCI functions, those with the largest BAR first.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct ListReport<'a> {
     version: u32,
     devices: Vec<Listed<'a>>,
@@ -27,6 +28,7 @@ pub(crate) struct ListReport<'a> {
 
 /// A function with its BARs.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Listed<'a> {
     #[serde(flatten)]
     device: DeviceReport<'a>,

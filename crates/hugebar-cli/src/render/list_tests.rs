@@ -151,6 +151,7 @@ fn json() {
     let all = recorded();
     let report = ListReport::new(&all, &DEFAULT, true);
     let document = serde_json::to_value(&report).unwrap();
+    super::super::schema::check("list", &document);
     let gpu = &document["devices"][0];
     let expected = serde_json::json!({
         "device": "0000:1b:00.0", "ids": "10de:2330", "subsystem": null, "class": "0x030200",

@@ -10,6 +10,8 @@ mod map;
 mod plan;
 mod print;
 mod progress;
+#[cfg(test)]
+mod schema;
 mod show;
 mod show_text;
 mod table;

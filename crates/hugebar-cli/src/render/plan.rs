@@ -17,14 +17,17 @@ const SHOWN: usize = 8;
 
 /// The leaves of a mapping that does not exist.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct PlanReport {
     version: u32,
     size: u64,
     /// The physical address; null where natural alignment is assumed.
     physical: Option<String>,
     leaf_sizes: Vec<u64>,
+    #[cfg_attr(test, schemars(with = "Vec<super::schema::Area>"))]
     areas: Vec<Area>,
     /// The fewest leaves at any addresses.
+    #[cfg_attr(test, schemars(with = "super::schema::Counts"))]
     best: Leaves,
     /// With `--hva`: the leaves at that address; null otherwise.
     at: Option<AtReport>,
@@ -33,22 +36,29 @@ pub(crate) struct PlanReport {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct AtReport {
     address: String,
+    #[cfg_attr(test, schemars(with = "super::schema::Counts"))]
     leaves: Leaves,
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct PlacementReport {
+    #[cfg_attr(test, schemars(with = "super::schema::Placement"))]
     placement: Placement,
     windows: Vec<WindowReport>,
     /// By the luckiest and unluckiest addresses that the placement allows.
+    #[cfg_attr(test, schemars(with = "super::schema::Counts"))]
     best: Leaves,
+    #[cfg_attr(test, schemars(with = "super::schema::Counts"))]
     worst: Leaves,
 }
 
 /// Addresses to reserve: `length` bytes from an address that is `residue` modulo `alignment`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct WindowReport {
     offset: u64,
     length: u64,

@@ -16,6 +16,7 @@ use super::table;
 
 /// A device in detail.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct ShowReport<'a> {
     version: u32,
     /// `uname -r`.
@@ -33,6 +34,7 @@ pub(crate) struct ShowReport<'a> {
     pub(super) reserved: Option<Vec<String>>,
     pub(super) bars: Vec<ShownBarReport<'a>>,
     /// Steps of the doctor that are not ok.
+    #[cfg_attr(test, schemars(with = "Vec<super::schema::Step>"))]
     pub(super) steps: &'a [Step],
     /// What is unknown, and why: `<needs root>`, or the error.
     pub(super) unknown: Vec<UnknownReport>,
@@ -41,6 +43,7 @@ pub(crate) struct ShowReport<'a> {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct MemberReport<'a> {
     pub(super) device: String,
     pub(super) driver: Option<&'a str>,
@@ -48,6 +51,7 @@ pub(super) struct MemberReport<'a> {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct MsixReport {
     pub(super) vectors: u16,
     pub(super) table: Place,
@@ -56,6 +60,7 @@ pub(super) struct MsixReport {
 
 /// A part of a BAR.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Place {
     pub(super) bar: u8,
     pub(super) offset: u64,
@@ -63,12 +68,14 @@ pub(super) struct Place {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct IommuReport<'a> {
     pub(super) name: &'a str,
     pub(super) bits: Option<u32>,
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct UnknownReport {
     /// `msix`, `reserved` or `sizes`.
     pub(super) what: &'static str,
@@ -76,6 +83,7 @@ pub(super) struct UnknownReport {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct ShownBarReport<'a> {
     #[serde(flatten)]
     pub(super) bar: BarReport,
@@ -87,6 +95,7 @@ pub(super) struct ShownBarReport<'a> {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct GrowthReport<'a> {
     pub(super) bridge: String,
     pub(super) window: u64,
@@ -95,6 +104,7 @@ pub(super) struct GrowthReport<'a> {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct OtherReport {
     pub(super) device: String,
     pub(super) bar: usize,
@@ -102,9 +112,13 @@ pub(super) struct OtherReport {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct CostReport {
+    #[cfg_attr(test, schemars(with = "super::schema::Placement"))]
     pub(super) placement: Placement,
+    #[cfg_attr(test, schemars(with = "super::schema::Counts"))]
     pub(super) best: Leaves,
+    #[cfg_attr(test, schemars(with = "super::schema::Counts"))]
     pub(super) worst: Leaves,
 }
 

@@ -115,6 +115,7 @@ fn text_at_160_columns() {
 #[test]
 fn json() {
     let (_, document) = shown(None);
+    super::super::schema::check("show", &document);
     assert_eq!(document["device"], "0000:03:00.0");
     assert_eq!(document["unknown"][0]["why"], "<needs root>");
     let growth = &document["bars"][0]["growth"];
