@@ -4,6 +4,7 @@ mod parse;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args as Arguments, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use hugebar::layout::Area;
 use hugebar::leaf::LeafSizes;
@@ -49,6 +50,7 @@ impl Args {
             Command::Plan(plan) => plan.json,
             Command::List(list) => list.json,
             Command::Show(show) => show.json,
+            Command::Completions(_) | Command::Man(_) => false,
         }
     }
 }
@@ -104,6 +106,12 @@ pub(crate) enum Command {
     /// Reads sysfs and opens no device, but wakes a sleeping one. Root sees more.
     #[command(before_help = SHOW_EXAMPLES)]
     Show(ShowArgs),
+    /// Print the completions for a shell
+    ///
+    /// For bash: hugebar completions bash > /usr/share/bash-completion/completions/hugebar
+    Completions(CompletionsArgs),
+    /// Print a manual page: of the program, or of one command
+    Man(ManArgs),
 }
 
 const SHOW_EXAMPLES: &str = "\
@@ -271,6 +279,19 @@ pub(crate) struct ShowArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Arguments, Debug)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: Shell,
+}
+
+#[derive(Arguments, Debug)]
+pub(crate) struct ManArgs {
+    /// A command, such as map
+    #[arg(value_name = "COMMAND")]
+    pub(crate) command: Option<String>,
 }
 
 /// Columns of `list`.

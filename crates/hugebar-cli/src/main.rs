@@ -32,6 +32,8 @@ fn main() -> ExitCode {
         Command::Plan(plan) => cmd::plan::run(plan),
         Command::List(list) => cmd::list::run(list),
         Command::Show(show) => cmd::show::run(show),
+        Command::Completions(own) => cmd::generate::completions(own),
+        Command::Man(own) => cmd::generate::man(own),
     };
     match result {
         Ok(answer) => answer.into(),

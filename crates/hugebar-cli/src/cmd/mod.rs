@@ -1,6 +1,7 @@
 //! One file for each command.
 
 pub(crate) mod doctor;
+pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod map;

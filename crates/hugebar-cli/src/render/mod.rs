@@ -22,6 +22,6 @@ pub(crate) use inspect::InspectReport;
 pub(crate) use list::ListReport;
 pub(crate) use map::MapReport;
 pub(crate) use plan::PlanReport;
-pub(crate) use print::{deliver, print_json, set_verbose, step, warn};
+pub(crate) use print::{deliver, deliver_raw, print_json, set_verbose, step, warn};
 pub(crate) use progress::Bar;
 pub(crate) use show::ShowReport;
