@@ -128,6 +128,13 @@ fn text_at_80_columns() {
     );
 }
 
+/// Lines get too long instead of columns too narrow to read.
+#[test]
+fn text_at_30_columns() {
+    let text = shown(&DEFAULT, true, Some(30));
+    assert!(text.contains("NVIDIA Corporation\n"), "{text}");
+}
+
 #[test]
 fn columns_that_are_asked_for() {
     let columns = [

@@ -14,6 +14,11 @@ use super::table;
 
 /// Where values begin.
 const INDENT: usize = 15;
+/// The same for the doctor's facts.
+const FACTS: usize = 30;
+
+/// How much of a value is on a line at least, also where the lines get too long.
+const NARROWEST: usize = 20;
 
 impl fmt::Display for ShowReport<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -198,12 +203,8 @@ impl ShowReport<'_> {
                 _ => (AnsiColor::Red, "blocker"),
             };
             let style = Style::new().fg_color(Some(color.into())).bold();
-            writeln!(
-                f,
-                "  {style}{word:8}{style:#}{:20}{}",
-                step.step,
-                escaped(&step.fact)
-            )?;
+            let start = format!("  {style}{word:8}{style:#}{:20}", step.step);
+            f.write_str(&broken(start, FACTS, &escaped(&step.fact), self.width))?;
         }
         Ok(())
     }
@@ -219,18 +220,23 @@ fn place(own: &Place) -> String {
     format!("BAR {} at {}", own.bar, Area::new(own.offset, own.size))
 }
 
-/// A name and its value, broken between words where lines are limited.
+/// A name and its value.
 fn line(f: &mut Formatter<'_>, name: &str, value: &str, width: Option<u16>) -> fmt::Result {
+    let start = format!("  {name:width$}", width = INDENT - 2);
+    f.write_str(&broken(start, INDENT, value, width))
+}
+
+/// A value behind a start that is `indent` wide, broken between words where lines are limited.
+fn broken(mut start: String, indent: usize, value: &str, width: Option<u16>) -> String {
     let room = width.map_or(usize::MAX, |width| {
-        usize::from(width).saturating_sub(INDENT).max(20)
+        usize::from(width).saturating_sub(indent).max(NARROWEST)
     });
-    let mut start = format!("  {name:width$}", width = INDENT - 2);
-    let mut text = String::new();
+    let (mut lines, mut text) = (String::new(), String::new());
     for word in value.split(' ') {
         let longer = text.chars().count() + 1 + word.chars().count();
         if !text.is_empty() && longer > room {
-            writeln!(f, "{start}{text}")?;
-            start = " ".repeat(INDENT);
+            lines.push_str(&format!("{start}{text}\n"));
+            start = " ".repeat(indent);
             text.clear();
         }
         if !text.is_empty() {
@@ -238,7 +244,7 @@ fn line(f: &mut Formatter<'_>, name: &str, value: &str, width: Option<u16>) -> f
         }
         text.push_str(word);
     }
-    writeln!(f, "{start}{text}")
+    format!("{lines}{start}{text}\n")
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 use std::env;
 
-use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
+
+/// How narrow the last column becomes at most, also where the lines get too long.
+const NARROWEST: u16 = 20;
 
 /// A table of rows that all have these columns. Only the last column wraps, where lines are limited.
 pub(super) fn table(
@@ -28,6 +31,9 @@ pub(super) fn table(
         let last = table.column_count().saturating_sub(1);
         for column in table.column_iter_mut().take(last) {
             column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+        if let Some(column) = table.column_mut(last) {
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(NARROWEST)));
         }
     }
     table
