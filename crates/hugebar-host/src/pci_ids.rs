@@ -15,7 +15,7 @@ const PLACES: [&str; 3] = [
 /// How much of it is read at most: ten times its length today.
 const LONGEST: u64 = 16 << 20;
 
-/// The text of `pci.ids`, without comments' meaning: a line for each vendor, its devices below it.
+/// The text of `pci.ids`: a line for each vendor, with its devices below it, and the classes at the end.
 #[derive(Clone, Debug, Default)]
 pub struct PciIds(String);
 
