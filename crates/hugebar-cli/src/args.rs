@@ -1,12 +1,19 @@
 //! The command line: defines arguments, help and usage errors.
 
+mod parse;
+
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args as Arguments, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use hugebar::layout::Area;
+use hugebar::leaf::LeafSizes;
 use hugebar::mem;
 use hugebar::plan;
 use hugebar::verdict::Requirement;
+
+pub(crate) use parse::Limit;
+use parse::{parse_area, parse_bar, parse_limit, parse_requirement, parse_size};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -42,6 +49,10 @@ impl Args {
             Command::Inspect(inspect) => inspect.json,
             Command::Bind(bind) => bind.common.json,
             Command::Restore(restore) => restore.json,
+            Command::Plan(plan) => plan.json,
+            Command::List(list) => list.json,
+            Command::Show(show) => show.json,
+            Command::Completions(_) | Command::Man(_) => false,
         }
     }
 }
@@ -82,6 +93,27 @@ pub(crate) enum Command {
     /// Opens no device. Without DEV it checks only the host. Exits with 1 if something has to be
     /// fixed first.
     Doctor(DoctorArgs),
+    /// Compute the leaves of a mapping that does not exist, on this machine or another
+    ///
+    /// Pure arithmetic: needs no device and no privilege.
+    #[command(before_help = PLAN_EXAMPLES)]
+    Plan(PlanArgs),
+    /// List PCI devices with a BAR of 2 MiB or more, the largest first
+    ///
+    /// Reads sysfs, needs no privilege, and wakes no sleeping device.
+    #[command(before_help = LIST_EXAMPLES)]
+    List(ListArgs),
+    /// Show what is known about a device and its BARs: sizes, costs, and why a BAR is not larger
+    ///
+    /// Reads sysfs and opens no device, but wakes a sleeping one. Root sees more.
+    #[command(before_help = SHOW_EXAMPLES)]
+    Show(ShowArgs),
+    /// Print the completions for a shell
+    ///
+    /// For bash: hugebar completions bash > /usr/share/bash-completion/completions/hugebar
+    Completions(CompletionsArgs),
+    /// Print a manual page: of the program, or of one command
+    Man(ManArgs),
     /// Take devices from their drivers for VFIO, unless they are in use
     ///
     /// What they had is remembered in /run/hugebar, for restore. All devices are checked before the first is changed.
@@ -131,6 +163,25 @@ pub(crate) struct BindArgs {
     #[arg(long, value_name = "USER[:GROUP]")]
     pub(crate) owner: Option<String>,
 }
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  hugebar show 01:00.0
+  hugebar show 10de:2331 --json";
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  hugebar list
+  hugebar list --all -o device,bars,driver
+  hugebar list --noheadings -o device | xargs -n 1 hugebar doctor";
+
+const PLAN_EXAMPLES: &str = "\
+Examples:
+  hugebar plan 128G                                what a BAR of 128 GiB costs on this machine
+  hugebar plan 64G --exclude 24K+4K                with a hole, as for an MSI-X table
+  hugebar plan 0x2F00F00000 --sizes arm64-64k      on an arm64 machine with 64 KiB pages
+  hugebar plan 4G --at 0x380000007000              at a physical address
+  hugebar plan 4G --hva 0x7f1240000000             mapped at an address";
 
 #[derive(Arguments, Debug)]
 pub(crate) struct MapArgs {
@@ -213,6 +264,143 @@ pub(crate) struct DoctorArgs {
     pub(crate) json: bool,
 }
 
+#[derive(Arguments, Debug)]
+pub(crate) struct PlanArgs {
+    /// Size of the region: 4096, 0x1000, 24K, 2M, 1G
+    #[arg(value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) size: u64,
+
+    /// Leave this part unmapped, rounded out to whole pages; can be given several times
+    #[arg(long = "exclude", value_name = "OFFSET+SIZE", value_parser = parse_area)]
+    pub(crate) excluded: Vec<Area>,
+
+    /// The machine's leaf sizes [default: this machine's]
+    #[arg(long, value_name = "MACHINE")]
+    pub(crate) sizes: Option<Sizes>,
+
+    /// Physical address of the region [default: naturally aligned, as BARs are]
+    #[arg(long = "at", value_name = "HPA", value_parser = parse_size)]
+    pub(crate) physical: Option<u64>,
+
+    /// Virtual address of the region, instead of those that a placement may choose
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_size, conflicts_with = "placement")]
+    pub(crate) hva: Option<u64>,
+
+    /// How to choose addresses [default: all placements]
+    #[arg(long)]
+    pub(crate) placement: Option<Placement>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Arguments, Debug)]
+pub(crate) struct ListArgs {
+    /// Also list devices with smaller BARs or none
+    #[arg(short, long)]
+    pub(crate) all: bool,
+
+    /// Which columns to print, in this order
+    #[arg(
+        short = 'o',
+        long = "output",
+        value_name = "COLUMNS",
+        value_delimiter = ',',
+        default_value = "device,size,bar,driver,group,numa,name"
+    )]
+    pub(crate) columns: Vec<ListColumn>,
+
+    /// Print no heading
+    #[arg(long = "noheadings", alias = "no-headings")]
+    pub(crate) no_headings: bool,
+
+    /// Print JSON, always with all fields
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Arguments, Debug)]
+pub(crate) struct ShowArgs {
+    /// The device, in any form that map accepts
+    #[arg(value_name = "DEV")]
+    pub(crate) device: String,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Arguments, Debug)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: Shell,
+}
+
+#[derive(Arguments, Debug)]
+pub(crate) struct ManArgs {
+    /// A command, such as map
+    #[arg(value_name = "COMMAND")]
+    pub(crate) command: Option<String>,
+}
+
+/// Columns of `list`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ListColumn {
+    /// Full PCI address
+    Device,
+    /// Size of the largest BAR
+    Size,
+    /// Its number
+    Bar,
+    /// Its physical address
+    Physical,
+    /// All BARs of memory: number and size
+    Bars,
+    /// Driver
+    Driver,
+    /// IOMMU group
+    Group,
+    /// NUMA node
+    Numa,
+    /// Power state
+    Power,
+    /// vendor:device
+    Ids,
+    /// Kind of device
+    Class,
+    /// Vendor and device, from the system's pci.ids
+    Name,
+}
+
+/// Machines by the leaf sizes of their page tables.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Sizes {
+    /// 4 KiB, 2 MiB, 1 GiB
+    #[value(name = "x86-64")]
+    X86_64,
+    /// 4 KiB, 2 MiB
+    #[value(name = "arm64-4k")]
+    Arm64With4K,
+    /// 16 KiB, 32 MiB
+    #[value(name = "arm64-16k")]
+    Arm64With16K,
+    /// 64 KiB, 512 MiB
+    #[value(name = "arm64-64k")]
+    Arm64With64K,
+}
+
+impl From<Sizes> for LeafSizes {
+    fn from(sizes: Sizes) -> Self {
+        match sizes {
+            Sizes::X86_64 => Self::X86_64,
+            Sizes::Arm64With4K => Self::ARM64_4K,
+            Sizes::Arm64With16K => Self::ARM64_16K,
+            Sizes::Arm64With64K => Self::ARM64_64K,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Placement {
     /// One window for the whole BAR, congruent with its physical addresses: the fewest leaves
@@ -221,6 +409,11 @@ pub(crate) enum Placement {
     SizeAligned,
     /// Wherever mmap puts it, as in most programs
     Plain,
+}
+
+impl Placement {
+    /// All of them, the best first.
+    pub(crate) const ALL: [Self; 3] = [Self::Congruent, Self::SizeAligned, Self::Plain];
 }
 
 impl From<Placement> for plan::Placement {
@@ -269,64 +462,6 @@ pub(crate) enum Backend {
     Noiommu,
 }
 
-/// How much may be populated in base pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Limit(pub(crate) Option<u64>);
-
-/// `4096`, `0x1000`, `24K`, `2M`, `1GiB`, `4T`: bytes, in binary units.
-fn parse_size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is not a size; write 4096, 0x1000, 24K, 2M or 1G");
-    if let Some(digits) = text.strip_prefix("0x") {
-        let valid = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let number = u64::from_str_radix(digits, 16).ok().filter(|_| valid);
-        return number.ok_or_else(wrong);
-    }
-    let end = text.find(|c: char| !c.is_ascii_digit());
-    let (digits, unit) = text.split_at(end.unwrap_or(text.len()));
-    let unit = unit.to_ascii_lowercase();
-    let letter = unit.strip_suffix("ib").or(unit.strip_suffix('b'));
-    let shift = match letter.unwrap_or(&unit) {
-        "" if !unit.starts_with('i') => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    number.checked_mul(1 << shift).ok_or_else(wrong)
-}
-
-fn parse_bar(text: &str) -> Result<u32, String> {
-    let bar = text.parse().ok().filter(|bar| *bar <= 5);
-    bar.ok_or_else(|| format!("{text:?} is not a BAR; BARs are 0 to 5"))
-}
-
-fn parse_area(text: &str) -> Result<Area, String> {
-    let (offset, size) = text
-        .split_once('+')
-        .ok_or_else(|| format!("{text:?} is not OFFSET+SIZE; write 0x6000+0x1000 or 24K+4K"))?;
-    Ok(Area::new(parse_size(offset)?, parse_size(size)?))
-}
-
-fn parse_requirement(text: &str) -> Result<Requirement, String> {
-    match text {
-        "optimal" => Ok(Requirement::Optimal),
-        size => parse_size(size)
-            .map(Requirement::Size)
-            .map_err(|wrong| format!("{wrong}, or \"optimal\"")),
-    }
-}
-
-fn parse_limit(text: &str) -> Result<Limit, String> {
-    match text {
-        "none" => Ok(Limit(None)),
-        size => parse_size(size)
-            .map(|size| Limit(Some(size)))
-            .map_err(|wrong| format!("{wrong}, or \"none\"")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -335,60 +470,5 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Args::command().debug_assert();
-    }
-
-    #[test]
-    fn sizes() {
-        for (text, size) in [
-            ("0", 0),
-            ("4096", 4096),
-            ("0x6000", 0x6000),
-            ("24K", 24 << 10),
-            ("2MiB", 2 << 20),
-            ("1g", 1 << 30),
-            ("3TB", 3 << 40),
-            ("7b", 7),
-        ] {
-            assert_eq!(parse_size(text), Ok(size), "{text}");
-        }
-        for text in [
-            "",
-            "G",
-            "0x",
-            "0x+1",
-            "1.5G",
-            "-1",
-            "+1",
-            "4Q",
-            "1ib",
-            "16777216T",
-            "1 G",
-        ] {
-            assert!(parse_size(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn areas_and_requirements() {
-        assert_eq!(parse_area("0x6000+4K"), Ok(Area::new(0x6000, 0x1000)));
-        for text in [
-            "",
-            "+",
-            "0x6000",
-            "0x6000+",
-            "+0x1000",
-            "1+2+3",
-            "0x6000-0x7000",
-        ] {
-            assert!(parse_area(text).is_err(), "{text}");
-        }
-        assert_eq!(parse_requirement("optimal"), Ok(Requirement::Optimal));
-        assert_eq!(parse_requirement("1G"), Ok(Requirement::Size(1 << 30)));
-        assert!(parse_requirement("best").is_err());
-        assert_eq!(parse_bar("5"), Ok(5));
-        for text in ["6", "-1", "", "0000:00:10.0"] {
-            assert!(parse_bar(text).is_err(), "{text}");
-        }
-        assert_eq!(parse_limit("none"), Ok(Limit(None)));
     }
 }

@@ -31,6 +31,11 @@ fn main() -> ExitCode {
         Command::Inspect(inspect) => cmd::inspect::run(inspect),
         Command::Bind(bind) => cmd::bind::run(bind),
         Command::Restore(restore) => cmd::restore::run(restore),
+        Command::Plan(plan) => cmd::plan::run(plan),
+        Command::List(list) => cmd::list::run(list),
+        Command::Show(show) => cmd::show::run(show),
+        Command::Completions(own) => cmd::generate::completions(own),
+        Command::Man(own) => cmd::generate::man(own),
     };
     match result {
         Ok(answer) => answer.into(),

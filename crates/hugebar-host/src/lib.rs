@@ -4,11 +4,14 @@
 //! device plugins of container orchestrators, and hooks that run before a virtual machine starts.
 //! A program that maps BARs itself needs only [`hugebar`].
 //!
+//! * [`devices`] lists PCI functions with large BARs, with names from [`pci_ids`].
+//! * [`show`] tells what is known about one of them, such as what keeps a BAR from being larger.
 //! * [`doctor`] checks everything between firmware and mapping, step by step.
 //! * [`inspect`] shows the device mappings of running processes, and the leaves that they can have.
 //! * [`admin`] binds devices to VFIO's drivers and gives them back, unless they are in use.
 //! * [`procfs`] reads `/proc/PID` with a deadline and in bounded memory.
 //! * [`populate`] picks this host's way to populate BARs, and [`measure`] counts their leaves that way.
+//! * [`cost`] counts the leaves of a mapping that does not exist.
 //! * [`page_tables`] reads the leaves of this process from the kernel's page-table dump.
 //!
 //! Results are data: codes, numbers, and facts and remedies of one line each. Nothing here opens a device by VFIO,
@@ -46,14 +49,19 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod admin;
+mod bridge;
+pub mod cost;
+pub mod devices;
 pub mod doctor;
 mod error;
 pub mod escape;
 pub mod inspect;
 pub mod measure;
 pub mod page_tables;
+pub mod pci_ids;
 pub mod populate;
 pub mod procfs;
+pub mod show;
 mod sysfs;
 
 pub use error::{Error, ErrorKind};

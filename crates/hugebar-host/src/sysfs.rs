@@ -29,8 +29,7 @@ pub(crate) fn is_on(module: &str, parameter: &str) -> bool {
 
 /// The path of a function's file (`/sys/bus/pci/devices/ADDRESS/NAME`), or of its folder for an empty name.
 pub(crate) fn of(function: &Function, name: &str) -> PathBuf {
-    let devices = Path::new("/sys/bus/pci/devices");
-    devices.join(function.address().to_string()).join(name)
+    function.folder().join(name)
 }
 
 /// The mediated devices that a driver has created on a device, given its folder in sysfs.

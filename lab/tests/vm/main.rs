@@ -3,6 +3,7 @@
 mod backends;
 mod bind;
 mod device;
+mod devices;
 mod dma;
 mod doctor;
 mod errors;

@@ -12,11 +12,13 @@ use super::print::VERSION;
 
 /// The report of `hugebar doctor`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct DoctorReport {
     version: u32,
     /// `uname -r`.
     release: String,
     pub(crate) device: Option<String>,
+    #[cfg_attr(test, schemars(with = "Vec<super::schema::Step>"))]
     pub(crate) steps: Vec<Step>,
 }
 

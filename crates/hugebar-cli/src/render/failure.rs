@@ -31,6 +31,7 @@ fn naming(bar: u32, text: String) -> String {
 
 /// The form that `--json` prints: `{"version": 1, "error": {…}}`.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct FailureReport {
     version: u32,
     error: Described,
@@ -38,7 +39,9 @@ pub(crate) struct FailureReport {
 
 /// The failure: `error` in every document.
 #[derive(Clone, Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Described {
+    #[cfg_attr(test, schemars(with = "String"))]
     kind: serde_json::Value,
     message: String,
     subject: Option<String>,

@@ -20,6 +20,17 @@ pub(crate) fn deliver(report: &(impl Serialize + fmt::Display), json: bool) -> i
     } else {
         print(&report.to_string())
     };
+    or_closed(printed)
+}
+
+/// Prints bytes that are not for people to read.
+pub(crate) fn deliver_raw(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    or_closed(stdout.write_all(bytes).and_then(|()| stdout.flush()))
+}
+
+/// The result of printing, without the error of a closed pipe.
+fn or_closed(printed: io::Result<()>) -> io::Result<()> {
     match printed {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         printed => printed,

@@ -1,24 +1,24 @@
 //! BAR sizes, compared with the resizable-BAR capability and the windows of the bridges above.
 
-use std::fs;
 use std::path::Path;
 
 use hugebar::leaf::Bytes;
-use hugebar::pci::{Address, Function, Resource};
+use hugebar::pci::{Address, Function};
 
 use super::extended::Config;
 use super::rebar::{self, Resizable, Told};
 use super::step::Step;
 use super::{addresses, iov};
-use crate::sysfs;
+use crate::{bridge, sysfs};
 
 const STEP: &str = "bar-size";
 
-/// Index of the first window among a bridge's resources: after six BARs and the ROM.
-const FIRST_WINDOW: usize = 7;
+/// What to do where a BAR has no room to grow.
+pub(crate) const NO_ROOM: &str =
+    "turn on Above 4G Decoding and Resizable BAR in the firmware, or boot with pci=realloc";
 
 /// A power state from which the kernel wakes a device when its configuration space is read.
-const OFF: &str = "D3cold";
+pub(crate) const OFF: &str = "D3cold";
 
 /// The steps for BARs. `state` is the power state of the function.
 pub(super) fn steps(function: &Function, state: Option<&str>) -> Vec<Step> {
@@ -54,22 +54,8 @@ fn no_answer() -> Step {
 
 /// A step for each BAR that could be larger, or one step if there are none.
 fn sizes(function: &Function, state: Option<&str>) -> Vec<Step> {
-    // The physical function sets the sizes of a virtual function's BARs.
-    let physical = sysfs::of(function, "physfn");
-    let virtual_function = physical.exists();
-    let (config, capability) = if virtual_function {
-        (physical.join("config"), rebar::VF_REBAR)
-    } else {
-        (sysfs::of(function, "config"), rebar::REBAR)
-    };
-    if state == Some(OFF) {
-        let fact = "not checked: the device is powered off";
-        return vec![Step::ok(STEP, fact)];
-    }
-    let folder = sysfs::of(function, "");
-    let resources = function.resources().unwrap_or_default();
-    let size = |bar: u32| resources.get(bar as usize)?.map(|own| own.size);
-    let (told, by_kernel) = match possible(&folder, size, &config, capability) {
+    let virtual_function = sysfs::of(function, "physfn").exists();
+    let (told, by_kernel) = match resizable(function, state) {
         Ok(told) => told,
         Err(step) => return vec![step],
     };
@@ -94,6 +80,23 @@ fn sizes(function: &Function, state: Option<&str>) -> Vec<Step> {
         return vec![Step::ok(STEP, fact)];
     }
     steps
+}
+
+/// The resizable BARs of a function, and whether the kernel lists them; or a step that says why they are unknown.
+pub(crate) fn resizable(function: &Function, state: Option<&str>) -> Result<(Told, bool), Step> {
+    // The physical function sets the sizes of a virtual function's BARs.
+    let physical = sysfs::of(function, "physfn");
+    let (config, capability) = if physical.exists() {
+        (physical.join("config"), rebar::VF_REBAR)
+    } else {
+        (sysfs::of(function, "config"), rebar::REBAR)
+    };
+    if state == Some(OFF) {
+        return Err(Step::ok(STEP, "not checked: the device is powered off"));
+    }
+    let resources = function.resources().unwrap_or_default();
+    let size = |bar: u32| resources.get(bar as usize)?.map(|own| own.size);
+    possible(&sysfs::of(function, ""), size, &config, capability)
 }
 
 /// The resizable BARs, and whether the kernel lists them; or a step that says why they are unknown. The
@@ -154,10 +157,8 @@ fn resize(
             "; the window of bridge {bridge} has {}",
             Bytes(window)
         ));
-        remedy.push_str(
-            "; if there is no room for it, turn on Above 4G Decoding and Resizable BAR in the \
-             firmware, or boot with pci=realloc",
-        );
+        remedy.push_str("; if there is no room for it, ");
+        remedy.push_str(NO_ROOM);
     }
     Step::warning(STEP, fact, remedy)
 }
@@ -188,94 +189,17 @@ fn is_prefetchable(function: &Function, bar: u32) -> bool {
 /// The nearest bridge above a function whose window has less than `size`, with the size of the window. Windows of
 /// root buses are not in sysfs.
 fn too_narrow(function: &Function, size: u64, prefetchable: bool) -> Option<(String, u64)> {
-    let path = fs::canonicalize(sysfs::of(function, "")).ok()?;
-    path.ancestors()
-        .skip(1)
-        .map_while(Bridge::at)
-        .find_map(|bridge| {
-            let window = bridge.window(prefetchable)?;
-            (window < size).then_some((bridge.address, window))
-        })
-}
-
-/// A bridge above a function.
-struct Bridge {
-    address: String,
-    /// Its windows for memory.
-    windows: Vec<Resource>,
-}
-
-impl Bridge {
-    /// `None` if the folder belongs to something else, such as a root bus.
-    fn at(folder: &Path) -> Option<Self> {
-        let address: Address = folder.file_name()?.to_str()?.parse().ok()?;
-        let function = Function::at(address).ok()?;
-        let code = function.class_code().ok()?;
-        matches!((code.class, code.subclass), (6, 4)).then_some(())?;
-        let resources = function.resources().ok()?;
-        Some(Self::new(address, &resources))
-    }
-
-    fn new(address: Address, resources: &[Option<Resource>]) -> Self {
-        let windows = resources.iter().skip(FIRST_WINDOW).flatten();
-        Self {
-            address: address.to_string(),
-            windows: windows
-                .filter(|window| window.is_memory())
-                .copied()
-                .collect(),
-        }
-    }
-
-    /// The size of the prefetchable or non-prefetchable memory window. If there is no
-    /// prefetchable one, the other serves both.
-    fn window(&self, prefetchable: bool) -> Option<u64> {
-        let of_kind = |wanted: bool| {
-            let windows = self.windows.iter();
-            let windows = windows.filter(|window| window.is_prefetchable() == wanted);
-            windows.map(|window| window.size).max()
-        };
-        of_kind(prefetchable).or_else(|| of_kind(false))
-    }
+    bridge::above(function).into_iter().find_map(|bridge| {
+        let window = bridge.window(prefetchable)?.size;
+        (window < size).then(|| (bridge.function().address().to_string(), window))
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
-
-    /// A root port of a machine: 2 MiB of memory, 512 MiB of prefetchable memory.
-    const PORT: &str = "\
-0x0000000000000000 0x0000000000000000 0x0000000000000000
-0x0000000000000000 0x0000000000000000 0x0000000000000000
-0x0000000000000000 0x0000000000000000 0x0000000000000000
-0x0000000000000000 0x0000000000000000 0x0000000000000000
-0x0000000000000000 0x0000000000000000 0x0000000000000000
-0x0000000000000000 0x0000000000000000 0x0000000000000000
-0x0000000000000000 0x0000000000000000 0x0000000000000000
-0x0000000000001000 0x0000000000001fff 0x0000000000000101
-0x00000000fe800000 0x00000000fe9fffff 0x0000000000000200
-0x0000380000000000 0x000038001fffffff 0x0000000000102201
-";
-
-    fn resources(text: &str) -> Vec<Option<Resource>> {
-        text.lines()
-            .map(|line| Resource::parse(line).unwrap())
-            .collect()
-    }
-
-    fn bridge(resource: &str) -> Bridge {
-        Bridge::new("00:01.0".parse().unwrap(), &resources(resource))
-    }
-
-    #[test]
-    fn windows_by_kind() {
-        let port = bridge(PORT);
-        assert_eq!(port.window(true), Some(512 << 20));
-        assert_eq!(port.window(false), Some(2 << 20));
-        let (without, _) = PORT.trim_end().rsplit_once('\n').unwrap();
-        assert_eq!(bridge(without).window(true), Some(2 << 20));
-        assert_eq!(bridge("").window(true), None);
-    }
 
     /// 1002:731f: 1 GiB at most by its capability, 8 GiB by the kernel.
     #[test]
@@ -335,6 +259,7 @@ mod tests {
             bar: 2,
             current: 8,
             largest: 14,
+            sizes: 1 << 14 | 1 << 8,
         };
         let address = "01:00.0".parse().unwrap();
         let step = resize(&address, Some("vfio-pci"), &own, None);

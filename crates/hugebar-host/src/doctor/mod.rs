@@ -27,6 +27,8 @@ use hugebar::pci::Function;
 use crate::error::Error;
 use crate::procfs;
 
+pub(crate) use bars::{NO_ROOM, OFF, resizable};
+pub(crate) use rebar::{Told, bytes};
 pub use step::{Status, Step};
 
 /// The steps for the host: IOMMU, interrupt remapping, VFIO, kernel, THP, locked memory.

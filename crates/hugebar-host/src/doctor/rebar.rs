@@ -16,10 +16,12 @@ pub(super) const VF_REBAR: u16 = ExtendedCapability::VF_RESIZABLE_BAR;
 
 /// A BAR that can be resized. Sizes are encoded as in the capability: 0 is 1 MiB, 10 is 1 GiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Resizable {
-    pub(super) bar: u32,
-    pub(super) current: u32,
-    pub(super) largest: u32,
+pub(crate) struct Resizable {
+    pub(crate) bar: u32,
+    pub(crate) current: u32,
+    pub(crate) largest: u32,
+    /// One bit for each size that it can have.
+    pub(crate) sizes: u64,
 }
 
 impl Resizable {
@@ -36,16 +38,16 @@ impl Resizable {
 }
 
 /// The size in bytes of an encoded size.
-pub(super) fn bytes(power: u32) -> Option<u64> {
+pub(crate) fn bytes(power: u32) -> Option<u64> {
     1_u64.checked_shl(power.checked_add(20)?)
 }
 
 /// What the kernel reports about resizable BARs.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Told {
-    pub(super) resizable: Vec<Resizable>,
+pub(crate) struct Told {
+    pub(crate) resizable: Vec<Resizable>,
     /// BARs that can be resized, but whose present or possible sizes are unknown.
-    pub(super) unknown: Vec<u32>,
+    pub(crate) unknown: Vec<u32>,
 }
 
 /// The resizable BARs that the kernel lists (`resourceN_resize` in the device's folder, since Linux 5.19),
@@ -65,6 +67,7 @@ pub(super) fn by_kernel(folder: &Path, size: impl Fn(u32) -> Option<u64>) -> Opt
                 bar,
                 current: size(bar)?.checked_ilog2()?.saturating_sub(20),
                 largest: sizes.checked_ilog2()?,
+                sizes,
             })
         };
         match own() {
@@ -96,6 +99,7 @@ fn entries(word: impl Fn(usize) -> Option<u32>) -> Vec<Resizable> {
             bar: control & 7,
             current: control >> 8 & 0x3f,
             largest: sizes.checked_ilog2()?,
+            sizes,
         })
     };
     (0..count as usize).filter_map(entry).collect()
@@ -129,6 +133,7 @@ mod tests {
             bar: 0,
             current: 8,
             largest: 13,
+            sizes: 0x3f00,
         };
         let told = by_kernel(folder.path(), size).unwrap();
         assert_eq!(

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::error::Result;
 
-use super::sysfs::failure;
+use super::sysfs::{Function, failure};
 
 /// A range of I/O addresses that firmware requires to be always mapped one to one for an IOMMU group, such as an RMRR of
 /// a DMAR table. The kernel gives no device of such a group to VFIO.
@@ -30,6 +30,18 @@ impl DirectRegion {
     pub fn of_group(group: u32) -> Result<Vec<Self>> {
         let groups = Path::new("/sys/kernel/iommu_groups");
         Self::of_file(&groups.join(group.to_string()).join("reserved_regions"))
+    }
+
+    /// Reads those of a function's group, by the link in its folder; none if it is in no group.
+    ///
+    /// # Errors
+    ///
+    /// If the group's file cannot be read.
+    pub fn of_function(function: &Function) -> Result<Vec<Self>> {
+        match function.iommu_group()? {
+            Some(_) => Self::of_file(&function.folder().join("iommu_group/reserved_regions")),
+            None => Ok(Vec::new()),
+        }
     }
 
     fn of_file(path: &Path) -> Result<Vec<Self>> {

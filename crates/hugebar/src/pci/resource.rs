@@ -30,7 +30,7 @@ impl Resource {
     }
 
     /// Whether it is 64-bit, and so uses two BAR registers (`IORESOURCE_MEM_64`).
-    pub(super) fn is_64_bit(&self) -> bool {
+    pub fn is_64_bit(&self) -> bool {
         self.flags & WIDE != 0
     }
 

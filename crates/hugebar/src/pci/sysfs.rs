@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -10,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 use super::Address;
 use super::class::ClassCode;
+use super::config::{self, Msix};
 use super::header::Header;
 use super::power::PowerState;
 use super::resource::Resource;
@@ -67,6 +69,37 @@ impl Function {
         }
     }
 
+    /// Finds the function at an address in a folder like `/sys/bus/pci/devices`, such as that of a recorded tree.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] if there is none.
+    pub fn listed_in(folder: &Path, address: Address) -> Result<Self> {
+        let path = folder.join(address.to_string());
+        match path.try_exists() {
+            Ok(true) => Ok(Self { address, path }),
+            Ok(false) => {
+                Err(Error::new(ErrorKind::NotFound, "no such PCI device").on(path.display()))
+            }
+            Err(error) => Err(failure("stat", &error).on(path.display())),
+        }
+    }
+
+    /// All functions in such a folder, by address.
+    pub fn all_in(folder: &Path) -> Result<Vec<Self>> {
+        let mut functions = Vec::new();
+        for name in names(folder)? {
+            let Ok(address) = name.parse() else { continue };
+            match Self::listed_in(folder, address) {
+                // It was removed meanwhile.
+                Err(error) if error.kind() == ErrorKind::NotFound => (),
+                function => functions.push(function?),
+            }
+        }
+        functions.sort_by_key(|function| function.address);
+        Ok(functions)
+    }
+
     /// All functions of the machine, by address.
     pub fn all() -> Result<Vec<Self>> {
         let mut functions = Self::listed(Path::new(DEVICES))?;
@@ -91,6 +124,16 @@ impl Function {
     /// The function's address.
     pub fn address(&self) -> Address {
         self.address
+    }
+
+    /// Its folder in sysfs.
+    pub fn folder(&self) -> &Path {
+        &self.path
+    }
+
+    /// Vendor and device id of the subsystem: the card that the device is on. Bridges have none.
+    pub fn subsystem_ids(&self) -> Result<(u16, u16)> {
+        Ok((self.id("subsystem_vendor")?, self.id("subsystem_device")?))
     }
 
     /// Vendor and device id.
@@ -207,6 +250,29 @@ impl Function {
         let read = io::Read::read_exact(&mut file, &mut bytes);
         read.map_err(|error| subject(failure("read", &error)))?;
         Ok(Header::new(bytes))
+    }
+
+    /// Reads where its MSI-X table lies, from its configuration space (`config`), which wakes a device in D3cold.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::PermissionDenied`] if this process may read only the header: the rest needs `CAP_SYS_ADMIN`.
+    pub fn msix(&self) -> Result<Option<Msix>> {
+        let subject = |error: Error| error.on(self.subject("config"));
+        let file = fs::File::open(self.folder().join("config"));
+        let file = file.map_err(|error| subject(failure("open", &error)))?;
+        config::msix(|offset, buffer| {
+            let read = file.read_exact_at(buffer, offset.into());
+            read.map_err(|error| match error.kind() {
+                // The kernel ends the file there for others.
+                io::ErrorKind::UnexpectedEof => {
+                    let operation = "reading beyond the header of configuration space";
+                    subject(Error::new(ErrorKind::PermissionDenied, operation))
+                        .with_remedy("needs CAP_SYS_ADMIN")
+                }
+                _ => subject(failure("read", &error)),
+            })
+        })
     }
 
     /// Whether the function lies behind another one, such as a bridge, or a VMD controller whose devices have

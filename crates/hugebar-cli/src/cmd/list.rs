@@ -1,0 +1,27 @@
+//! `hugebar list`: the PCI functions with large BARs.
+
+use hugebar::leaf::MIB;
+use hugebar_host::devices::{self, Described};
+use hugebar_host::pci_ids::PciIds;
+
+use crate::args::ListArgs;
+use crate::exit::Answer;
+use crate::failure::Failure;
+use crate::render::{self, ListReport};
+
+/// The size from which on a BAR can have a large leaf on x86-64.
+const LARGE: u64 = 2 * MIB;
+
+/// Runs the command.
+pub(crate) fn run(args: &ListArgs) -> Result<Answer, Failure> {
+    let mut all = devices::list(&PciIds::read())?;
+    let is_large = |own: &Described| own.largest().is_some_and(|bar| bar.resource.size >= LARGE);
+    let before = all.len();
+    all.retain(|own| args.all || is_large(own));
+    if all.is_empty() && before > 0 {
+        render::warn("no device has a BAR of 2 MiB or more; --all lists those with smaller ones");
+    }
+    let report = ListReport::new(&all, &args.columns, !args.no_headings);
+    render::deliver(&report, args.json).map_err(Failure::Output)?;
+    Ok(Answer::Yes)
+}
