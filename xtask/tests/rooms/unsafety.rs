@@ -40,6 +40,10 @@ const PLACES: &[(&str, &str)] = &[
         "crates/hugebar-cli/src/cmd/map.rs",
         "opening without an IOMMU, by name",
     ),
+    (
+        "crates/hugebar-preload/src",
+        "the border to preloaded programs",
+    ),
     ("lab/exercise/src/bar.rs", "opening without an IOMMU"),
     (
         "crates/hugebar/benches/register.rs",
