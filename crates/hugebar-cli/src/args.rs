@@ -1,5 +1,8 @@
 //! The command line: defines arguments, help and usage errors.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
+
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args as Arguments, Parser, Subcommand, ValueEnum};
 
@@ -40,6 +43,7 @@ impl Args {
             Command::Map(map) => map.json,
             Command::Doctor(doctor) => doctor.json,
             Command::Inspect(inspect) => inspect.json,
+            Command::Run(_) => false,
         }
     }
 }
@@ -80,6 +84,11 @@ pub(crate) enum Command {
     /// Opens no device. Without DEV it checks only the host. Exits with 1 if something has to be
     /// fixed first.
     Doctor(DoctorArgs),
+    /// Start a program that does not use hugebar, such as QEMU, and give its BARs large pages
+    ///
+    /// Replaces its mmap by a preloaded library, which places mappings of VFIO devices so that they can have as few
+    /// leaves as possible, and hints them. Everything else stays as it is. The exit status is the program's.
+    Run(RunArgs),
 }
 
 #[derive(Arguments, Debug)]
@@ -161,6 +170,33 @@ pub(crate) struct DoctorArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Arguments, Debug)]
+pub(crate) struct RunArgs {
+    /// Leave PR_SET_THP_DISABLE as it is, which limits mappings to base pages
+    #[arg(long)]
+    pub(crate) keep_thp: bool,
+
+    /// Report each mapping of a device as a line of JSON: to a file, or to an open descriptor (a number)
+    #[arg(long, value_name = "FILE|FD", value_parser = parse_destination)]
+    pub(crate) report: Option<Destination>,
+
+    /// The program and its arguments
+    #[arg(
+        value_name = "PROGRAM",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Where `run` reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
+    File(PathBuf),
+    Descriptor(u32),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -252,6 +288,17 @@ fn parse_bar(text: &str) -> Result<u32, String> {
     bar.ok_or_else(|| format!("{text:?} is not a BAR; BARs are 0 to 5"))
 }
 
+fn parse_destination(text: &str) -> Result<Destination, String> {
+    if text.is_empty() {
+        return Err("an empty name is not a file".to_owned());
+    }
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(number) if digits => Ok(Destination::Descriptor(number)),
+        _ => Ok(Destination::File(text.into())),
+    }
+}
+
 fn parse_area(text: &str) -> Result<Area, String> {
     let (offset, size) = text
         .split_once('+')
@@ -316,6 +363,28 @@ mod tests {
         ] {
             assert!(parse_size(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_program_keeps_its_own_options() {
+        let words = [
+            "hugebar", "run", "--report", "7", "qemu", "--report", "-v", "x",
+        ];
+        let parsed = Args::try_parse_from(words).unwrap();
+        let Command::Run(run) = &parsed.command else {
+            panic!("{parsed:?}");
+        };
+        assert_eq!(run.command, ["qemu", "--report", "-v", "x"]);
+        assert_eq!(run.report, Some(Destination::Descriptor(7)));
+        assert!(!run.keep_thp && !parsed.verbose);
+        let words = ["hugebar", "run", "--report", "./7", "--", "-odd-"];
+        let parsed = Args::try_parse_from(words).unwrap();
+        let Command::Run(run) = &parsed.command else {
+            panic!("{parsed:?}");
+        };
+        assert_eq!(run.command, ["-odd-"]);
+        assert_eq!(run.report, Some(Destination::File("./7".into())));
+        assert!(Args::try_parse_from(["hugebar", "run"]).is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use hugebar::ErrorKind;
+use hugebar_host::preload::Refusal;
 
 /// Why a command did not run to its end.
 #[derive(Debug)]
@@ -22,6 +23,10 @@ pub(crate) enum Failure {
     Signals(io::Error),
     /// Output could not be written.
     Output(io::Error),
+    /// The library cannot be loaded into a program.
+    Refused(Refusal),
+    /// A program could not be started.
+    Start(String, io::Error),
 }
 
 impl Failure {
@@ -55,6 +60,8 @@ impl fmt::Display for Failure {
             Self::Host(error) => error.fmt(f),
             Self::Signals(error) => write!(f, "catching signals: {error}"),
             Self::Output(error) => write!(f, "writing output: {error}"),
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Start(what, error) => write!(f, "{what}: {error}"),
         }
     }
 }
@@ -71,6 +78,12 @@ impl From<hugebar_host::Error> for Failure {
             hugebar_host::Error::Function(error) => Self::Library(error),
             error => Self::Host(error),
         }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
     }
 }
 

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::Map(map) => cmd::map::run(map),
         Command::Doctor(doctor) => cmd::doctor::run(doctor),
         Command::Inspect(inspect) => cmd::inspect::run(inspect),
+        Command::Run(run) => cmd::run::run(run),
     };
     match result {
         Ok(answer) => answer.into(),

@@ -8,6 +8,7 @@
 //! * [`inspect`] shows the device mappings of running processes, and the leaves that they can have.
 //! * [`procfs`] reads `/proc/PID` with a deadline and in bounded memory.
 //! * [`populate`] picks this host's way to populate BARs, and [`measure`] counts their leaves that way.
+//! * [`preload`] finds out whether a program that does not use hugebar can be started with `libhugebar_preload.so`.
 //! * [`page_tables`] reads the leaves of this process from the kernel's page-table dump.
 //!
 //! Results are data: codes, numbers, and facts and remedies of one line each. Nothing here opens a device,
@@ -51,6 +52,7 @@ pub mod inspect;
 pub mod measure;
 pub mod page_tables;
 pub mod populate;
+pub mod preload;
 pub mod procfs;
 mod sysfs;
 

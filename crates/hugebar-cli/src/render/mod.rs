@@ -12,5 +12,5 @@ pub(crate) use doctor::DoctorReport;
 pub(crate) use failure::{FailureReport, tell_failure, tell_failure_of};
 pub(crate) use inspect::InspectReport;
 pub(crate) use map::MapReport;
-pub(crate) use print::{deliver, print_json, set_verbose, step, warn};
+pub(crate) use print::{deliver, note, print_json, set_verbose, step, warn};
 pub(crate) use progress::Bar;

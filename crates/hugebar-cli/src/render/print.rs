@@ -47,6 +47,11 @@ pub(crate) fn step(message: impl fmt::Display) {
     }
 }
 
+/// Tells on stderr what the command has done.
+pub(crate) fn note(message: impl fmt::Display) {
+    tell(format_args!("hugebar: {message}"));
+}
+
 /// Warns on stderr.
 pub(crate) fn warn(message: impl fmt::Display) {
     let style = Style::new().fg_color(Some(AnsiColor::Yellow.into())).bold();
