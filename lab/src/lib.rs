@@ -35,7 +35,7 @@ mod spec;
 pub use copy::HostFile;
 pub use hugebar_lab_guest::job::{Command, Status, Thp};
 pub use machine::DEFAULT_DEVICE;
-pub use programs::{example, hugebar, program};
+pub use programs::{example, hugebar, program, shared_library};
 pub use report::{Failure, FailureKind, Output, Report, Stream};
 pub use slot::boots;
 pub use spec::Spec;

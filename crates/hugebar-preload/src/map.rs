@@ -15,7 +15,7 @@ use crate::start::Next;
 const SMALLEST: usize = 2 * MIB as usize;
 
 /// How often another thread may take the chosen addresses first.
-const ATTEMPTS: u32 = 8;
+const ATTEMPTS: u32 = 64;
 
 /// Whether a request could be for a VFIO device, by its arguments alone.
 #[inline(always)]

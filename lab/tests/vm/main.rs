@@ -13,6 +13,7 @@ mod leaves;
 mod matrix;
 mod names;
 mod nvme;
+mod preload;
 mod qemu;
 mod report;
 mod stuck;

@@ -75,6 +75,10 @@ const PLACES: &[(&str, &str)] = &[
         "a mapping that is never touched",
     ),
     (
+        "lab/exercise/src/preloaded.rs",
+        "programs that call mmap themselves",
+    ),
+    (
         "lab/exercise/src/sandbox/mod.rs",
         "ending a process at once",
     ),
