@@ -17,9 +17,10 @@ use crate::report::{Counts, kernel_that_asks};
 
 const DEVICE: &str = "0000:00:10.0";
 
-/// A machine with the library beside the command.
+/// A machine with the library beside the command, built as for users.
 fn with_library(kernel: &str) -> Spec {
-    let library = hugebar_lab::shared_library("hugebar-preload", "hugebar_preload", "dev").unwrap();
+    let library =
+        hugebar_lab::shared_library("hugebar-preload", "hugebar_preload", "release").unwrap();
     with_exercise(kernel).copy(HostFile {
         host: library,
         guest: Some("/bin/".into()),

@@ -41,6 +41,10 @@ const PLACES: &[(&str, &str)] = &[
         "opening without an IOMMU, by name",
     ),
     (
+        "crates/hugebar-preload/benches/anonymous.rs",
+        "mmap of two libraries to compare",
+    ),
+    (
         "crates/hugebar-preload/src",
         "the border to preloaded programs",
     ),
