@@ -74,9 +74,21 @@ pub fn example(package: &str, name: &str, profile: &str) -> Result<PathBuf> {
     )
 }
 
+/// A shared library of this workspace, with this package and name of its target; as [`program`] otherwise.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn shared_library(package: &str, name: &str, profile: &str) -> Result<PathBuf> {
+    once(Arch::X86_64, package, name, &["--lib"], profile)
+}
+
 fn once(arch: Arch, package: &str, name: &str, target: &[&str], profile: &str) -> Result<PathBuf> {
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    let key = (arch, profile.to_owned(), target.join(" "));
+    let key = (
+        arch,
+        profile.to_owned(),
+        format!("{package} {}", target.join(" ")),
+    );
     if let Some(path) = built.get(&key) {
         return Ok(path.clone());
     }
@@ -102,7 +114,7 @@ fn build(arch: Arch, package: &str, name: &str, target: &[&str], profile: &str) 
         "cargo cannot build {name} ({})",
         output.status
     );
-    executable(&String::from_utf8_lossy(&output.stdout), name)
+    built(&String::from_utf8_lossy(&output.stdout), name)
         .with_context(|| format!("cargo has built no program {name}"))
 }
 
@@ -129,23 +141,32 @@ fn cargo(arch: Arch, workspace: &Path) -> Result<Command> {
 struct Message {
     executable: Option<PathBuf>,
     target: Option<Target>,
+    #[serde(default)]
+    filenames: Vec<PathBuf>,
 }
 
 #[derive(Deserialize)]
 struct Target {
     name: String,
+    #[serde(default)]
+    kind: Vec<String>,
 }
 
-/// A library can have a program's name; only the program is executable.
-fn executable(messages: &str, name: &str) -> Option<PathBuf> {
-    messages
+/// The program of this name, or else the shared library. Another library can have a program's name; only the program is
+/// executable.
+fn built(messages: &str, name: &str) -> Option<PathBuf> {
+    let mut messages = messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Message>(line).ok())
         .filter(|message| {
             let target = message.target.as_ref();
             target.is_some_and(|target| target.name == name)
-        })
-        .find_map(|message| message.executable)
+        });
+    messages.find_map(|message| {
+        let shared = message.target.is_some_and(|own| own.kind == ["cdylib"]);
+        let library = message.filenames.into_iter().next();
+        message.executable.or(library.filter(|_| shared))
+    })
 }
 
 #[cfg(test)]
@@ -158,13 +179,18 @@ mod tests {
 {"reason":"compiler-artifact","target":{"name":"init","kind":["bin"]},"executable":"/t/debug/init"}
 {"reason":"compiler-artifact","target":{"name":"hugebar","kind":["lib"]},"executable":null}
 {"reason":"compiler-artifact","target":{"name":"hugebar","kind":["bin"]},"executable":"/t/debug/hugebar"}
+{"reason":"compiler-artifact","target":{"name":"own","kind":["lib"]},"filenames":["/t/debug/libown.rlib"],"executable":null}
+{"reason":"compiler-artifact","target":{"name":"pre","kind":["cdylib"]},"filenames":["/t/debug/libpre.so"],"executable":null}
 {"reason":"build-finished","success":true}
 "#;
-        assert_eq!(executable(messages, "init"), Some("/t/debug/init".into()));
-        assert_eq!(executable(messages, "serde"), None);
-        assert_eq!(
-            executable(messages, "hugebar"),
-            Some("/t/debug/hugebar".into())
-        );
+        for (name, path) in [
+            ("init", Some("/t/debug/init")),
+            ("serde", None),
+            ("hugebar", Some("/t/debug/hugebar")),
+            ("own", None),
+            ("pre", Some("/t/debug/libpre.so")),
+        ] {
+            assert_eq!(built(messages, name), path.map(PathBuf::from), "{name}");
+        }
     }
 }

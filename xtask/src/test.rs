@@ -41,7 +41,7 @@ struct Step {
     env: Option<(&'static str, &'static str)>,
 }
 
-const CHECKS: [Step; 5] = [
+const CHECKS: [Step; 6] = [
     Step {
         name: "formatting",
         cargo: "fmt --all --check",
@@ -65,6 +65,11 @@ const CHECKS: [Step; 5] = [
     Step {
         name: "what a register costs",
         cargo: "bench --package hugebar --bench register --quiet",
+        env: None,
+    },
+    Step {
+        name: "what the preloaded library costs",
+        cargo: "bench --package hugebar-preload --bench anonymous --quiet",
         env: None,
     },
 ];

@@ -1,6 +1,8 @@
 //! The command line: defines arguments, help and usage errors.
 
+mod bind;
 mod parse;
+mod run;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args as Arguments, Parser, Subcommand, ValueEnum};
@@ -12,8 +14,10 @@ use hugebar::mem;
 use hugebar::plan;
 use hugebar::verdict::Requirement;
 
+pub(crate) use bind::{BindArgs, RestoreArgs};
 pub(crate) use parse::Limit;
 use parse::{parse_area, parse_bar, parse_limit, parse_requirement, parse_size};
+pub(crate) use run::{Destination, RunArgs};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -53,6 +57,7 @@ impl Args {
             Command::List(list) => list.json,
             Command::Show(show) => show.json,
             Command::Completions(_) | Command::Man(_) => false,
+            Command::Run(_) => false,
         }
     }
 }
@@ -121,47 +126,11 @@ pub(crate) enum Command {
     /// Give devices back to the drivers that they had before bind
     #[command(alias = "unbind")]
     Restore(RestoreArgs),
-}
-
-#[derive(Arguments, Debug)]
-pub(crate) struct RestoreArgs {
-    /// The devices, in any form that map accepts
-    #[arg(value_name = "DEV", required = true)]
-    pub(crate) devices: Vec<String>,
-
-    /// All functions of the devices' IOMMU groups, such as a GPU and its audio; never bridges
-    #[arg(long)]
-    pub(crate) group: bool,
-
-    /// Take devices that are in use: their users lose them
-    #[arg(long)]
-    pub(crate) force: bool,
-
-    /// Print the steps, as lines for a shell, and do nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-
-    /// How long the kernel may take for each step
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    pub(crate) timeout: u64,
-
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Arguments, Debug)]
-pub(crate) struct BindArgs {
-    #[command(flatten)]
-    pub(crate) common: RestoreArgs,
-
-    /// The driver: vfio-pci, or a variant for the device
-    #[arg(long, value_name = "NAME", default_value = "vfio-pci")]
-    pub(crate) driver: String,
-
-    /// Give the device files to this user, for programs without privilege
-    #[arg(long, value_name = "USER[:GROUP]")]
-    pub(crate) owner: Option<String>,
+    /// Start a program that does not use hugebar, such as QEMU, and give its BARs large pages
+    ///
+    /// Replaces its mmap by a preloaded library, which places mappings of VFIO devices so that they can have as few
+    /// leaves as possible, and hints them. Everything else stays as it is. The exit status is the program's.
+    Run(RunArgs),
 }
 
 const SHOW_EXAMPLES: &str = "\

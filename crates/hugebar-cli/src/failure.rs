@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use hugebar::ErrorKind;
+use hugebar_host::preload::Refusal;
 
 /// Why a command did not run to its end.
 #[derive(Debug)]
@@ -24,6 +25,10 @@ pub(crate) enum Failure {
     Signals(io::Error),
     /// Output could not be written.
     Output(io::Error),
+    /// The library cannot be loaded into a program.
+    Refused(Refusal),
+    /// A program could not be started.
+    Start(String, io::Error),
 }
 
 impl Failure {
@@ -58,6 +63,8 @@ impl fmt::Display for Failure {
             Self::Admin(error) => error.fmt(f),
             Self::Signals(error) => write!(f, "catching signals: {error}"),
             Self::Output(error) => write!(f, "writing output: {error}"),
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Start(what, error) => write!(f, "{what}: {error}"),
         }
     }
 }
@@ -80,6 +87,12 @@ impl From<hugebar_host::Error> for Failure {
 impl From<hugebar_host::admin::Error> for Failure {
     fn from(error: hugebar_host::admin::Error) -> Self {
         Self::Admin(error)
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
     }
 }
 

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         Command::Show(show) => cmd::show::run(show),
         Command::Completions(own) => cmd::generate::completions(own),
         Command::Man(own) => cmd::generate::man(own),
+        Command::Run(run) => cmd::run::run(run),
     };
     match result {
         Ok(answer) => answer.into(),

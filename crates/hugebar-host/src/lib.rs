@@ -12,6 +12,7 @@
 //! * [`procfs`] reads `/proc/PID` with a deadline and in bounded memory.
 //! * [`populate`] picks this host's way to populate BARs, and [`measure`] counts their leaves that way.
 //! * [`cost`] counts the leaves of a mapping that does not exist.
+//! * [`preload`] finds out whether a program that does not use hugebar can be started with `libhugebar_preload.so`.
 //! * [`page_tables`] reads the leaves of this process from the kernel's page-table dump.
 //!
 //! Results are data: codes, numbers, and facts and remedies of one line each. Nothing here opens a device by VFIO,
@@ -60,6 +61,7 @@ pub mod measure;
 pub mod page_tables;
 pub mod pci_ids;
 pub mod populate;
+pub mod preload;
 pub mod procfs;
 pub mod show;
 mod sysfs;

@@ -63,7 +63,7 @@ impl LeafSizes {
 
     /// The sizes, smallest first.
     pub fn as_slice(&self) -> &[u64] {
-        &self.sizes[..self.len]
+        self.sizes.get(..self.len).unwrap_or(&self.sizes)
     }
 
     /// The smallest size: the base page.
@@ -177,10 +177,10 @@ impl Iterator for Runs {
 pub fn runs(hva: u64, hpa: u64, len: u64, sizes: &LeafSizes) -> Runs {
     let mut runs = [None; 2 * LeafSizes::MAX - 1];
     let levels = sizes.as_slice();
-    let base = u128::from(sizes.base());
+    let base = sizes.base();
     // 128 bits, for mappings that end at the top of the address space or wrap around.
-    let mut low = u128::from(hva) / base * base;
-    let mut high = (u128::from(hva) + u128::from(len)).next_multiple_of(base);
+    let mut low = round_down(u128::from(hva), base);
+    let mut high = round_up(u128::from(hva) + u128::from(len), base);
     if len == 0 {
         high = low;
     }
@@ -189,9 +189,8 @@ pub fn runs(hva: u64, hpa: u64, len: u64, sizes: &LeafSizes) -> Runs {
         // smaller ones, so each level leaves at most a head and a tail.
         let (inner_low, inner_high) = levels
             .get(level + 1)
-            .filter(|&&next| hva % next == hpa % next)
-            .map(|&next| u128::from(next))
-            .map(|next| (low.next_multiple_of(next), high / next * next))
+            .filter(|&&next| (hva ^ hpa) & (next - 1) == 0)
+            .map(|&next| (round_up(low, next), round_down(high, next)))
             .filter(|(inner_low, inner_high)| inner_low < inner_high)
             .unwrap_or((high, high));
         runs[level] = run(low, inner_low, size);
@@ -204,8 +203,17 @@ pub fn runs(hva: u64, hpa: u64, len: u64, sizes: &LeafSizes) -> Runs {
     Runs { runs, next: 0 }
 }
 
+// Sizes are powers of two: without divisions nothing here can panic, which crates/hugebar-preload relies on.
+fn round_down(address: u128, size: u64) -> u128 {
+    address & !u128::from(size - 1)
+}
+
+fn round_up(address: u128, size: u64) -> u128 {
+    round_down(address + u128::from(size - 1), size)
+}
+
 fn run(low: u128, high: u128, size: u64) -> Option<Run> {
-    let count = u64::try_from((high - low) / u128::from(size)).ok()?;
+    let count = u64::try_from((high - low) >> size.trailing_zeros()).ok()?;
     // The lower 64 bits: the address after wrapping around, as it is below twice 2^64.
     let start = u64::try_from(low & u128::from(u64::MAX)).ok()?;
     (count > 0).then_some(Run { start, size, count })

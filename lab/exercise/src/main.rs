@@ -21,6 +21,7 @@ mod peer;
 mod pinned;
 mod posing;
 mod power;
+mod preloaded;
 mod reset;
 mod sandbox;
 mod state;
@@ -158,6 +159,24 @@ enum Scenario {
     },
     /// Leave a mapping in place that the IOMMU fails to remove
     Pinned { device: Address },
+    /// Map a device at an address of its own without a hint, and print how many faults that takes
+    Fixed {
+        device: Address,
+        /// Allow no other system calls from then on
+        #[arg(long)]
+        allowed: Option<preloaded::Allowed>,
+    },
+    /// Map and unmap in eight threads beside children
+    Storm {
+        device: Address,
+        #[arg(value_parser = backend, default_value = "type1")]
+        backend: Backend,
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+        /// With the library that chooses addresses
+        #[arg(long)]
+        preloaded: bool,
+    },
     /// Put a network card (e1000e) to sleep, and find that QEMU's teaching device has no power management
     Power {
         device: Address,
@@ -283,6 +302,13 @@ fn main() -> Result<()> {
             memory,
             backend,
         } => peer::run(device, edu, memory, backend),
+        Scenario::Fixed { device, allowed } => preloaded::fixed(device, allowed),
+        Scenario::Storm {
+            device,
+            backend,
+            seconds,
+            preloaded,
+        } => preloaded::storm(device, backend, seconds, preloaded),
         Scenario::Pinned { device } => pinned::run(device),
         Scenario::Power {
             device,

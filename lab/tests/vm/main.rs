@@ -15,6 +15,7 @@ mod leaves;
 mod matrix;
 mod names;
 mod nvme;
+mod preload;
 mod qemu;
 mod report;
 mod stuck;

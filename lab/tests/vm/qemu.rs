@@ -18,7 +18,7 @@ use crate::inspect::{Mapping, Process, Report, inspect};
 use crate::report::{Counts, kernel_that_asks};
 
 /// The firmware's last message: there is no disk.
-const READY: &str = "No bootable device";
+pub(crate) const READY: &str = "No bootable device";
 
 /// A machine of the lab, and the command that runs QEMU in it with these devices passed through.
 fn with_qemu(kernel: &str, devices: &[&str]) -> (Spec, Command) {
@@ -40,7 +40,7 @@ fn with_qemu(kernel: &str, devices: &[&str]) -> (Spec, Command) {
 
 /// Adjacent leaves of one size that map device memory.
 #[derive(Debug)]
-struct Row {
+pub(crate) struct Row {
     addresses: Range<u64>,
     leaf: u64,
 }
@@ -65,7 +65,7 @@ impl Row {
 }
 
 /// The leaves for device memory in a process's page tables, as `exercise tables` prints them.
-fn tables(output: &Output) -> Vec<Row> {
+pub(crate) fn tables(output: &Output) -> Vec<Row> {
     assert!(output.success(), "{output:?}");
     let text = output.stdout();
     let rows = text.strip_suffix("ok\n").unwrap();
@@ -73,7 +73,7 @@ fn tables(output: &Output) -> Vec<Row> {
 }
 
 /// The number of leaves that map these addresses.
-fn leaves_at(tables: &[Row], addresses: &Range<u64>) -> Counts {
+pub(crate) fn leaves_at(tables: &[Row], addresses: &Range<u64>) -> Counts {
     [GIB, 2 * MIB, 4 * KIB].map(|leaf| {
         let rows = tables.iter().filter(|row| row.leaf == leaf);
         let bytes = rows.map(|row| {

@@ -28,10 +28,11 @@ pub(crate) struct Tree {
 }
 
 /// The members of the workspace, as folders.
-pub(crate) const MEMBERS: [&str; 7] = [
+pub(crate) const MEMBERS: [&str; 8] = [
     "crates/hugebar",
     "crates/hugebar-host",
     "crates/hugebar-cli",
+    "crates/hugebar-preload",
     "lab",
     "lab/exercise",
     "lab/guest",

@@ -44,6 +44,14 @@ const PLACES: &[(&str, &str)] = &[
         "crates/hugebar-cli/src/cmd/map.rs",
         "opening without an IOMMU, by name",
     ),
+    (
+        "crates/hugebar-preload/benches/anonymous.rs",
+        "mmap of two libraries to compare",
+    ),
+    (
+        "crates/hugebar-preload/src",
+        "the border to preloaded programs",
+    ),
     ("lab/exercise/src/bar.rs", "opening without an IOMMU"),
     (
         "crates/hugebar/benches/register.rs",
@@ -74,6 +82,10 @@ const PLACES: &[(&str, &str)] = &[
     (
         "lab/exercise/src/posing.rs",
         "a mapping that is never touched",
+    ),
+    (
+        "lab/exercise/src/preloaded.rs",
+        "programs that call mmap themselves",
     ),
     (
         "lab/exercise/src/sandbox/mod.rs",

@@ -9,4 +9,5 @@ pub(crate) mod map;
 pub(crate) mod plan;
 mod require;
 pub(crate) mod restore;
+pub(crate) mod run;
 pub(crate) mod show;

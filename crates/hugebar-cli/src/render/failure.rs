@@ -96,6 +96,15 @@ impl Described {
                 errno: error.raw_os_error(),
                 ..described
             },
+            Failure::Refused(_) => Described {
+                kind: "refused".into(),
+                ..described
+            },
+            Failure::Start(_, error) => Described {
+                kind: "host".into(),
+                errno: error.raw_os_error(),
+                ..described
+            },
             Failure::Output(error) => Described {
                 kind: "output".into(),
                 message: error.to_string(),

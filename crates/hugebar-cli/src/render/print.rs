@@ -64,7 +64,7 @@ pub(crate) fn warn(message: impl fmt::Display) {
     tell(format_args!("{style}warning{style:#}: {message}"));
 }
 
-/// Tells something on stderr.
+/// Tells on stderr what a user may want to know.
 pub(crate) fn note(message: impl fmt::Display) {
     tell(format_args!("note: {message}"));
 }

@@ -1,5 +1,5 @@
 //! Facts about this machine and process: leaf sizes, kernel, THP policy, prctl. Observations
-//! only.
+//! only, except for [`ThpDisabled::allow_hinted`].
 
 mod features;
 mod kernel;

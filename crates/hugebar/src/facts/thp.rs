@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use crate::sys::process;
@@ -79,17 +80,37 @@ pub enum ThpDisabled {
     Yes,
 }
 
+/// `PR_THP_DISABLE_EXCEPT_ADVISED` of `include/uapi/linux/prctl.h` (Linux 6.18).
+const EXCEPT_ADVISED: u32 = 1 << 1;
+
 impl ThpDisabled {
     /// Reads it (`prctl(PR_GET_THP_DISABLE)`).
     pub(super) fn observe() -> Self {
         // The kernel returns the flags that it was set with, plus one.
-        const EXCEPT_ADVISED: u32 = 1 << 1;
         match process::thp_disabled() {
             // A kernel without THP has nothing to disable.
             Ok(0) | Err(_) => Self::No,
             Ok(flags) if flags & EXCEPT_ADVISED != 0 => Self::ExceptAdvised,
             Ok(_) => Self::Yes,
         }
+    }
+
+    /// Lets hinted memory of this process have huge pages again, also in mappings that exist already, and in the programs
+    /// that it starts (`prctl(PR_SET_THP_DISABLE)`, which needs no privilege). Returns what is set then.
+    ///
+    /// Where the kernel can (since Linux 6.18), THP stays off for memory that is not hinted, as whoever disabled it
+    /// wanted. Otherwise the policy applies to all memory.
+    ///
+    /// # Errors
+    /// The kernel's, if it allows neither.
+    pub fn allow_hinted() -> io::Result<Self> {
+        match Self::observe() {
+            Self::Yes if process::set_thp_disabled(true, EXCEPT_ADVISED).is_err() => {
+                process::set_thp_disabled(false, 0)?;
+            }
+            _ => {}
+        }
+        Ok(Self::observe())
     }
 }
 

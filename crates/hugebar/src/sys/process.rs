@@ -43,6 +43,21 @@ pub(crate) fn thp_disabled() -> Result<u32> {
     })
 }
 
+/// `prctl(PR_SET_THP_DISABLE)`: disables transparent huge pages, if `on`, with these flags, or enables them again.
+pub(crate) fn set_thp_disabled(on: bool, flags: u32) -> Result<()> {
+    seam::call("prctl", || {
+        let (on, flags) = (libc::c_ulong::from(on), libc::c_ulong::from(flags));
+        let none: libc::c_ulong = 0;
+        // SAFETY: the request takes four numbers, and only changes the use of huge pages.
+        let answer = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, on, flags, none, none) };
+        if answer == 0 {
+            return Ok(());
+        }
+        let error = std::io::Error::last_os_error();
+        Err(Errno::from_io_error(&error).unwrap_or(Errno::INVAL))
+    })
+}
+
 /// `getrlimit(RLIMIT_MEMLOCK)`: how many bytes this process may lock; `None` if there is no limit.
 pub(crate) fn locked_memory_limit() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Memlock).current

@@ -15,6 +15,11 @@ use hugebar::vfio::Backend;
 use list::List;
 use steps::{STEPS, Step};
 
+/// Allows this process only these system calls, and those to report and end.
+pub(crate) fn allow_only(calls: &[String]) -> Result<()> {
+    confine::system_calls(calls)
+}
+
 /// Runs all steps for this backend.
 pub(crate) fn run(device: Address, backend: Backend) -> Result<()> {
     let lists = list::all()?;
