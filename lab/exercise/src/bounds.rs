@@ -16,14 +16,14 @@ use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use crate::bar;
 
-/// All of them but that of I/O addresses. Afterwards this process has lost a capability.
+/// All limits but that of I/O addresses. Afterwards this process has lost a capability.
 pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
     pages_of_a_gib(address, backend)?;
     mappings(address, backend)?;
     locked_memory(address, backend)
 }
 
-/// A page of 1 GiB takes I/O addresses that are congruent modulo its size.
+/// A page of 1 GiB gets I/O addresses that are congruent modulo its size.
 fn pages_of_a_gib(address: Address, backend: Backend) -> Result<()> {
     let pages = "/sys/kernel/mm/hugepages/hugepages-1048576kB";
     let free = fs::read_to_string(format!("{pages}/free_hugepages"))?;
@@ -46,7 +46,7 @@ fn pages_of_a_gib(address: Address, backend: Backend) -> Result<()> {
     Ok(())
 }
 
-/// What a container takes is told before, and what it does not take is typed.
+/// A container reports its limit of mappings, and beyond it the error is typed.
 fn mappings(address: Address, backend: Backend) -> Result<()> {
     let parameter = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit";
     let before = fs::read_to_string(parameter)?;
@@ -81,7 +81,7 @@ fn mappings(address: Address, backend: Backend) -> Result<()> {
     Ok(fs::write(parameter, before)?)
 }
 
-/// `RLIMIT_MEMLOCK`, of a process that is not above it.
+/// `RLIMIT_MEMLOCK`, for a process without the capability to exceed it.
 fn locked_memory(address: Address, backend: Backend) -> Result<()> {
     let device = bar::open(address, backend)?;
     let space = device.address_space()?;
@@ -122,7 +122,7 @@ fn locked_memory(address: Address, backend: Backend) -> Result<()> {
         false => ["RLIMIT_MEMLOCK, which is 8 MiB", "ulimit -l"],
     };
     ensure!(words.iter().all(|word| said.contains(word)), "{said}");
-    // Told before anything is locked.
+    // Reported before anything is locked.
     let asked = calls.iter().any(|call| call.contains("MAP_DMA"));
     ensure!(!asked, "{calls:?}");
     drop(DmaBuffer::new(&space, 5 * MIB)?);
@@ -131,7 +131,7 @@ fn locked_memory(address: Address, backend: Backend) -> Result<()> {
     Ok(())
 }
 
-/// An IOMMU of few bits has no room for a second BAR, and the error says so.
+/// An IOMMU with few address bits has no room for a second BAR, and the error says so.
 pub(crate) fn narrow(address: Address, backend: Backend) -> Result<()> {
     let device = bar::open(address, backend)?;
     let space = device.address_space()?;
@@ -146,7 +146,7 @@ pub(crate) fn narrow(address: Address, backend: Backend) -> Result<()> {
             .contains("the IOMMU has addresses of 39 bits"),
         "{second}"
     );
-    // Small things find room still.
+    // There is still room for small mappings.
     let small = DmaBuffer::new(&space, MIB)?;
     drop((first, small));
     space.map_bar(&device, &bar)?;

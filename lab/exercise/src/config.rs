@@ -1,4 +1,4 @@
-//! Configuration space by name, against what sysfs says; and what of it is the driver's own.
+//! Configuration space by name, compared with sysfs; and which parts of it are virtual.
 
 use std::fs;
 use std::time::Duration;
@@ -70,7 +70,7 @@ fn as_sysfs_has_it(address: Address, config: &ConfigSpace<'_>) -> Result<()> {
 
 /// Writes that do not reach the device.
 fn of_the_driver(config: &ConfigSpace<'_>) -> Result<()> {
-    // A BAR tells its size so, and the device's own stays.
+    // This is how a BAR tells its size; the device's own does not change.
     let bar = config.read_u32(0x10)?;
     config.write_u32(0x10, u32::MAX)?;
     ensure!(config.read_u32(0x10)? == !(1_u32 << 20) + 1);
@@ -78,7 +78,7 @@ fn of_the_driver(config: &ConfigSpace<'_>) -> Result<()> {
     ensure!(config.read_u32(0x10)? == bar);
     config.write_u16(0, 0)?;
     ensure!(config.ids()?.0 == 0x1234);
-    // Nor does one that would enable MSI.
+    // Nor does a write that would enable MSI.
     let msi = config.capability(Capability::MSI)?.context("MSI")?;
     let flags = config.read_u16(msi + 2)?;
     config.write_u16(msi + 2, flags | 1)?;

@@ -1,4 +1,4 @@
-//! QEMU's teaching device (`edu`), which moves data between memory and a page inside.
+//! QEMU's teaching device (`edu`), which moves data between memory and its own page.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use hugebar::vfio::{Backend, Device};
 
 use crate::bar;
 
-/// `hw/misc/edu.c`: registers, and where the device's own memory starts.
+/// `hw/misc/edu.c`: registers, and the start of the device's own memory.
 const SOURCE: u64 = 0x80;
 const DESTINATION: u64 = 0x88;
 const COUNT: u64 = 0x90;
@@ -21,10 +21,10 @@ const INSIDE: u64 = 0x40000;
 const RUN: u64 = 1;
 const FROM_DEVICE: u64 = 2;
 
-/// The device reaches 28 bits.
+/// The device has 28 address bits.
 pub(crate) const REACH: u64 = 1 << 28;
 
-/// What is moved at a time: QEMU 7.2 ends when it is all of the page that the device has inside.
+/// The length of a transfer: QEMU 7.2 ends if it is the device's whole page.
 pub(crate) const PIECE: usize = 4096 - 8;
 
 pub(crate) struct Edu {
@@ -40,7 +40,7 @@ impl Edu {
         Ok(Self { device, bar })
     }
 
-    /// Moves a piece, and waits for it.
+    /// Moves a piece, and waits for the end.
     fn transfer(&self, source: u64, destination: u64, direction: u64) -> Result<()> {
         self.bar.write(SOURCE, source)?;
         self.bar.write(DESTINATION, destination)?;
@@ -56,7 +56,7 @@ impl Edu {
         Ok(())
     }
 
-    /// Has the device read a piece at an I/O address, and write it to another.
+    /// Makes the device copy a piece from one I/O address to another.
     pub(crate) fn copy(&self, from: u64, to: u64) -> Result<()> {
         self.transfer(from, INSIDE, 0)?;
         self.transfer(INSIDE, to, FROM_DEVICE)

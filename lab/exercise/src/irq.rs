@@ -1,5 +1,5 @@
-//! Interrupts that devices raise: QEMU's teaching device (`edu`) by INTx and MSI, a network card (`e1000e`) by MSI-X.
-//! And that the kernel raises; and each system call on the way fails once.
+//! Interrupts: QEMU's teaching device (`edu`) by INTx and MSI, a network card (`e1000e`) by MSI-X, and those that the
+//! kernel raises. Each system call involved fails once.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -25,7 +25,7 @@ use crate::state::State;
 const RAISE: u64 = 0x60;
 const ACKNOWLEDGE: u64 = 0x64;
 
-/// How long an interrupt may take, and how long none is waited for.
+/// How long an interrupt may take, and how long to wait for one that must not come.
 const SOON: Option<Duration> = Some(Duration::from_secs(20));
 const NEVER: Option<Duration> = Some(Duration::from_millis(50));
 
@@ -99,7 +99,7 @@ fn line(edu: &Edu) -> Result<()> {
     edu.acknowledge()?;
     irq.unmask()?;
 
-    // As KVM ends an interrupt of a guest.
+    // As KVM does when a guest ends its interrupt.
     let ended = eventfd(0, EventfdFlags::CLOEXEC)?;
     irq.unmask_by(Some(ended.as_fd()))?;
     is_of_kind(irq.unmask_by(Some(ended.as_fd())), ErrorKind::Busy)?;
@@ -144,13 +144,13 @@ fn one_kind_at_a_time(device: &Device) -> Result<()> {
         let said = is_of_kind(device.enable_irqs(second, 1), ErrorKind::Busy)?;
         ensure!(said.contains(&format!("while {first} is")), "{said}");
         is_of_kind(device.enable_irqs(first, 1), ErrorKind::Busy)?;
-        // The kernel's own kinds stand beside them.
+        // The kernel's own kinds can be enabled beside them.
         let request = device.enable_irqs(IrqKind::Request, 1)?;
         request.trigger(0)?;
         ensure!(request.take(0)? == 1 && irq.take(0)? == 0);
         irq.trigger(0)?;
         ensure!(irq.take(0)? == 1);
-        // Enabled by somebody else, of whom this crate does not know.
+        // Enabled outside this crate.
         let borrowed = Device::borrowed(device.as_fd(), None)?;
         let refused = borrowed.enable_irqs(second, 1).err().context("it is")?;
         let remedy = refused.remedy().unwrap_or_default();
@@ -164,7 +164,7 @@ fn one_kind_at_a_time(device: &Device) -> Result<()> {
     let none = device.enable_irqs(IrqKind::Msix, 1);
     let said = is_of_kind(none, ErrorKind::Unsupported)?;
     ensure!(said.contains("the device has no MSI-X"), "{said}");
-    // It is no PCI Express device, which not every kernel minds.
+    // Not a PCI Express device: only some kernels refuse this.
     let error = device.enable_irqs(IrqKind::Error, 1);
     match device.irq_info(IrqKind::Error)?.count {
         0 => drop(is_of_kind(error, ErrorKind::Unsupported)?),
@@ -189,7 +189,7 @@ fn of_the_caller(edu: &Edu) -> Result<()> {
     edu.acknowledge()?;
     drop(irq);
 
-    // None of them, and then one.
+    // No vector first, and then one.
     let mut irq = edu.device.enable_irqs_with(IrqKind::Msi, &[None])?;
     is_of_kind(irq.trigger(0), ErrorKind::InvalidInput)?;
     irq.add(0)?;
@@ -215,7 +215,7 @@ fn of_the_caller(edu: &Edu) -> Result<()> {
     Ok(())
 }
 
-/// A child after `fork` drops what is its parent's.
+/// A child after `fork` drops its copy of the guard, which must not disable the parent's interrupts.
 #[allow(unsafe_code, reason = "forks")]
 fn kept_from_children(edu: &Edu) -> Result<()> {
     let irq = edu.device.enable_irqs(IrqKind::Msi, 1)?;
@@ -236,7 +236,7 @@ fn kept_from_children(edu: &Edu) -> Result<()> {
     edu.acknowledge()
 }
 
-/// What could not be disabled is disabled before others are enabled.
+/// Interrupts that could not be disabled are disabled before others are enabled.
 fn left(device: &Device) -> Result<()> {
     let faulty = |errno| Fault {
         after: 0,
@@ -251,7 +251,7 @@ fn left(device: &Device) -> Result<()> {
     let requests = calls.iter().filter(|name| **name == "VFIO_DEVICE_SET_IRQS");
     ensure!(requests.count() == 2, "{calls:?}");
     drop(irq?);
-    // Of no matter to the kernel's own kinds, which can be replaced.
+    // This does not concern the kernel's own kinds, which can be replaced.
     let request = device.enable_irqs(IrqKind::Request, 1)?;
     let ((), _) = fail(faulty(libc::EIO), || drop(request));
     let request = device.enable_irqs(IrqKind::Request, 1)?;
@@ -260,7 +260,7 @@ fn left(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Interrupts keep the device open, and what it is in.
+/// Interrupts keep the device and its address space open.
 fn outlives(edu: Edu) -> Result<()> {
     let address = edu.device.address().context("an address")?;
     let backend = edu.device.backend().context("a backend")?;
@@ -272,7 +272,7 @@ fn outlives(edu: Edu) -> Result<()> {
     ensure!(irq.wait(0, SOON)? == 1);
     bar.write(ACKNOWLEDGE, 1_u32)?;
     if let Some(container) = &container {
-        // Its group is still the one that the container knows.
+        // The container still knows its group.
         Device::open_in(address, container)?;
     }
     drop((irq, bar));
@@ -286,15 +286,15 @@ fn outlives(edu: Edu) -> Result<()> {
         let id = sibling.id();
         drop((sibling, device));
         drop(irq);
-        // Nothing holds it any more, so it could be destroyed.
+        // Nothing holds it any more, so it was destroyed.
         let gone = Ioas::existing(ioas.as_fd().try_clone_to_owned()?, id)?;
         ensure!(gone.iova_ranges().is_err());
     }
     Ok(())
 }
 
-/// `hw/net/e1000_regs.h`: causes, which of them interrupt, and which vector they go to. A link that changes (LSC) is one
-/// of the other causes.
+/// `hw/net/e1000_regs.h`: causes, which of them interrupt, and their vectors. A link change (LSC) is one of the other
+/// causes.
 const ICR: u64 = 0xc0;
 const ICS: u64 = 0xc8;
 const IMS: u64 = 0xd0;
@@ -302,8 +302,7 @@ const IMC: u64 = 0xd8;
 const IVAR: u64 = 0xe4;
 const OTHER: u32 = 1 << 24 | 1 << 2;
 
-/// The card holds further interrupts back for less than this. QEMU 7.2 ends by an assertion where MSI-X is disabled
-/// meanwhile.
+/// The card delays further interrupts by less than this. QEMU 7.2 ends with an assertion if MSI-X is disabled in this time.
 pub(crate) const THROTTLED: Duration = Duration::from_millis(50);
 
 fn vectors(address: Address, backend: Backend) -> Result<()> {
@@ -331,9 +330,9 @@ fn vectors(address: Address, backend: Backend) -> Result<()> {
         ErrorKind::InvalidInput,
     )?;
 
-    // The card itself, by vector 2.
+    // Interrupts of the card itself, by vector 2.
     let bar = card.map_bar(0)?;
-    // What an earlier scenario has left: opening does not make this card forget.
+    // Clears what an earlier scenario left: opening does not reset this card.
     bar.write(IMC, u32::MAX)?;
     bar.write(ICR, u32::MAX)?;
     bar.write(IVAR, (2_u32 | 8) << 16)?;
@@ -347,7 +346,7 @@ fn vectors(address: Address, backend: Backend) -> Result<()> {
     ensure!(irqs.take(0)? + irqs.take(1)? == 0);
     thread::sleep(THROTTLED);
 
-    // From Linux 6.5 on, and where the platform can, vectors are added while the others go on.
+    // From Linux 6.5 on, if the platform can, vectors are added while the others stay enabled.
     let added = irqs.add(3);
     println!("vectors can be added: {}", added.is_ok());
     if all.flags.contains(IrqFlags::NORESIZE) {
@@ -368,7 +367,7 @@ fn vectors(address: Address, backend: Backend) -> Result<()> {
     Ok(())
 }
 
-/// Whoever wants to unbind the device waits until it is given back.
+/// Unbinding waits until the device is given back.
 fn requested(address: Address, backend: Backend) -> Result<()> {
     let device = bar::open(address, backend)?;
     let request: Interrupts = device.enable_irqs(IrqKind::Request, 1)?;
@@ -404,7 +403,7 @@ fn journey(address: Address, backend: Backend) -> Result<()> {
     Ok(())
 }
 
-/// Whatever fails, nothing stays open, and the device is as good as before.
+/// Whichever call fails, nothing stays open, and the device still works.
 fn failures(address: Address, backend: Backend) -> Result<()> {
     let before = State::observe()?;
     let (result, calls) = record(|| journey(address, backend));
@@ -429,7 +428,7 @@ fn failures(address: Address, backend: Backend) -> Result<()> {
             .map_err(|left| left.context(format!("after {name}, call {index}")))?;
         journey(address, backend)?;
     }
-    // Where what is dropped could not be disabled, the next one disables it.
+    // If a dropped guard could not disable its interrupts, the next one does.
     ensure!(
         failed > calls.len() / 2 && survived >= 3,
         "{failed} of {calls:?}"

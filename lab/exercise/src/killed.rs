@@ -11,7 +11,7 @@ use nix::sys::ptrace;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 use hugebar::pci::{Address, Function};
 
@@ -96,7 +96,7 @@ fn killed(words: &[&str], at: u32) -> Result<Option<()>> {
         CALLS.iter().map(|call| (*call, Vec::new())).collect(),
         SeccompAction::Allow,
         SeccompAction::Trace(0),
-        TargetArch::x86_64,
+        std::env::consts::ARCH.try_into()?,
     )?;
     let program: BpfProgram = filter.try_into()?;
     let mut command = Command::new(words[0]);
@@ -137,9 +137,14 @@ fn killed(words: &[&str], at: u32) -> Result<Option<()>> {
 }
 
 /// The calls that change files, or start the processes that write to sysfs (threads are started by `clone3`).
-const CALLS: [i64; 4] = [
-    libc::SYS_mkdir,
-    libc::SYS_renameat2,
-    libc::SYS_unlink,
-    libc::SYS_clone,
-];
+const CALLS: [i64; 4] = [MKDIR, libc::SYS_renameat2, UNLINK, libc::SYS_clone];
+
+#[cfg(target_arch = "x86_64")]
+const MKDIR: i64 = libc::SYS_mkdir;
+#[cfg(target_arch = "x86_64")]
+const UNLINK: i64 = libc::SYS_unlink;
+/// Other architectures have only the newer calls.
+#[cfg(not(target_arch = "x86_64"))]
+const MKDIR: i64 = libc::SYS_mkdirat;
+#[cfg(not(target_arch = "x86_64"))]
+const UNLINK: i64 = libc::SYS_unlinkat;

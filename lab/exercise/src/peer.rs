@@ -1,4 +1,4 @@
-//! Peer-to-peer DMA: a BAR in an I/O address space, with the IOMMU's own tables as witness, and data that one device
+//! Peer-to-peer DMA: a BAR in an I/O address space, checked against the IOMMU's page tables, and data that one device
 //! writes into another.
 
 use std::fs;
@@ -19,10 +19,10 @@ use crate::decode::switch;
 use crate::edu::{Edu, PIECE, REACH};
 use crate::state::State;
 
-/// The hole, as an emulated page makes it.
+/// The hole, like that of an emulated page.
 const HOLE: Area = Area::new(0x6000, 0x1000);
 
-/// The pages of an IOMMU on x86-64.
+/// The page sizes of an IOMMU on x86-64.
 const SIZES: LeafSizes = LeafSizes::X86_64;
 
 pub(crate) fn run(large: Address, edu: Address, memory: Address, backend: Backend) -> Result<()> {
@@ -33,7 +33,7 @@ pub(crate) fn run(large: Address, edu: Address, memory: Address, backend: Backen
     failures(large, backend)
 }
 
-/// The pages that the IOMMU has for a device, or `None` where the kernel does not show them.
+/// The IOMMU's pages for a device, or `None` if the kernel does not show them.
 fn iommu_pages(device: Address, from: u64, bytes: u64) -> Result<Option<Leaves>> {
     let file = format!("/sys/kernel/debug/iommu/intel/{device}/domain_translation_struct");
     let Ok(dump) = fs::read_to_string(&file) else {
@@ -59,7 +59,7 @@ fn iommu_pages(device: Address, from: u64, bytes: u64) -> Result<Option<Leaves>>
     Ok(Some(pages))
 }
 
-/// Maps a BAR of 4 GiB for the device itself: with the fewest pages that there can be.
+/// Maps a BAR of 4 GiB for the device itself, with the fewest pages possible.
 fn whole_and_with_a_hole(device: &Device, address: Address) -> Result<()> {
     let space = device.address_space()?;
     for holes in [&[][..], &[HOLE]] {
@@ -91,14 +91,14 @@ fn whole_and_with_a_hole(device: &Device, address: Address) -> Result<()> {
         ensure!(peer.iova_of(last) == Some(iova + last.offset), "{peer:?}");
         without_decode(device, &mut peer, &best, &check)?;
         peer.unmap()?;
-        // Its I/O addresses are used again.
+        // Its I/O addresses are reused.
         ensure!(space.map_bar(device, &bar)?.iova() == iova);
     }
     Ok(())
 }
 
-/// An iommufd loses the BAR when memory decode goes off, a type1 container keeps it; either way it is there again in
-/// the end, at the same place.
+/// An iommufd loses the BAR when memory decode is turned off, a type1 container keeps it. Either way it is mapped again
+/// in the end, at the same I/O address.
 fn without_decode(
     device: &Device,
     peer: &mut PeerMapping,
@@ -125,13 +125,13 @@ fn without_decode(
         }
     }
     switch(device, true)?;
-    // Not by itself.
+    // It does not come back by itself.
     check(peer, left)?;
     let iova = peer.iova();
     peer.renew()?;
     ensure!(peer.iova_of(first) == Some(iova));
     check(peer, *best)?;
-    // Off and on while it is mapped.
+    // Decode off and on while the BAR is mapped.
     switch(device, false)?;
     switch(device, true)?;
     check(peer, left)?;
@@ -140,7 +140,7 @@ fn without_decode(
     Ok(())
 }
 
-/// A device writes into the memory of another one, and reads it.
+/// A device writes into another device's memory, and reads it back.
 fn data(edu: Address, memory: Address, backend: Backend) -> Result<()> {
     let edu = Edu::open(edu, backend)?;
     let device = match (edu.device.container(), edu.device.ioas()) {
@@ -160,7 +160,7 @@ fn data(edu: Address, memory: Address, backend: Backend) -> Result<()> {
     device.reset()?;
     peer.renew()?;
     passes_through(&edu, &buffer, &bar, &peer, 9)?;
-    // The BAR's own mapping, and the device, are kept for as long as it is needed.
+    // The mapping keeps the BAR and the device.
     drop((bar, device));
     peer.unmap()?;
     Ok(())
@@ -204,14 +204,14 @@ fn journey(address: Address, backend: Backend) -> Result<()> {
     Ok(peer.unmap()?)
 }
 
-/// Whatever fails, nothing stays mapped or open; a kernel that maps no BARs is told apart.
+/// Whichever call fails, nothing stays mapped or open; a kernel that cannot map BARs is reported as such.
 fn failures(address: Address, backend: Backend) -> Result<()> {
     let before = State::observe()?;
     let (result, calls) = record(|| journey(address, backend));
     result?;
     let mut failed = 0;
     for (index, name) in calls.iter().enumerate() {
-        // What a container cannot be made to forget stays mapped here, and keeps the device open: last of all.
+        // What cannot be unmapped from a container stays mapped here and keeps the device open, so this comes last.
         if *name == "munmap" || (backend == Backend::Type1 && name.contains("UNMAP")) {
             continue;
         }
@@ -238,7 +238,7 @@ fn failures(address: Address, backend: Backend) -> Result<()> {
     cannot_be_unmapped(address, backend)
 }
 
-/// If a later area cannot be mapped, the earlier ones are unmapped, and their I/O addresses are used again.
+/// If a later area cannot be mapped, the earlier ones are unmapped and their I/O addresses are reused.
 fn undone(address: Address, backend: Backend) -> Result<()> {
     let device = bar::open(address, backend)?;
     let bar = device.bar(2)?.exclude(HOLE).map()?;
@@ -261,7 +261,7 @@ fn undone(address: Address, backend: Backend) -> Result<()> {
     Ok(())
 }
 
-/// Has a system call fail once.
+/// Makes a system call fail once.
 fn failing<T>(index: usize, name: &str, errno: i32, body: impl FnOnce() -> T) -> Result<T> {
     let fault = Fault {
         after: index,
@@ -274,7 +274,7 @@ fn failing<T>(index: usize, name: &str, errno: i32, body: impl FnOnce() -> T) ->
     Ok(result)
 }
 
-/// What cannot be unmapped keeps its I/O addresses, and of a container also those of this process.
+/// What cannot be unmapped keeps its I/O addresses; with a container, also its addresses in this process.
 fn cannot_be_unmapped(address: Address, backend: Backend) -> Result<()> {
     let device = bar::open(address, backend)?;
     let bar = device.map_bar(2)?;

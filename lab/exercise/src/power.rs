@@ -1,4 +1,4 @@
-//! Power states: set by name, allowed to the kernel, and what becomes of mappings meanwhile.
+//! Power states: set by name or left to the kernel, and what happens to mappings.
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -17,7 +17,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::bar;
 
-/// A register of the card (`hw/net/e1000_regs.h`) that holds what is written.
+/// A register of the card (`hw/net/e1000_regs.h`) that keeps its value.
 const IVAR: u64 = 0xe4;
 
 pub(crate) fn run(device: Address, card: Address, backend: Backend) -> Result<()> {
@@ -36,7 +36,7 @@ pub(crate) fn run(device: Address, card: Address, backend: Backend) -> Result<()
     drop((card, bar));
     asleep(&function)?;
 
-    // It has no power management.
+    // This device has no power management.
     let edu = bar::open(device, backend)?;
     let config = edu.config()?;
     ensure!(config.power_state()?.is_none());
@@ -52,13 +52,13 @@ fn refused(result: hugebar::Result<()>, kind: ErrorKind) -> Result<()> {
     Ok(())
 }
 
-/// Whether the kernel puts devices to sleep that are in use: not one without power management (`CONFIG_PM`).
+/// Whether the kernel puts open devices to sleep: not without `CONFIG_PM`.
 fn can_sleep(function: &Function) -> bool {
     let status = "/sys/bus/pci/devices/ADDRESS/power/runtime_status";
     Path::new(&status.replace("ADDRESS", &function.address().to_string())).exists()
 }
 
-/// It does so in its own time.
+/// Waits until the kernel has put the device to sleep.
 fn asleep(function: &Function) -> Result<()> {
     if !can_sleep(function) {
         println!("this kernel has no power management");
@@ -114,7 +114,7 @@ fn type1(card: &Device) -> Result<Option<Type1>> {
     Ok(container.map(Type1::new).transpose()?)
 }
 
-/// An access would be a SIGBUS; populating is an error instead.
+/// An access would raise SIGBUS; populating returns an error instead.
 fn no_leaves(card: &Device, bar: &Bar) -> Result<()> {
     if let Some(mut populate) = type1(card)? {
         let error = install(bar, &mut populate).err().context("it is asleep")?;
@@ -136,7 +136,7 @@ fn allowed(card: &Device, function: &Function, bar: &Bar) -> Result<()> {
     asleep(function)?;
     no_leaves(card, bar)?;
     refused(card.allow_low_power(), ErrorKind::Busy)?;
-    // Whatever reaches the device wakes it for as long as that takes.
+    // An access wakes the device for its duration.
     let mut register = [0; 4];
     card.region_read(0, IVAR, &mut register)?;
     ensure!(register == [5, 0, 0, 0]);
@@ -161,7 +161,7 @@ fn allowed(card: &Device, function: &Function, bar: &Bar) -> Result<()> {
     leaves_again(card, bar)
 }
 
-/// Nothing is left half done: the next call does as it says.
+/// Whichever call fails, the next one works.
 fn failures(card: &Device) -> Result<()> {
     let work = || -> hugebar::Result<()> {
         let config = card.config()?;

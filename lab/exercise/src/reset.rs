@@ -1,4 +1,4 @@
-//! Resets, of one function and of a whole bus: what they take away, what stays, and who is in the way.
+//! Resets of one function and of a whole bus: what is lost, what stays, and which devices prevent one.
 
 use std::fs;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(crate) fn alone(device: Address, card: Address, backend: Backend) -> Result<
     let refused = edu.hot_reset(&[]).err().context("there is no way")?;
     ensure!(refused.kind() == ErrorKind::Unsupported, "{refused}");
 
-    // By the kernel's choice it is put to sleep and woken, which this emulated card does not mind.
+    // The kernel resets it by D3hot and back, which does not affect this emulated card.
     let method = format!("/sys/bus/pci/devices/{card}/reset_method");
     fs::write(method, "bus")?;
     let card = space.device(card)?;
@@ -43,7 +43,7 @@ pub(crate) fn alone(device: Address, card: Address, backend: Backend) -> Result<
     let probe = Probe::new(&card)?;
     card.reset()?;
     probe.check(&card)?;
-    // And of the bus that it has for itself.
+    // The bus reset: the card is alone on its bus.
     let reached = card.hot_reset_info()?;
     ensure!(
         reached.len() == 1 && Some(reached[0].address) == card.address(),
@@ -51,14 +51,14 @@ pub(crate) fn alone(device: Address, card: Address, backend: Backend) -> Result<
     );
     drop(probe);
     let probe = Probe::new(&card)?;
-    // What is named beside it is elsewhere, and not reached.
+    // The other device that is named is on another bus, and not affected.
     card.hot_reset(&[&edu])?;
     probe.check(&card)?;
     drop(probe);
     fails_cleanly(&card)
 }
 
-/// Something in the device, and around it, to see what a reset does with it.
+/// State in and around the device, to see what a reset does to it.
 struct Probe {
     bar: Bar,
     irqs: Interrupts,
@@ -87,13 +87,13 @@ impl Probe {
         );
         let type1 = |container: &&Arc<Container>| container.kind() == IommuKind::Type1;
         if let Some(container) = card.container().filter(type1) {
-            // Its leaves were taken away.
+            // Its leaves were removed.
             let mut populate = Type1::new(container)?;
             ensure!(install(&self.bar, &mut populate)?.faults > 0);
             ensure!(install(&self.bar, &mut populate)?.faults == 0);
         }
         ensure!(self.bar.read::<u32>(IVAR)? == 0, "the device forgets");
-        // Its interrupts are enabled as before.
+        // Its interrupts are still enabled.
         self.bar.write(IVAR, (2_u32 | 8) << 16)?;
         self.bar.write(IMS, OTHER)?;
         self.bar.write(ICS, OTHER)?;
@@ -103,7 +103,7 @@ impl Probe {
     }
 }
 
-/// Where devices are opened that share an address space.
+/// Opens devices that share an address space.
 enum Space {
     Container(Arc<Container>),
     Ioas(Arc<Ioas>),
@@ -144,7 +144,7 @@ pub(crate) fn together(first: Address, second: Address, backend: Backend) -> Res
         ),
     }
     let probe = Probe::new(&card)?;
-    // Whoever is reset as well has to be named: a device that is open, or a group.
+    // Everything else that is reset must be named: an open device, or a group.
     let same_group = card.group().is_some() && card.group() == other.group();
     if !same_group {
         busy(card.hot_reset(&[]), second)?;
@@ -153,11 +153,11 @@ pub(crate) fn together(first: Address, second: Address, backend: Backend) -> Res
     probe.check(&card)?;
     drop((probe, other));
     if same_group || backend == Backend::Iommufd {
-        // It is not open, and nobody else can have it.
+        // It is not open, and nobody else can open it.
         card.hot_reset(&[])?;
     }
     not_bound(&card, second)?;
-    // By descriptors.
+    // The same by descriptors.
     let borrowed = Device::borrowed(std::os::fd::AsFd::as_fd(&card), card.address())?;
     let refused = borrowed.hot_reset(&[]).err().context("who has it?")?;
     ensure!(refused.kind() == ErrorKind::InvalidInput, "{refused}");
@@ -168,7 +168,10 @@ pub(crate) fn together(first: Address, second: Address, backend: Backend) -> Res
                 .hot_reset_by_groups(&[])
                 .err()
                 .context("no group")?;
-            ensure!(refused.to_string().contains("all groups"), "{refused}");
+            ensure!(
+                refused.to_string().contains("all affected groups"),
+                "{refused}"
+            );
         }
     }
     Ok(())
@@ -181,7 +184,7 @@ fn busy(result: hugebar::Result<()>, named: Address) -> Result<()> {
     Ok(())
 }
 
-/// A driver that is not VFIO's is in the way, and so is none.
+/// A device with another driver than VFIO's, or with none, prevents it.
 fn not_bound(card: &Device, second: Address) -> Result<()> {
     let name = second.to_string();
     fs::write(
@@ -223,7 +226,7 @@ fn fails_cleanly(card: &Device) -> Result<()> {
             };
             let (result, _) = fail(fault, work);
             match result {
-                // Asked again, for devices come and go.
+                // The library asks again, because devices come and go.
                 Ok(()) => ensure!(errno == libc::EAGAIN && name.contains("INFO"), "{name}"),
                 Err(error) => {
                     ensure!(

@@ -1,10 +1,10 @@
-//! What the process has open and mapped of VFIO and KVM, and its eventfds.
+//! The process's VFIO and KVM files and mappings, and its eventfds.
 
 use std::fs;
 
 use anyhow::{Result, ensure};
 
-/// Descriptors and mappings that have to do with VFIO and KVM, and eventfds.
+/// Descriptors and mappings of VFIO and KVM, and eventfds.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct State {
     files: Vec<String>,
@@ -31,7 +31,7 @@ impl State {
         })
     }
 
-    /// Checks that nothing was left open, mapped or reserved since.
+    /// Checks that nothing was left open, mapped or reserved since then.
     pub(crate) fn unchanged(&self) -> Result<()> {
         let now = Self::observe()?;
         ensure!(now == *self, "before: {self:#?}\nnow: {now:#?}");
@@ -39,11 +39,11 @@ impl State {
     }
 }
 
-/// What this process has open.
+/// The open files of this process.
 fn open() -> Result<Vec<String>> {
     let mut files = Vec::new();
     for entry in fs::read_dir("/proc/self/fd")? {
-        // The descriptor of this listing itself is closed by then.
+        // The descriptor of this listing itself is closed already.
         if let Ok(target) = fs::read_link(entry?.path()) {
             files.push(target.display().to_string());
         }
@@ -59,7 +59,7 @@ pub(crate) fn print(word: &str) -> Result<()> {
     Ok(())
 }
 
-/// Size of a large reservation: only windows have a GiB or more, an allocator's arenas are smaller.
+/// The size of a large reservation: only windows have a GiB or more; an allocator's arenas are smaller.
 fn reservation(line: &str) -> Option<u64> {
     let mut words = line.split_ascii_whitespace();
     let (start, end) = words.next()?.split_once('-')?;

@@ -1,17 +1,18 @@
-//! Limits of memory for DMA; and peer-to-peer DMA, on both backends, with the IOMMU's own tables as witness where the kernel shows them.
+//! Limits of memory for DMA, and peer-to-peer DMA on both backends, checked against the IOMMU's page tables if the kernel
+//! shows them.
 
 use hugebar_lab::Command;
 
 use crate::device::with_exercise;
 
-/// A BAR of 4 GiB, QEMU's teaching device, and a device with memory that it writes into.
+/// A BAR of 4 GiB, QEMU's teaching device, and a device with memory for it to write into.
 fn peers(kernel: &str, backend: &str) -> String {
     let command = format!("exercise peer 0000:00:10.0 0000:00:11.0 0000:01:00.0 {backend}");
     let report = with_exercise(kernel)
         .qemu("-object memory-backend-memfd,id=memory,share=on,size=4M")
         .device("pci-testdev,membar=4G")
         .device("edu")
-        // Which can be reset there.
+        // Behind a port it can be reset.
         .device("pcie-root-port,id=port1")
         .device("ivshmem-plain,memdev=memory,bus=port1")
         .run(&[Command::new(command.split(' '))])
@@ -20,7 +21,7 @@ fn peers(kernel: &str, backend: &str) -> String {
     report.commands[0].stdout().into()
 }
 
-/// The IOMMU has the fewest pages that there can be.
+/// The IOMMU has the fewest pages possible.
 const SEEN: [&str; 2] = [
     "4 × 1 GiB, seen: 4 × 1 GiB\n",
     "3 × 1 GiB + 511 × 2 MiB + 511 × 4 KiB, seen: 3 × 1 GiB + 511 × 2 MiB + 511 × 4 KiB\n",
@@ -41,7 +42,7 @@ fn by_iommufd() {
     assert!(shown.contains(lost), "{shown}");
 }
 
-/// Kernels that have no huge leaves of their own for the BAR, or an older type1.
+/// Kernels without huge leaves for the BAR, or with an older type1.
 #[test]
 fn on_lts_kernels() {
     for kernel in ["6.1", "6.12"] {
@@ -64,8 +65,8 @@ fn bounds() {
         assert!(report.commands[0].success(), "{report:?}");
         report.commands[0].stdout().into_owned()
     };
-    // The second GiB is the only one that can be a huge page. The kernel must not lie there itself, nor its initrd as that
-    // of the lab kernel does.
+    // Only the second GiB can become a huge page. Neither the kernel nor its initrd may lie there; the lab kernel's initrd
+    // does.
     let shown = run("6.12", "nokaslr hugepagesz=1G hugepages=1", "type1");
     assert!(shown.contains("a page of 1 GiB\n"), "{shown}");
     run("lab", "", "iommufd");

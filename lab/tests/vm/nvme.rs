@@ -1,5 +1,5 @@
-//! The example of an NVMe driver: what it reads and writes, seen from the other side, and how its reads compare with a
-//! bare loop in C.
+//! The example NVMe driver: what it reads and writes, checked against the drive's file, and its read rate beside a bare
+//! loop in C.
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -31,7 +31,7 @@ fn at(host: &Path, guest: &str) -> HostFile {
     }
 }
 
-/// A machine with the drive that the file is, and the driver.
+/// A machine with the file as its drive, and the driver.
 fn with_drive(kernel: &str, drive: &NamedTempFile) -> Spec {
     let path = drive.path().display();
     let program = hugebar_lab::example("hugebar", "nvme", "release").unwrap();
@@ -50,7 +50,7 @@ fn all_well(report: &Report) {
     }
 }
 
-/// Blocks in pieces of the most that a command moves, with a list of pages, and of less than a page.
+/// Moves blocks in pieces as large as a command allows, with a list of pages, and in pieces below a page.
 fn reads_and_writes(kernel: &str, backend: &str) {
     const BLOCKS: u64 = 16 << 10;
     let before = pattern(BLOCKS * BLOCK, 1);
@@ -73,7 +73,7 @@ fn reads_and_writes(kernel: &str, backend: &str) {
             nvme("info"),
             nvme("write 100 /long"),
             nvme("write 5000 /short"),
-            // What the other side has written comes back to it at another place.
+            // Blocks of the file are read and written back elsewhere.
             nvme("read 6001 2055 /copy"),
             nvme("write 12000 /copy"),
             nvme("read 7 1 /copy"),
@@ -124,8 +124,8 @@ fn reads_and_writes_by_iommufd() {
     reads_and_writes("lab", "--iommufd");
 }
 
-/// As many reads as a loop in C, which takes turns with it in one guest: the median of how both compare in each turn, for
-/// what else this machine does meanwhile changes either by more than a half.
+/// Reads about as fast as a loop in C, with which it takes turns in one guest. Compares the median of the ratios of the turns:
+/// other load on the host changes either by more than a half.
 #[test]
 fn as_many_reads_as_a_loop_in_c() {
     let folder = tempfile::tempdir().unwrap();
