@@ -60,8 +60,18 @@ struct Request {
     offset: u64,
 }
 
+/// Is in `errno` before a call, and after one that succeeds: an error that no `mmap` has.
+const UNTOUCHED: i32 = libc::ECANCELED;
+
+/// The error if a call that succeeds has changed `errno`; needs no memory, for children after `fork`.
+const CHANGED: io::ErrorKind = io::ErrorKind::InvalidData;
+
 fn map(request: Request) -> io::Result<usize> {
     let offset = libc::off_t::try_from(request.offset).map_err(io::Error::other)?;
+    // SAFETY: libc returns the address of this thread's own variable.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    unsafe { *errno = UNTOUCHED };
     // SAFETY: new mappings, or over addresses that the caller has reserved.
     let mapped = unsafe {
         libc::mmap(
@@ -75,7 +85,8 @@ fn map(request: Request) -> io::Result<usize> {
     };
     match mapped {
         libc::MAP_FAILED => Err(io::Error::last_os_error()),
-        mapped => Ok(mapped.addr()),
+        mapped if io::Error::last_os_error().raw_os_error() == Some(UNTOUCHED) => Ok(mapped.addr()),
+        _ => Err(CHANGED.into()),
     }
 }
 
@@ -240,18 +251,8 @@ pub(crate) fn storm(
     Ok(())
 }
 
-/// Failures have the kernel's error, and success leaves `errno` alone.
+/// Failures have the kernel's error.
 fn errors(whole: &Request) -> Result<()> {
-    const OTHER: i32 = libc::EXDEV;
-    // SAFETY: libc returns the address of this thread's own variable.
-    let errno = unsafe { libc::__errno_location() };
-    // SAFETY: as above.
-    unsafe { *errno = OTHER };
-    let mapped = map(*whole)?;
-    // SAFETY: as above.
-    let after = unsafe { *errno };
-    unmap(mapped, whole.length)?;
-    ensure!(after == OTHER, "errno {after} after success");
     let beyond = Request {
         length: whole.length + 2 * MIB,
         ..*whole

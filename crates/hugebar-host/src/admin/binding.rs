@@ -83,21 +83,22 @@ fn bind_in(tree: &Tree, address: Address, options: &Options) -> Result<Plan, Err
         );
     }
     let function = tree.function(address)?;
-    let from = function.driver()?;
     let mut plan = Plan {
         device: address,
+        from: function.driver()?,
         to: Some(driver.clone()),
         uses: Vec::new(),
         steps: Vec::new(),
         force: options.force,
         limit: options.limit,
+        record: Record::read(tree, address)?,
         is_undone: true,
         tree: tree.clone(),
-        from,
     };
     if plan.from != plan.to {
         plan.uses = uses::of(tree, &function)?;
-        plan.steps = steps_to(tree, address, plan.from.clone(), driver)?;
+        let (from, record) = (plan.from.clone(), plan.record.as_ref());
+        plan.steps = steps_to(tree, address, from, record, driver)?;
     }
     plan.steps
         .extend(options.owner.map(|owner| Step::Own(address, owner)));
@@ -109,8 +110,11 @@ fn restore_in(tree: &Tree, address: Address, options: &Options) -> Result<Plan, 
     let from = function.driver()?;
     let record = Record::read(tree, address)?;
     let is_of_host = from.as_deref().is_some_and(|driver| !is_vfio(driver));
-    let (to, steps) = match record {
-        Some(record) => (record.driver, steps_back(tree, address)?),
+    let (to, steps) = match record.clone() {
+        Some(record) => (
+            record.driver.clone(),
+            steps_back(address, from.clone(), record),
+        ),
         None if is_of_host => {
             let what = "it is not bound to VFIO, and nothing is remembered about it";
             return Err(Error::new(ErrorKind::NotRemembered, address, what));
@@ -123,6 +127,7 @@ fn restore_in(tree: &Tree, address: Address, options: &Options) -> Result<Plan, 
     };
     Ok(Plan {
         device: address,
+        record,
         force: options.force,
         limit: options.limit,
         is_undone: false,
@@ -182,6 +187,13 @@ mod tests {
                 .steps
         }
 
+        /// The steps of the way back; none if nothing is remembered.
+        fn back(&self) -> Vec<Step> {
+            let record = Record::read(&self.tree(), address()).unwrap();
+            let driver = self.tree().function(address()).unwrap().driver().unwrap();
+            record.map_or(Vec::new(), |record| steps_back(address(), driver, record))
+        }
+
         fn remember(&self, steps: &[Step]) {
             let _lock = record::lock(&self.tree()).unwrap();
             steps[0].run(&self.tree(), Duration::ZERO).unwrap();
@@ -231,7 +243,7 @@ mod tests {
     #[test]
     fn from_wherever_a_process_has_stopped_the_way_goes_on_and_back() {
         let host = Host::new(Some("e1000e"));
-        let back = || steps_back(&host.tree(), address()).unwrap();
+        let back = || host.back();
         assert_eq!(back(), []);
         let refused = restore_in(&host.tree(), address(), &Options::default());
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::NotRemembered);
@@ -277,12 +289,39 @@ mod tests {
     }
 
     #[test]
+    fn a_plan_of_what_has_changed_since_is_not_done() {
+        let options = Options::default();
+        let changed = |plan: Plan| {
+            let mut begun = 0;
+            let error = plan.run(|_| begun += 1).unwrap_err();
+            assert_eq!((error.kind(), begun), (ErrorKind::Changed, 0), "{error}");
+        };
+        let host = Host::new(Some("e1000e"));
+        let plan = || bind_in(&host.tree(), address(), &options).unwrap();
+        let steps = plan().steps;
+        // Another process has bound it, or has only begun.
+        let other = plan();
+        host.bound(Some("vfio-pci"));
+        changed(other);
+        host.bound(Some("e1000e"));
+        let other = plan();
+        host.remember(&steps);
+        changed(other);
+        // Another one has given it back: it must not be bound with nothing remembered.
+        let (on, back) = (plan(), restore_in(&host.tree(), address(), &options));
+        Record::remove(&host.tree(), address()).unwrap();
+        changed(on);
+        changed(back.unwrap());
+        assert_eq!(Record::read(&host.tree(), address()).unwrap(), None);
+    }
+
+    #[test]
     fn a_function_without_a_driver_goes_back_to_none() {
         let host = Host::new(None);
         host.put("driver_override", "none\n");
         host.remember(&host.bind());
         host.bound(Some("vfio-pci"));
-        let back = steps_back(&host.tree(), address()).unwrap();
+        let back = host.back();
         let expected = [
             over(Some("none")),
             Step::Unbind(address()),

@@ -1,7 +1,7 @@
 //! Writes to sysfs in a child process: unbinding a driver can sleep for ever, and nothing ends a process that does.
 //!
 //! A thread would not do: a process does not end before all its threads have, so the command would hang with it.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "fork")]
 
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -13,6 +13,8 @@ pub enum ErrorKind {
     InUse,
     /// Nothing is remembered about the device.
     NotRemembered,
+    /// Another process has changed the binding since it was planned.
+    Changed,
     /// The kernel did not finish in time, and goes on waiting.
     TimedOut,
     /// There is no such device, driver or user.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hugebar::pci::Address;
 
 use super::error::{Error, ErrorKind};
-use super::record;
+use super::record::{self, Record};
 use super::step::Step;
 use super::tree::Tree;
 use super::uses::Use;
@@ -25,6 +25,8 @@ pub struct Plan {
     pub uses: Vec<Use>,
     /// The steps, in order; empty if everything is as wanted.
     pub steps: Vec<Step>,
+    /// What was remembered when this was planned.
+    pub(super) record: Option<Record>,
     pub(super) force: bool,
     pub(super) limit: Duration,
     /// Whether a failure puts the former driver back.
@@ -59,13 +61,14 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InUse`] before anything is changed, or the error of a step.
+    /// [`ErrorKind::InUse`] and [`ErrorKind::Changed`] before anything is changed, or the error of a step.
     pub fn run(&self, mut before: impl FnMut(&Step)) -> Result<(), Error> {
         self.check()?;
         if self.steps.is_empty() {
             return Ok(());
         }
         let _lock = record::lock(&self.tree)?;
+        self.check_unchanged()?;
         for (done, step) in self.steps.iter().enumerate() {
             before(step);
             let Err(error) = step.run(&self.tree, self.limit) else {
@@ -81,12 +84,27 @@ impl Plan {
         Ok(())
     }
 
+    /// Whether the function has the driver and the record with which this was planned: nobody held the lock then.
+    fn check_unchanged(&self) -> Result<(), Error> {
+        if self.now()? == (self.from.clone(), self.record.clone()) {
+            return Ok(());
+        }
+        let what = "another process has changed its binding meanwhile";
+        Err(Error::new(ErrorKind::Changed, self.device, what).with_remedy("do this again"))
+    }
+
+    /// The driver and the record that the function has now.
+    fn now(&self) -> Result<(Option<String>, Option<Record>), Error> {
+        let driver = self.tree.function(self.device)?.driver()?;
+        Ok((driver, Record::read(&self.tree, self.device)?))
+    }
+
     /// Puts the former driver back after an error, which is returned with what became of that.
     fn undone(&self, error: Error, mut before: impl FnMut(&Step)) -> Error {
-        let steps = match way::steps_back(&self.tree, self.device) {
-            Ok(steps) => steps,
-            Err(_) => return error,
+        let Ok((driver, Some(record))) = self.now() else {
+            return error;
         };
+        let steps = way::steps_back(self.device, driver, record);
         for step in &steps {
             before(step);
             if let Err(second) = step.run(&self.tree, self.limit) {

@@ -7,11 +7,12 @@ use super::record::Record;
 use super::step::{self, Step};
 use super::tree::Tree;
 
-/// The steps to a driver of VFIO.
+/// The steps to a driver of VFIO, from another one or none, with what is remembered so far.
 pub(super) fn steps_to(
     tree: &Tree,
     address: Address,
     from: Option<String>,
+    record: Option<&Record>,
     driver: &str,
 ) -> Result<Vec<Step>, Error> {
     let mut steps = Vec::new();
@@ -19,7 +20,7 @@ pub(super) fn steps_to(
         steps.push(Step::Load(driver.to_owned()));
     }
     // The first driver counts. Where there is a record, the kernel may still have the device locked, and reading would wait.
-    if Record::read(tree, address)?.is_none() {
+    if record.is_none() {
         let record = Record {
             driver_override: step::driver_override(tree, address)?,
             driver: from.clone(),
@@ -32,19 +33,15 @@ pub(super) fn steps_to(
     Ok(steps)
 }
 
-/// The steps to what a record says, from wherever a process has stopped. No steps without a record.
-pub(super) fn steps_back(tree: &Tree, address: Address) -> Result<Vec<Step>, Error> {
-    let Some(record) = Record::read(tree, address)? else {
-        return Ok(Vec::new());
-    };
-    let driver = tree.function(address)?.driver()?;
+/// The steps to what a record says, from the driver that the function has now, wherever a process has stopped.
+pub(super) fn steps_back(address: Address, driver: Option<String>, record: Record) -> Vec<Step> {
     let mut steps = vec![Step::Override(address, record.driver_override)];
     if driver != record.driver {
         steps.extend(driver.map(|_| Step::Unbind(address)));
         steps.extend(record.driver.map(|former| Step::Bind(address, former)));
     }
     steps.push(Step::Forget(address));
-    Ok(steps)
+    steps
 }
 
 /// The steps to the driver that the kernel chooses.
