@@ -87,7 +87,7 @@ unsafe fn place(next: &Next, request: &Request, part: &Part) -> Option<(*mut c_v
     let mut alignment = part.alignment(&sizes)?;
     let mut attempts = 0;
     loop {
-        let Some(address) = find(request.length, part, alignment) else {
+        let Some(address) = find(request.length, part, alignment, attempts) else {
             // Too few addresses (`RLIMIT_AS`): a smaller alignment needs fewer.
             alignment = place::smaller(alignment, &sizes)?;
             continue;
@@ -124,10 +124,22 @@ unsafe fn place(next: &Next, request: &Request, part: &Part) -> Option<(*mut c_v
 ///
 /// Keeping the room and mapping over it would be certain, but if that fails, the kernel may have left a gap there, which
 /// another thread may own by then.
-fn find(length: usize, part: &Part, alignment: u64) -> Option<usize> {
+///
+/// The kernel gives every thread the same room, the highest, so each further attempt asks for more of it and takes the
+/// lower end, where no thread's next mapping goes, and which differs from thread to thread.
+fn find(length: usize, part: &Part, alignment: u64, attempts: u32) -> Option<usize> {
+    let alignment_size = usize::try_from(alignment).ok()?;
+    let room = |leaves: usize| free(length.checked_add(alignment_size.checked_mul(leaves)?)?);
+    // There may be no more room than the part needs.
+    let low = room(1 + place::apart(attempts)).or_else(|| room(1))?;
+    Some(part.address_from(low, alignment))
+}
+
+/// The lower end of the highest room of this length, which is free.
+fn free(length: usize) -> Option<usize> {
     let room = Request {
         address: 0,
-        length: length.checked_add(usize::try_from(alignment).ok()?)?,
+        length,
         protection: libc::PROT_NONE,
         flags: libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
         fd: -1,
@@ -136,8 +148,8 @@ fn find(length: usize, part: &Part, alignment: u64) -> Option<usize> {
     // SAFETY: without MAP_FIXED the kernel chooses addresses that were free.
     let low = unsafe { call::mmap(&room) }.ok()?;
     // SAFETY: nothing has used it.
-    unsafe { call::munmap(low, room.length) }.ok()?;
-    Some(part.address_from(low, alignment))
+    unsafe { call::munmap(low, length) }.ok()?;
+    Some(low)
 }
 
 #[cfg(test)]
@@ -222,6 +234,37 @@ mod tests {
         let wrong = Request { fd: -1, ..request };
         // SAFETY: it fails.
         assert!(unsafe { place(&Next::unknown(), &wrong, &part) }.is_none());
+        // SAFETY: the descriptor is our own.
+        unsafe { libc::close(fd) };
+    }
+
+    #[test]
+    fn threads_at_once_all_get_congruent_addresses() {
+        const LENGTH: usize = 3 << 30;
+        // SAFETY: it makes a descriptor.
+        let fd = unsafe { libc::memfd_create(c"device".as_ptr(), libc::MFD_CLOEXEC) };
+        // SAFETY: it changes the size of our own file.
+        assert_eq!(unsafe { libc::ftruncate(fd, LENGTH as i64) }, 0);
+        let request = Request {
+            fd,
+            ..request(0, LENGTH, libc::MAP_SHARED)
+        };
+        let part = Part::of(0, LENGTH);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..4_000 {
+                        // SAFETY: a new mapping at addresses that were free.
+                        let placed = unsafe { place(&Next::unknown(), &request, &part) };
+                        let (mapped, chooser) = placed.unwrap();
+                        assert_eq!(chooser, Chooser::Hugebar);
+                        assert_eq!(mapped as usize % (1 << 30), 0);
+                        // SAFETY: nothing uses the mapping.
+                        unsafe { call::munmap(mapped as usize, LENGTH) }.unwrap();
+                    }
+                });
+            }
+        });
         // SAFETY: the descriptor is our own.
         unsafe { libc::close(fd) };
     }

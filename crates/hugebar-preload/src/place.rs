@@ -7,6 +7,9 @@ use crate::leaf::{LeafSizes, Leaves, leaves};
 /// VFIO puts the number of a region into the bits of an offset from here on (`VFIO_PCI_OFFSET_SHIFT`).
 const REGION: u32 = 40;
 
+/// The binary logarithm of the most leaves that attempts lie apart: 4 TiB of leaves of 1 GiB.
+const MOST_APART: u32 = 12;
+
 /// A part of a region of a device.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Part {
@@ -54,6 +57,16 @@ pub(crate) fn smaller(alignment: u64, sizes: &LeafSizes) -> Option<u64> {
     all.find(|&size| size < alignment && size > sizes.base())
 }
 
+/// How many leaves further down a thread looks after this many attempts: none at first, then a number below a bound that
+/// doubles, which depends on the thread's stack.
+pub(crate) fn apart(attempts: u32) -> usize {
+    let here = &raw const attempts as usize;
+    // Fibonacci hashing (the golden ratio of 2^64): its upper bits depend on all bits of the number.
+    let number = (here as u64 ^ u64::from(attempts)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    let bound = 1_u64 << attempts.min(MOST_APART);
+    (number % bound) as usize
+}
+
 /// The leaf sizes of this machine.
 #[cfg(target_arch = "x86_64")]
 #[allow(unused_unsafe, reason = "safe since Rust 1.92")]
@@ -81,6 +94,8 @@ pub(crate) fn leaf_sizes() -> LeafSizes {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use hugebar::layout::Layout;
     use hugebar::phys::Phys;
     use hugebar::plan::{Placement, Plan};
@@ -111,6 +126,29 @@ mod tests {
         let address = part.address_from(0x7f12_3456_7000, 1 << 30);
         assert_eq!(address, 0x7f12_4000_7000);
         assert_eq!(part.address_from(address, 1 << 30), address);
+    }
+
+    #[test]
+    fn attempts_of_threads_lie_apart() {
+        assert_eq!(apart(0), 0);
+        for attempts in 1..64 {
+            assert!(apart(attempts) < 1 << attempts.min(12));
+        }
+        let together = std::sync::Barrier::new(8);
+        let of_threads: BTreeSet<_> = std::thread::scope(|scope| {
+            let wait = || {
+                together.wait();
+                apart(12)
+            };
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(wait)).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        assert!(of_threads.len() > 4, "{of_threads:?}");
+        let own: BTreeSet<_> = (1..64).map(apart).collect();
+        assert!(own.len() > 32, "{own:?}");
     }
 
     proptest! {
