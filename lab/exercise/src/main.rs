@@ -23,6 +23,7 @@ mod posing;
 mod power;
 mod preloaded;
 mod reset;
+mod reused;
 mod sandbox;
 mod state;
 mod stuck;
