@@ -1,10 +1,9 @@
 //! A driver for QEMU's teaching device (`-device edu`): registers, an interrupt by message, memory for its DMA.
+//! `docs/driver.md` explains it step by step, QEMU's `docs/specs/edu.rst` the registers.
 //!
 //! ```text
 //! cargo run --example edu -- 0000:00:10.0 [iommufd]
 //! ```
-//!
-//! The registers are described in QEMU's `docs/specs/edu.rst`.
 
 use std::time::Duration;
 
@@ -19,19 +18,14 @@ const FACTORIAL: u64 = 0x08;
 const STATUS: u64 = 0x20;
 const INTERRUPT: u64 = 0x24;
 const ACKNOWLEDGE: u64 = 0x64;
-const DMA_SOURCE: u64 = 0x80;
-const DMA_DESTINATION: u64 = 0x88;
-const DMA_COUNT: u64 = 0x90;
-const DMA_COMMAND: u64 = 0x98;
-
-/// In [`STATUS`]: an interrupt is wanted when the factorial is there.
+/// Source, destination, length, command.
+const DMA: [u64; 4] = [0x80, 0x88, 0x90, 0x98];
+/// In the status: interrupt when the factorial is computed. In the command: start, with an interrupt at the end.
 const WHEN_DONE: u32 = 0x80;
-/// In [`DMA_COMMAND`]: go, away from the device, and an interrupt is wanted at the end.
-const GO: u64 = 1;
+const START: u64 = 1 | 4;
+/// In the command: from the device to memory.
 const FROM_DEVICE: u64 = 2;
-const WITH_INTERRUPT: u64 = 4;
-
-/// The device's own memory, as its DMA knows it; and how far that reaches into ours.
+/// The device's own memory, as its DMA addresses it, and the end of the addresses that it reaches.
 const INSIDE: u64 = 0x40000;
 const REACH: u64 = 1 << 28;
 
@@ -42,12 +36,8 @@ fn main() -> Result<()> {
         Some("iommufd") => Device::open_by(address.parse()?, Backend::Iommufd)?,
         _ => Device::open(address.parse()?)?,
     };
-    let class = device.config()?.class_code()?;
-    println!(
-        "class {class}, opened by {}",
-        device.backend().ok_or("by whom?")?
-    );
-
+    let (class, backend) = (device.config()?.class_code()?, device.backend());
+    println!("class {class}, opened by {}", backend.ok_or("unknown")?);
     // Messages are written by the device, so it has to be a bus master for its interrupts too.
     device.set_bus_master(true)?;
     let registers = device.map_bar(0)?;
@@ -62,14 +52,13 @@ fn main() -> Result<()> {
     let buffer = DmaBuffer::below(&device.address_space()?, 4096, REACH)?;
     buffer.copy_from(0, text)?;
     let transfer = |from: u64, to: u64, direction: u64| {
-        registers.write(DMA_SOURCE, from)?;
-        registers.write(DMA_DESTINATION, to)?;
-        registers.write(DMA_COUNT, text.len() as u64)?;
-        // What is in memory comes before the word to go, and is read after the interrupt.
-        dma_wmb();
-        registers.write(DMA_COMMAND, GO | WITH_INTERRUPT | direction)?;
+        for (register, value) in DMA.into_iter().zip([from, to, text.len() as u64]) {
+            registers.write(register, value)?;
+        }
+        dma_wmb(); // The device sees what is in memory when it is told to start.
+        registers.write(DMA[3], START | direction)?;
         wait(&registers, &interrupts)?;
-        dma_rmb();
+        dma_rmb(); // What the device wrote is read after its interrupt.
         Result::Ok(())
     };
     transfer(buffer.iova(), INSIDE, 0)?;

@@ -75,3 +75,8 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/integration.md")]
 struct Integration;
+
+/// The examples of the tutorial for drivers compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/driver.md")]
+struct Driver;

@@ -17,6 +17,7 @@ use nix::unistd::ForkResult;
 
 use crate::bar;
 use crate::edu::{Edu, PIECE, REACH};
+use crate::reused;
 use crate::state::State;
 
 const PAGE: usize = 4096;
@@ -33,6 +34,7 @@ pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
     shared(&edu, &space)?;
     raw(&space)?;
     kept_from_children(&edu, &space)?;
+    reused::run(&edu, &space)?;
     drop((edu, space));
     outlives(address, backend)?;
     failures(address, backend)

@@ -40,15 +40,24 @@ impl Edu {
         Ok(Self { device, bar })
     }
 
-    /// Moves a piece, and waits for the end.
-    fn transfer(&self, source: u64, destination: u64, direction: u64) -> Result<()> {
+    /// Starts to move a piece, which QEMU does about 100 ms later.
+    fn start(&self, source: u64, destination: u64, direction: u64) -> Result<()> {
         self.bar.write(SOURCE, source)?;
         self.bar.write(DESTINATION, destination)?;
         self.bar.write(COUNT, PIECE as u64)?;
         dma_wmb();
-        self.bar.write(COMMAND, RUN | direction)?;
+        Ok(self.bar.write(COMMAND, RUN | direction)?)
+    }
+
+    /// Whether a piece is still to be moved.
+    pub(crate) fn is_running(&self) -> Result<bool> {
+        Ok(self.bar.read::<u64>(COMMAND)? & RUN != 0)
+    }
+
+    /// Waits until the piece has been moved.
+    pub(crate) fn wait(&self) -> Result<()> {
         let begin = Instant::now();
-        while self.bar.read::<u64>(COMMAND)? & RUN != 0 {
+        while self.is_running()? {
             ensure!(begin.elapsed() < Duration::from_secs(20), "it never ends");
             std::thread::yield_now();
         }
@@ -56,9 +65,21 @@ impl Edu {
         Ok(())
     }
 
+    /// Copies a piece at an I/O address into the device's own memory.
+    pub(crate) fn load(&self, from: u64) -> Result<()> {
+        self.start(from, INSIDE, 0)?;
+        self.wait()
+    }
+
+    /// Starts to write the device's own memory to an I/O address.
+    pub(crate) fn start_to_write(&self, to: u64) -> Result<()> {
+        self.start(INSIDE, to, FROM_DEVICE)
+    }
+
     /// Makes the device copy a piece from one I/O address to another.
     pub(crate) fn copy(&self, from: u64, to: u64) -> Result<()> {
-        self.transfer(from, INSIDE, 0)?;
-        self.transfer(INSIDE, to, FROM_DEVICE)
+        self.load(from)?;
+        self.start_to_write(to)?;
+        self.wait()
     }
 }

@@ -5,6 +5,7 @@ mod bar;
 mod bounds;
 mod carve;
 mod config;
+mod cost;
 mod data;
 mod decode;
 mod dma;
@@ -23,6 +24,7 @@ mod posing;
 mod power;
 mod preloaded;
 mod reset;
+mod reused;
 mod sandbox;
 mod state;
 mod stuck;
@@ -56,6 +58,15 @@ enum Scenario {
         card: Address,
         #[arg(value_parser = backend, default_value = "type1")]
         backend: Backend,
+    },
+    /// Measure what mapping for DMA and unmapping cost, and count their system calls
+    Cost {
+        device: Address,
+        #[arg(value_parser = backend, default_value = "type1")]
+        backend: Backend,
+        /// How often each is measured; the medians are printed
+        #[arg(long, default_value_t = 1)]
+        rounds: usize,
     },
     /// Write to a device's memory, and read what the host has written there
     Data {
@@ -251,6 +262,11 @@ fn main() -> Result<()> {
             card,
             backend,
         } => config::run(device, card, backend),
+        Scenario::Cost {
+            device,
+            backend,
+            rounds,
+        } => cost::run(device, backend, rounds),
         Scenario::Decode { device, backend } => decode::run(device, backend),
         Scenario::DmaBounds {
             device,

@@ -120,6 +120,7 @@ fn paces_on_6_12() {
     let mut more = managed("type1");
     more.push(exercise("sandbox 0000:01:00.0"));
     more.push(exercise("dma 0000:00:12.0"));
+    more.push(exercise("cost 0000:00:10.0"));
     paces("6.12", &more);
 }
 

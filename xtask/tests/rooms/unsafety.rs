@@ -74,6 +74,10 @@ const PLACES: &[(&str, &str)] = &[
     ("lab/exercise/src/limit.rs", "arenas"),
     ("lab/exercise/src/iommufd.rs", "fork"),
     ("lab/exercise/src/irq.rs", "fork"),
+    (
+        "lab/exercise/src/reused.rs",
+        "an owner of memory that devices reach",
+    ),
     ("lab/exercise/src/reset.rs", "opening without an IOMMU"),
     ("lab/exercise/src/threads.rs", "fork"),
     ("lab/exercise/src/killed.rs", "calls between fork and exec"),

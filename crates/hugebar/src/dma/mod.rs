@@ -10,7 +10,7 @@
 //!
 //! Costs: mapping locks the memory and needs an IOMMU entry for each page, so huge pages
 //! need fewer. Unmapping walks every base page on kernels up to 7.3, even with huge pages. So map once, at start-up,
-//! and use parts of it.
+//! and use parts of it. `docs/driver.md` has figures.
 #![allow(unsafe_code, reason = "guards of memory that devices reach")]
 
 mod buffer;
