@@ -3,13 +3,13 @@
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use hugebar::ErrorKind;
 use hugebar::pci::{Address, Capability, ClassCode, Command, ExtendedCapability, Function};
-use hugebar::seam::{Fault, fail, record};
 use hugebar::vfio::{Backend, ConfigSpace, Device, IrqKind};
 
 use crate::bar;
+use crate::faults::{Failed, Faults};
 
 pub(crate) fn run(device: Address, card: Address, backend: Backend) -> Result<()> {
     let edu = bar::open(device, backend)?;
@@ -21,6 +21,7 @@ pub(crate) fn run(device: Address, card: Address, backend: Backend) -> Result<()
     of_the_driver(&config)?;
     command(&edu)?;
     refused(&edu)?;
+    failures(&edu)?;
 
     let card = bar::open(card, backend)?;
     let config = card.config()?;
@@ -49,7 +50,7 @@ pub(crate) fn run(device: Address, card: Address, backend: Backend) -> Result<()
     let header = config.read_u32(errors.context("error reporting")?)?;
     ensure!(header & 0xffff == 1);
     ensure!(config.extended_capability(0x7fff)?.is_none());
-    Ok(())
+    failures(&card)
 }
 
 fn as_sysfs_has_it(address: Address, config: &ConfigSpace<'_>) -> Result<()> {
@@ -128,19 +129,73 @@ fn refused(edu: &Device) -> Result<()> {
     wrong(config.write_u32(2, 0))?;
     wrong(config.read_u32(0x100).map(drop))?;
     wrong(config.write_u8(u16::MAX, 0))?;
-    // An error ends a list.
-    let (_, calls) = record(|| config.capabilities().count());
-    for after in 0..calls.len() {
-        let fault = Fault {
-            after,
-            errno: libc::EIO,
-            harm: false,
-            meanwhile: None,
-        };
-        let (list, seen) = fail(fault, || config.capabilities().collect::<Vec<_>>());
-        let last = list.last().context("an error")?.as_ref().err();
-        ensure!(last.is_some_and(|error| error.errno() == Some(libc::EIO)));
-        ensure!(seen.len() == after + 1, "{seen:?}");
-    }
     Ok(())
+}
+
+/// Each access fails once: the error names it, and the command register is as it was.
+fn failures(device: &Device) -> Result<()> {
+    let config = device.config()?;
+    let opened = config.command()?;
+    let told = |failed: &Failed<'_>, error: Option<&hugebar::Error>| -> Result<()> {
+        let error = error.context("it is told")?;
+        ensure!(error.errno() == Some(failed.errno), "{error}");
+        ensure!(error.operation().contains(failed.name), "{error}");
+        Ok(())
+    };
+    let errors = [libc::EIO, libc::EINVAL];
+    let tally = Faults::of(&errors).each(
+        || everything(device),
+        |failed, result| {
+            ensure!(config.command()? == opened);
+            told(failed, result.as_ref().err())
+        },
+    )?;
+    ensure!(tally.failed == 2 * tally.calls);
+    let work = || {
+        device.set_bus_master(true)?;
+        device.set_bus_master(false)
+    };
+    Faults::of(&errors).each(work, |failed, result| {
+        // It is turned on by the first half of the calls.
+        let is_on = config.command()?.contains(Command::BUS_MASTER);
+        ensure!(is_on == (failed.index >= failed.calls.len() / 2));
+        config.set_command(opened)?;
+        told(failed, result.as_ref().err())
+    })?;
+    // An error ends a list.
+    let last = |failed: &Failed<'_>, error: Option<&hugebar::Error>| {
+        ensure!(failed.made == failed.index + 1, "{} calls", failed.made);
+        told(failed, error)
+    };
+    let list = || Ok::<_, Error>(config.capabilities().collect::<Vec<_>>());
+    Faults::of(&errors).each(list, |failed, list| {
+        let end = list.as_ref().ok().and_then(|list| list.last());
+        last(failed, end.and_then(|end| end.as_ref().err()))
+    })?;
+    let list = || Ok::<_, Error>(config.extended_capabilities().collect::<Vec<_>>());
+    Faults::of(&errors).each(list, |failed, list| {
+        let end = list.as_ref().ok().and_then(|list| list.last());
+        last(failed, end.and_then(|end| end.as_ref().err()))
+    })?;
+    Ok(())
+}
+
+/// Every getter and setter.
+fn everything(device: &Device) -> hugebar::Result<()> {
+    let config = device.config()?;
+    config.ids()?;
+    config.subsystem_ids()?;
+    config.revision()?;
+    config.class_code()?;
+    config.status()?;
+    config.power_state()?;
+    config.capability(Capability::MSI)?;
+    config.extended_capability(ExtendedCapability::ERRORS)?;
+    device.memory_decode()?;
+    device.msix()?;
+    config.set_command(config.command()?)?;
+    // The interrupt line is the driver's own.
+    config.write_u8(0x3c, config.read_u8(0x3c)?)?;
+    config.write_u16(0x3c, config.read_u16(0x3c)?)?;
+    config.write_u32(0x3c, config.read_u32(0x3c)?)
 }

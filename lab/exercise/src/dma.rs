@@ -1,4 +1,4 @@
-//! QEMU's educational device (`edu`) moves data into and out of mapped memory; and each system call fails once.
+//! QEMU's educational device (`edu`) moves data into and out of mapped memory.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -10,20 +10,19 @@ use hugebar::iommu::{AddressSpace, DmaAccess};
 use hugebar::leaf::{GIB, KIB, MIB};
 use hugebar::mem::{HugePage, Memory};
 use hugebar::pci::Address;
-use hugebar::seam::{Fault, fail, record};
 use hugebar::vfio::Backend;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::ForkResult;
 
-use crate::bar;
 use crate::edu::{Edu, PIECE, REACH};
 use crate::reused;
 use crate::state::State;
+use crate::{bar, dma_failures};
 
 const PAGE: usize = 4096;
 
 /// A size that no other mapping of this process has, to find it in `/proc/self/maps`.
-const SIZE: u64 = 17 * 4 * KIB;
+pub(crate) const SIZE: u64 = 17 * 4 * KIB;
 
 pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
     let edu = Edu::open(address, backend)?;
@@ -37,7 +36,7 @@ pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
     reused::run(&edu, &space)?;
     drop((edu, space));
     outlives(address, backend)?;
-    failures(address, backend)
+    dma_failures::run(address, backend)
 }
 
 /// The device copies a piece byte for byte, and nothing beside it changes.
@@ -201,7 +200,7 @@ fn outlives(address: Address, backend: Backend) -> Result<()> {
 }
 
 /// How many mappings of [`SIZE`] there are.
-fn buffers() -> Result<usize> {
+pub(crate) fn buffers() -> Result<usize> {
     let maps = fs::read_to_string("/proc/self/maps")?;
     let size = |line: &str| {
         let (start, end) = line.split(' ').next()?.split_once('-')?;
@@ -209,44 +208,4 @@ fn buffers() -> Result<usize> {
         Some(hex(end)? - hex(start)?)
     };
     Ok(maps.lines().filter(|line| size(line) == Some(SIZE)).count())
-}
-
-fn journey(address: Address, backend: Backend) -> Result<()> {
-    let device = bar::open(address, backend)?;
-    device.set_bus_master(true)?;
-    let space = device.address_space()?;
-    let buffer = DmaBuffer::below(&space, SIZE, REACH)?;
-    buffer.write(8, 1_u64)?;
-    let memory = Memory::shared(SIZE, None)?;
-    space.map_owned(memory, DmaAccess::Read)?;
-    Ok(())
-}
-
-/// Whatever fails, nothing stays mapped, except memory that cannot be unmapped.
-fn failures(address: Address, backend: Backend) -> Result<()> {
-    let before = State::observe()?;
-    let (result, calls) = record(|| journey(address, backend));
-    result?;
-    let (mut failed, mut stays) = (0, 0);
-    for (index, name) in calls.iter().enumerate() {
-        if *name == "munmap" {
-            continue;
-        }
-        let fault = Fault {
-            after: index,
-            errno: libc::EINVAL,
-            harm: true,
-            meanwhile: None,
-        };
-        let (result, seen) = fail(fault, || journey(address, backend));
-        ensure!(seen.get(index) == Some(name), "call {index} was {name}");
-        failed += usize::from(result.is_err());
-        before.unchanged()?;
-        // The memory is leaked then, and only then.
-        stays += usize::from(name.contains("UNMAP"));
-        ensure!(buffers()? == stays, "{name}: {} of {stays}", buffers()?);
-    }
-    ensure!(failed > calls.len() / 2, "{failed} of {calls:?}");
-    println!("{} calls: {failed} failures reported", calls.len());
-    Ok(())
 }

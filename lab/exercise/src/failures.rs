@@ -5,11 +5,10 @@ use hugebar::layout::Area;
 use hugebar::leaf::{GIB, KIB};
 use hugebar::pci::Address;
 use hugebar::plan::Placement;
-use hugebar::seam::{Fault, fail, record};
 use hugebar::vfio::Backend;
 
 use crate::bar::{self, Bar};
-use crate::state::State;
+use crate::faults::Faults;
 
 /// Opens, maps with a hole, counts, maps again, and closes.
 fn journey(address: Address, backend: Backend) -> Result<()> {
@@ -26,45 +25,12 @@ fn journey(address: Address, backend: Backend) -> Result<()> {
 }
 
 pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
-    let before = State::observe()?;
-    let (result, calls) = record(|| journey(address, backend));
-    result?;
-    before.unchanged()?;
-    let (mut failed, mut survived) = (0, 0);
-    for (index, name) in calls.iter().enumerate() {
-        for errno in [libc::ENOMEM, libc::EINVAL] {
-            // What munmap refuses to unmap cannot be unmapped, and what the IOMMU still refers to
-            // must not be.
-            if ["munmap", "VFIO_IOMMU_UNMAP_DMA"].contains(name) {
-                continue;
-            }
-            let fault = Fault {
-                after: index,
-                errno,
-                harm: true,
-                meanwhile: None,
-            };
-            let (result, seen) = fail(fault, || journey(address, backend));
-            ensure!(seen.get(index) == Some(name), "call {index} was {name}");
-            match result {
-                Ok(()) => survived += 1,
-                Err(error) => {
-                    failed += 1;
-                    let line = error.to_string();
-                    ensure!(!line.contains('\n') && !line.is_empty(), "one line: {line}");
-                }
-            }
-            before.unchanged().map_err(|left| {
-                left.context(format!("after {name}, call {index}, errno {errno}"))
-            })?;
-        }
-    }
+    // What munmap refuses to unmap cannot be unmapped, and what the IOMMU still refers to must not be.
+    let tally = Faults::of(&[libc::ENOMEM, libc::EINVAL])
+        .sparing(&["munmap", "VFIO_IOMMU_UNMAP_DMA"])
+        .each(|| journey(address, backend), |_, _| Ok(()))?;
     // And the device is as good as before.
     journey(address, backend)?;
-    println!(
-        "{} calls: {failed} failures reported, {survived} survived",
-        calls.len()
-    );
-    ensure!(failed > calls.len() / 2, "most failures are errors");
+    ensure!(tally.failed > tally.calls / 2, "most failures are errors");
     Ok(())
 }

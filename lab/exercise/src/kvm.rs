@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code, reason = "a timer and its signal")]
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -18,10 +19,11 @@ use hugebar::mem::{Mapping, Window};
 use hugebar::pci::{Address, Command};
 use hugebar::plan::{Placement, Plan};
 use hugebar::populate::Prefault;
-use hugebar::seam::{Fault, fail, record};
+use hugebar::seam::record;
 use hugebar::vfio::Device;
 
 use crate::bar::Bar;
+use crate::faults::Faults;
 use crate::state::State;
 
 /// A page in the middle of the first leaf, like an MSI-X table.
@@ -237,33 +239,20 @@ fn failures(bar: &Bar) -> Result<()> {
         Ok(census)
     };
     let before = State::observe()?;
-    let mut populate = Prefault::new()?;
-    let (result, calls) = record(|| journey(&mut populate));
-    result?;
-    let mut failed = 0;
-    for (index, name) in calls
-        .iter()
-        .enumerate()
-        .filter(|(_, name)| **name != "munmap")
-    {
-        for errno in [libc::EINTR, libc::ENOMEM] {
-            let fault = Fault {
-                after: index,
-                errno,
-                harm: true,
-                meanwhile: None,
-            };
-            let (result, seen) = fail(fault, || journey(&mut populate));
-            ensure!(seen.get(index) == Some(name), "call {index} was {name}");
-            failed += usize::from(result.is_err());
-            let census = journey(&mut populate)
-                .with_context(|| format!("after {name}, call {index}, errno {errno}"))?;
-            ensure!(census.measured.total() == 2, "{census:?}");
-        }
-    }
+    let populate = RefCell::new(Prefault::new()?);
+    let expected = |populate: &mut Prefault| {
+        let census = journey(populate)?;
+        ensure!(census.measured.total() == 2, "{census:?}");
+        Ok(())
+    };
+    let tally = Faults::of(&[libc::EINTR, libc::ENOMEM])
+        .sparing(&["munmap"])
+        .each(
+            || journey(&mut populate.borrow_mut()),
+            |_, _| expected(&mut populate.borrow_mut()),
+        )?;
     drop(populate);
     before.unchanged()?;
-    println!("{} calls: {failed} failures reported", calls.len());
-    ensure!(failed > calls.len() / 2, "most failures are errors");
+    ensure!(tally.failed > tally.calls / 2, "most failures are errors");
     Ok(())
 }

@@ -11,13 +11,13 @@ use hugebar::layout::Area;
 use hugebar::leaf::{GIB, KIB, LeafSizes, Leaves, MIB};
 use hugebar::pci::Address;
 use hugebar::phys::Phys;
-use hugebar::seam::{Fault, fail, record};
+use hugebar::seam::{fail, record};
 use hugebar::vfio::{Backend, Device};
 
 use crate::bar;
 use crate::decode::switch;
 use crate::edu::{Edu, PIECE, REACH};
-use crate::state::State;
+use crate::faults::{Failed, Faults, nth};
 
 /// The hole, like that of an emulated page.
 const HOLE: Area = Area::new(0x6000, 0x1000);
@@ -206,34 +206,24 @@ fn journey(address: Address, backend: Backend) -> Result<()> {
 
 /// Whichever call fails, nothing stays mapped or open; a kernel that cannot map BARs is reported as such.
 fn failures(address: Address, backend: Backend) -> Result<()> {
-    let before = State::observe()?;
-    let (result, calls) = record(|| journey(address, backend));
-    result?;
-    let mut failed = 0;
-    for (index, name) in calls.iter().enumerate() {
-        // What cannot be unmapped from a container stays mapped here and keeps the device open, so this comes last.
-        if *name == "munmap" || (backend == Backend::Type1 && name.contains("UNMAP")) {
-            continue;
+    // What cannot be unmapped from a container stays mapped here and keeps the device open, so this comes last.
+    let spared: &[_] = match backend {
+        Backend::Type1 => &["munmap", "VFIO_IOMMU_UNMAP_DMA"],
+        _ => &["munmap"],
+    };
+    let work = || journey(address, backend);
+    let check = |failed: &Failed<'_>, result: &Result<()>| {
+        if let Err(error) = result {
+            let kind = error.downcast_ref::<hugebar::Error>();
+            let kind = kind.map(hugebar::Error::kind);
+            let by_file = failed.name.contains("DMA_BUF") || failed.name.contains("MAP_FILE");
+            ensure!(!by_file || kind == Some(ErrorKind::Unsupported), "{error}");
         }
-        for errno in [libc::EINVAL, libc::ENOTTY] {
-            let result = failing(index, name, errno, || journey(address, backend))?;
-            if let Err(error) = &result {
-                let kind = error.downcast_ref::<hugebar::Error>();
-                let kind = kind.map(hugebar::Error::kind);
-                let by_file = name.contains("DMA_BUF") || name.contains("MAP_FILE");
-                ensure!(
-                    !by_file || kind == Some(ErrorKind::Unsupported),
-                    "{name}: {error}"
-                );
-                failed += 1;
-            }
-            drop(result);
-            let unchanged = before.unchanged();
-            unchanged.with_context(|| format!("call {index}, {name}"))?;
-        }
-    }
-    ensure!(failed > calls.len(), "{failed} of {calls:?}");
-    println!("{} calls: {failed} failures reported", calls.len());
+        Ok(())
+    };
+    let faults = Faults::of(&[libc::EINVAL, libc::ENOTTY]).sparing(spared);
+    let tally = faults.each(work, check)?;
+    ensure!(tally.failed > tally.calls, "{} failures", tally.failed);
     undone(address, backend)?;
     cannot_be_unmapped(address, backend)
 }
@@ -263,13 +253,7 @@ fn undone(address: Address, backend: Backend) -> Result<()> {
 
 /// Makes a system call fail once.
 fn failing<T>(index: usize, name: &str, errno: i32, body: impl FnOnce() -> T) -> Result<T> {
-    let fault = Fault {
-        after: index,
-        errno,
-        harm: true,
-        meanwhile: None,
-    };
-    let (result, seen) = fail(fault, body);
+    let (result, seen) = fail(nth(index, errno), body);
     ensure!(seen.get(index) == Some(&name), "call {index} was {name}");
     Ok(result)
 }

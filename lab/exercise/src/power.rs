@@ -11,11 +11,11 @@ use hugebar::bar::Bar;
 use hugebar::iommu::IommuKind;
 use hugebar::pci::{Address, Function, PowerState};
 use hugebar::populate::{Type1, install};
-use hugebar::seam::{Fault, fail, record};
 use hugebar::vfio::{Backend, Device};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::bar;
+use crate::faults::{Failed, Faults};
 
 /// A register of the card (`hw/net/e1000_regs.h`) that keeps its value.
 const IVAR: u64 = 0xe4;
@@ -163,39 +163,36 @@ fn allowed(card: &Device, function: &Function, bar: &Bar) -> Result<()> {
 
 /// Whichever call fails, the next one works.
 fn failures(card: &Device) -> Result<()> {
+    let woken = eventfd(0, EventfdFlags::CLOEXEC)?;
     let work = || -> hugebar::Result<()> {
         let config = card.config()?;
         config.set_power_state(PowerState::D3hot)?;
+        config.power_state()?;
         config.set_power_state(PowerState::D0)?;
         card.allow_low_power()?;
+        card.end_low_power()?;
+        card.allow_low_power_until_woken(woken.as_fd())?;
         card.end_low_power()
     };
-    let (result, calls) = record(work);
-    result?;
-    for (after, name) in calls.iter().enumerate() {
-        for errno in [libc::EIO, libc::ENOTTY] {
-            let fault = Fault {
-                after,
-                errno,
-                harm: false,
-                meanwhile: None,
-            };
-            let (result, _) = fail(fault, work);
-            let error = result.err().with_context(|| format!("{name} failed"))?;
-            ensure!(
-                error.errno() == Some(errno) && error.operation().contains(name),
-                "{error}"
-            );
-            let unsupported = errno == libc::ENOTTY;
-            ensure!(
-                (error.kind() == ErrorKind::Unsupported) == unsupported,
-                "{error}"
-            );
-            card.end_low_power()?;
-            card.config()?.set_power_state(PowerState::D0)?;
-        }
-    }
-    println!("{} calls", calls.len());
+    let check = |failed: &Failed<'_>, result: &hugebar::Result<()>| {
+        let error = result.as_ref().err().context("it is told")?;
+        ensure!(
+            error.errno() == Some(failed.errno) && error.operation().contains(failed.name),
+            "{error}"
+        );
+        let unsupported = failed.errno == libc::ENOTTY;
+        ensure!(
+            (error.kind() == ErrorKind::Unsupported) == unsupported,
+            "{error}"
+        );
+        // The kernel knows the request, so its argument or the state is wrong.
+        let busy = failed.errno == libc::EINVAL && failed.name == "VFIO_DEVICE_FEATURE";
+        ensure!((error.kind() == ErrorKind::Busy) == busy, "{error}");
+        card.end_low_power()?;
+        card.config()?.set_power_state(PowerState::D0)?;
+        Ok(())
+    };
+    Faults::of(&[libc::EIO, libc::ENOTTY, libc::EINVAL]).each(work, check)?;
     work()?;
     Ok(())
 }

@@ -11,11 +11,10 @@ use hugebar::bar::Bar;
 use hugebar::iommu::{Container, Ioas, IommuKind};
 use hugebar::pci::{Address, Command};
 use hugebar::populate::{Type1, install};
-use hugebar::seam::{Fault, fail, record};
 use hugebar::vfio::{Backend, Device, Interrupts, IrqKind};
 
+use crate::faults::{Failed, Faults};
 use crate::irq::THROTTLED;
-use crate::state::State;
 
 /// Registers of the card (`hw/net/e1000_regs.h`): which vector interrupts go to, causes, which of them interrupt.
 const IVAR: u64 = 0xe4;
@@ -55,7 +54,10 @@ pub(crate) fn alone(device: Address, card: Address, backend: Backend) -> Result<
     card.hot_reset(&[&edu])?;
     probe.check(&card)?;
     drop(probe);
-    fails_cleanly(&card)
+    fails_cleanly(|| {
+        card.reset()?;
+        card.hot_reset(&[])
+    })
 }
 
 /// State in and around the device, to see what a reset does to it.
@@ -151,6 +153,7 @@ pub(crate) fn together(first: Address, second: Address, backend: Backend) -> Res
     }
     card.hot_reset(&[&other])?;
     probe.check(&card)?;
+    fails_cleanly(|| card.hot_reset(&[&other]))?;
     drop((probe, other));
     if same_group || backend == Backend::Iommufd {
         // It is not open, and nobody else can open it.
@@ -208,40 +211,23 @@ fn not_bound(card: &Device, second: Address) -> Result<()> {
     Ok(())
 }
 
-fn fails_cleanly(card: &Device) -> Result<()> {
-    let before = State::observe()?;
-    let work = || -> hugebar::Result<()> {
-        card.reset()?;
-        card.hot_reset(&[])
-    };
-    let (result, calls) = record(work);
-    result?;
-    for (after, name) in calls.iter().enumerate() {
-        for errno in [libc::EAGAIN, libc::EIO, libc::EINVAL] {
-            let fault = Fault {
-                after,
-                errno,
-                harm: false,
-                meanwhile: None,
-            };
-            let (result, _) = fail(fault, work);
-            match result {
-                // The library asks again, because devices come and go.
-                Ok(()) => ensure!(errno == libc::EAGAIN && name.contains("INFO"), "{name}"),
-                Err(error) => {
-                    ensure!(
-                        error.operation() == *name && error.errno() == Some(errno),
-                        "{error}"
-                    );
-                    ensure!(
-                        (error.kind() == ErrorKind::Busy) == (errno == libc::EAGAIN),
-                        "{error}"
-                    );
-                }
+fn fails_cleanly(work: impl Fn() -> hugebar::Result<()>) -> Result<()> {
+    let check = |failed: &Failed<'_>, result: &hugebar::Result<()>| {
+        let again = failed.errno == libc::EAGAIN;
+        match result {
+            // The library asks again, because devices come and go.
+            Ok(()) => ensure!(again && failed.name.contains("INFO"), "{}", failed.name),
+            Err(error) => {
+                ensure!(
+                    error.operation() == failed.name && error.errno() == Some(failed.errno),
+                    "{error}"
+                );
+                ensure!((error.kind() == ErrorKind::Busy) == again, "{error}");
             }
-            before.unchanged()?;
         }
-    }
+        Ok(())
+    };
+    Faults::of(&[libc::EAGAIN, libc::EIO, libc::EINVAL]).each(&work, check)?;
     work()?;
     Ok(())
 }

@@ -1,15 +1,17 @@
-//! The process's VFIO and KVM files and mappings, and its eventfds.
+//! The process's VFIO and KVM files and mappings, its eventfds, and the memory that it has locked.
 
 use std::fs;
 
 use anyhow::{Result, ensure};
 
-/// Descriptors and mappings of VFIO and KVM, and eventfds.
+/// Descriptors and mappings of VFIO and KVM, eventfds, and locked memory.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct State {
     files: Vec<String>,
     mappings: Vec<String>,
     reserved: u64,
+    /// What IOMMUs map is locked (`VmLck` of type1, `VmPin` of iommufd).
+    locked: Vec<String>,
 }
 
 impl State {
@@ -24,7 +26,10 @@ impl State {
         let maps = fs::read_to_string("/proc/self/maps")?;
         let ours = |line: &&str| line.contains("vfio") || line.contains("hugebar");
         let mappings = maps.lines().filter(ours).map(str::to_owned).collect();
+        let status = fs::read_to_string("/proc/self/status")?;
+        let locked = |line: &&str| line.starts_with("VmLck:") || line.starts_with("VmPin:");
         Ok(Self {
+            locked: status.lines().filter(locked).map(str::to_owned).collect(),
             files,
             mappings,
             reserved: maps.lines().filter_map(reservation).sum(),

@@ -129,8 +129,9 @@ impl Memory {
                 }
             }
         };
-        let file = file::memory_file("dma", whole, kind | MemfdFlags::ALLOW_SEALING);
+        let file = file::memory_file("dma", kind | MemfdFlags::ALLOW_SEALING);
         let file = file.map_err(refused("memfd_create"))?;
+        file::resize(file.as_fd(), whole).map_err(refused("ftruncate"))?;
         file::seal_size(file.as_fd()).map_err(refused("fcntl"))?;
         let len = to_usize(whole)?;
         let access = ProtFlags::READ | ProtFlags::WRITE;

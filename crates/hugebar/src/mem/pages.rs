@@ -1,5 +1,6 @@
 //! Spans: pages of a live mapping, borrowed for populating.
 
+use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
 use rustix::fs::MemfdFlags;
@@ -67,9 +68,10 @@ pub(crate) struct Scratch(Mapping);
 
 impl Scratch {
     pub(crate) fn new(page: u64) -> Result<Self> {
-        let refused = |errno| Error::call("memfd_create", errno);
-        let file =
-            file::memory_file("hugebar-scratch", page, MemfdFlags::empty()).map_err(refused)?;
+        let refused = |name| move |errno| Error::call(name, errno);
+        let file = file::memory_file("hugebar-scratch", MemfdFlags::empty());
+        let file = file.map_err(refused("memfd_create"))?;
+        file::resize(file.as_fd(), page).map_err(refused("ftruncate"))?;
         let layout = Layout::whole(page, page)?;
         let sizes = LeafSizes::new(&[page]);
         let sizes = sizes.ok_or(Error::new(ErrorKind::InvalidInput, "page size"))?;

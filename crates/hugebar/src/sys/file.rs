@@ -81,14 +81,17 @@ pub(crate) fn write_at(fd: BorrowedFd<'_>, bytes: &[u8], offset: u64) -> Result<
     })
 }
 
-/// `memfd_create(name, MFD_CLOEXEC)` and `ftruncate`: a file of zeros in memory. `more` is `MFD_HUGETLB` with a page
-/// size, sealing, or nothing.
-pub(crate) fn memory_file(name: &str, size: u64, more: MemfdFlags) -> Result<OwnedFd> {
-    let fd = seam::call("memfd_create", || {
+/// `memfd_create(name, MFD_CLOEXEC)`: an empty file in memory. `more` is `MFD_HUGETLB` with a page size, sealing, or
+/// nothing.
+pub(crate) fn memory_file(name: &str, more: MemfdFlags) -> Result<OwnedFd> {
+    seam::call("memfd_create", || {
         rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | more)
-    })?;
-    seam::call("ftruncate", || rustix::fs::ftruncate(&fd, size))?;
-    Ok(fd)
+    })
+}
+
+/// `ftruncate(fd, size)`: the file gets this size, with zeros.
+pub(crate) fn resize(fd: BorrowedFd<'_>, size: u64) -> Result<()> {
+    seam::call("ftruncate", || rustix::fs::ftruncate(fd, size))
 }
 
 /// `fcntl(fd, F_ADD_SEALS)`: the file keeps its size for good.
