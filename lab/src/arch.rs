@@ -41,6 +41,8 @@ pub(crate) struct Traits {
 ///
 /// Without `intremap` VFIO refuses the device. q35 moves memory above its hole for BARs (2816 MiB) to above 1 TiB, out
 /// of the reach of the IOMMU's queue.
+///
+/// On a busy host the timer's first ticks can be late, and without `no_timer_check` the kernel then panics.
 const X86_64: Traits = Traits {
     debian: "amd64",
     qemu: "qemu-system-x86_64",
@@ -48,7 +50,7 @@ const X86_64: Traits = Traits {
     cpu: "max,phys-bits=47",
     line: "-serial stdio",
     iommu: "-device intel-iommu,id=iommu,caching-mode=on,intremap=on,aw-bits=48",
-    append: "console=ttyS0 quiet panic=-1 oops=panic reboot=t sysrq_always_enabled intel_iommu=on",
+    append: "console=ttyS0 quiet panic=-1 oops=panic reboot=t sysrq_always_enabled no_timer_check intel_iommu=on",
     memory_end: 2816,
 };
 

@@ -55,6 +55,18 @@ struct Parts {
     /// The command that runs QEMU.
     qemu: Vec<String>,
     devices: Vec<Device>,
+    /// Whether QEMU can start an uncompressed kernel: a fetched one lacks the ROM for it (`pvh.bin`).
+    uncompressed: bool,
+}
+
+impl Parts {
+    /// What QEMU starts.
+    fn image(&self) -> &Path {
+        let vmlinux = self.kernel.vmlinux.as_deref();
+        vmlinux
+            .filter(|_| self.uncompressed)
+            .unwrap_or(&self.kernel.vmlinuz)
+    }
 }
 
 impl Spec {
@@ -253,6 +265,7 @@ impl Spec {
             kernel: kernel::resolve(&cache, &self.kernel, self.arch, self.modules.as_deref())?,
             qemu: self.qemu_words(&cache)?,
             devices: machine::place(&self.placed())?,
+            uncompressed: self.qemu_program.is_none(),
         };
         let initramfs = self.initramfs(&parts, commands)?;
         let slot = Slot::take(&cache)?;
@@ -354,7 +367,7 @@ impl Spec {
                 memory_mib: self.memory_mib,
                 cpus: self.cpus,
                 devices: &parts.devices,
-                vmlinuz: &parts.kernel.vmlinuz,
+                vmlinuz: parts.image(),
                 initrd,
                 console: &Console::path(slot.dir()),
                 append: &append,

@@ -87,6 +87,7 @@ fn cached(cache: &Cache, release: &str) -> Option<Kernel> {
     dir.join("candidate.json").is_file().then(|| Kernel {
         release: release.to_owned(),
         vmlinuz: dir.join("vmlinuz"),
+        vmlinux: None,
         modules: Some(dir.join("lib/modules").join(release)),
     })
 }

@@ -115,6 +115,7 @@ fn built(cache: &Cache, key: &str) -> Option<Kernel> {
     read(cache, key).map(|built| Kernel {
         release: built.release,
         vmlinuz: cache.path(FOLDER).join(key).join("vmlinuz"),
+        vmlinux: None,
         modules: None,
     })
 }

@@ -10,6 +10,7 @@ mod packages;
 mod progress;
 mod source;
 mod spec;
+mod unpacked;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -55,7 +56,13 @@ pub fn resolve(cache: &Cache, word: &str, arch: Arch, modules: Option<&Path>) ->
             note("this machine does not use Debian's packages: using its own kernel");
             host()
         }
-        Spec::Version(..) | Spec::Release(_) => fetch::newest(cache, &spec, arch),
+        Spec::Version(..) | Spec::Release(_) => {
+            let kernel = fetch::newest(cache, &spec, arch)?;
+            match arch {
+                Arch::X86_64 => unpacked::add(cache, kernel),
+                Arch::Arm64 => Ok(kernel),
+            }
+        }
         Spec::Lab => lab::get(cache),
         Spec::Host => host(),
         Spec::Image(vmlinuz) => image(vmlinuz, modules),
@@ -87,6 +94,7 @@ fn host() -> Result<Kernel> {
     Ok(Kernel {
         release,
         vmlinuz,
+        vmlinux: None,
         modules: modules.is_dir().then_some(modules),
     })
 }
@@ -112,6 +120,7 @@ fn image(vmlinuz: &Path, modules: Option<&Path>) -> Result<Kernel> {
             .to_string_lossy()
             .into_owned(),
         vmlinuz: vmlinuz.to_owned(),
+        vmlinux: None,
         modules: modules.map(Path::to_owned),
     })
 }

@@ -149,6 +149,14 @@ fn name(file: &str) -> String {
 /// # Errors
 /// If it cannot be read, or the program that unpacks it fails.
 pub(crate) fn read_module(path: &Path) -> Result<Vec<u8>> {
+    decompress(path)
+}
+
+/// The content of a file, decompressed as its ending says.
+///
+/// # Errors
+/// As [`read_module`].
+pub(super) fn decompress(path: &Path) -> Result<Vec<u8>> {
     let program = match path.extension().and_then(|ending| ending.to_str()) {
         Some("xz") => "xz",
         Some("zst") => "zstd",

@@ -13,6 +13,8 @@ pub struct Kernel {
     pub release: String,
     /// The image.
     pub vmlinuz: PathBuf,
+    /// The uncompressed kernel in it, if QEMU can start that.
+    pub vmlinux: Option<PathBuf>,
     /// The folder `…/lib/modules/RELEASE`; `None` if everything is built in.
     pub modules: Option<PathBuf>,
 }
