@@ -32,8 +32,8 @@ use spec::Spec;
 /// # Errors
 /// If something is missing and was not installed.
 pub fn prepare(cache: &Cache, word: &str, arch: Arch, yes: bool) -> Result<()> {
-    if Spec::parse(word, arch)? == Spec::Lab && !lab::is_built(cache)? {
-        install::ensure_build(yes)?;
+    if Spec::parse(word, arch)? == Spec::Lab && !lab::is_built(cache, arch)? {
+        install::ensure_build(arch, yes)?;
     }
     Ok(())
 }
@@ -56,7 +56,7 @@ pub fn resolve(cache: &Cache, word: &str, arch: Arch, modules: Option<&Path>) ->
             host()
         }
         Spec::Version(..) | Spec::Release(_) => fetch::newest(cache, &spec, arch),
-        Spec::Lab => lab::get(cache),
+        Spec::Lab => lab::get(cache, arch),
         Spec::Host => host(),
         Spec::Image(vmlinuz) => image(vmlinuz, modules),
     }
