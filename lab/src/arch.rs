@@ -34,6 +34,8 @@ pub(crate) struct Traits {
     pub(crate) append: &'static str,
     /// Memory from which on the machine no longer works, in MiB.
     pub(crate) memory_end: u32,
+    /// The word for the kernel that is built for the lab.
+    pub(crate) lab_kernel: &'static str,
 }
 
 /// SeaBIOS places BARs at the end of these physical address bits, which have room for BARs of hundreds of GiB.
@@ -52,6 +54,7 @@ const X86_64: Traits = Traits {
     iommu: "-device intel-iommu,id=iommu,caching-mode=on,intremap=on,aw-bits=48",
     append: "console=ttyS0 quiet panic=-1 oops=panic reboot=t sysrq_always_enabled no_timer_check intel_iommu=on",
     memory_end: 2816,
+    lab_kernel: "lab",
 };
 
 /// The machine has one serial port of its own, so the line of frames is on a card, in a slot beyond those of devices.
@@ -65,6 +68,7 @@ const ARM64: Traits = Traits {
     iommu: "",
     append: "console=ttyAMA0 quiet panic=-1 oops=panic sysrq_always_enabled",
     memory_end: 32 * 1024,
+    lab_kernel: "lab-64k",
 };
 
 impl Arch {

@@ -169,12 +169,17 @@ fn of_machine(arch: Arch) -> (&'static [Tool], &'static str) {
     }
 }
 
-/// The same for building a kernel.
+/// The same for building a kernel of this architecture.
 ///
 /// # Errors
 /// As [`ensure_all`].
-pub fn ensure_build(yes: bool) -> Result<()> {
-    ensure_tools(&BUILD_TOOLS, "kernel", yes)
+pub fn ensure_build(arch: Arch, yes: bool) -> Result<()> {
+    ensure_tools(&BUILD_TOOLS, "kernel", yes)?;
+    // The cross compiler.
+    match arch {
+        Arch::X86_64 => Ok(()),
+        Arch::Arm64 => ensure_machine(arch, yes),
+    }
 }
 
 /// The same for creating a root of Debian.
@@ -195,8 +200,12 @@ pub fn check(arch: Arch) -> Result<()> {
 ///
 /// # Errors
 /// If something is missing.
-pub fn check_build() -> Result<()> {
-    check_tools(&BUILD_TOOLS, "kernel")
+pub fn check_build(arch: Arch) -> Result<()> {
+    check_tools(&BUILD_TOOLS, "kernel")?;
+    match arch {
+        Arch::X86_64 => Ok(()),
+        Arch::Arm64 => check(arch),
+    }
 }
 
 fn ensure_tools(tools: &[Tool], installer: &str, yes: bool) -> Result<()> {

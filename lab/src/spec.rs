@@ -96,7 +96,7 @@ impl Spec {
     }
 
     /// The architecture; by default that of this host. The kernel and all programs have to be of the same, and for arm64
-    /// the kernel is `newest`, `newest-16k` (with pages of 16 KiB), a version, or the path of an image.
+    /// the kernel is `newest`, `newest-16k` (with pages of 16 KiB), `lab-64k`, a version, or the path of an image.
     #[must_use]
     pub fn arch(mut self, arch: Arch) -> Self {
         self.arch = arch;

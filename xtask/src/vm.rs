@@ -20,7 +20,7 @@ pub(crate) struct Args {
     /// The guest's architecture, x86-64 or arm64
     #[arg(long, default_value_t)]
     arch: Arch,
-    /// 6.1, 6.12, 6.18, newest, lab, an exact version, host, or the path of an image; for arm64 newest, newest-16k, a version, or an image
+    /// 6.1, 6.12, 6.18, newest, lab, an exact version, host, or the path of an image; for arm64 newest, newest-16k, lab-64k, a version, or an image
     #[arg(long, default_value = "newest", value_name = "KERNEL")]
     kernel: String,
     /// The folder lib/modules/RELEASE that belongs to an image

@@ -1,5 +1,6 @@
 //! Picks this host's way to populate a device's BARs.
 
+use hugebar::ErrorKind;
 use hugebar::iommu::IommuKind;
 use hugebar::populate::Prefault;
 use hugebar::populate::{Populate, Type1};
@@ -23,15 +24,48 @@ pub fn for_device(device: &Device) -> Result<Box<dyn Populate>, Reason> {
         Ok(populate) => Ok(Box::new(populate)),
         Err(error) => {
             let fact = format!("{refused}, and KVM cannot stand in: {}", error.fact());
-            let kvm = "give this process access to /dev/kvm (Linux 6.11 or later, x86-64)";
-            let remedy = match device.backend() {
-                // Without an IOMMU there is no other way.
-                Some(Backend::NoIommu) => format!("to count the leaves, {kvm}"),
-                _ => format!(
-                    "to count the leaves, open the device by its group and type1 (--backend type1), or {kvm}"
-                ),
-            };
-            Err(Reason::new(Code::NoPopulate, fact, remedy))
+            Err(Reason::new(
+                Code::NoPopulate,
+                fact,
+                remedy(device.backend(), error.kind()),
+            ))
         }
+    }
+}
+
+/// What would count the leaves, by how the device was opened and why KVM cannot.
+fn remedy(backend: Option<Backend>, kvm: ErrorKind) -> String {
+    let type1 = "open the device by its group and type1 (--backend type1)";
+    let able = "a KVM that can pre-fault (KVM_CAP_PRE_FAULT_MEMORY: on x86-64 from Linux 6.11)";
+    let other = match kvm {
+        // It is there, and is not able.
+        ErrorKind::Unsupported => format!("use {able}"),
+        _ => format!("give this process access to /dev/kvm of {able}"),
+    };
+    match backend {
+        // Without an IOMMU there is no other way.
+        Some(Backend::NoIommu) => format!("to count the leaves, {other}"),
+        _ => format!("to count the leaves, {type1}, or {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_remedy_names_what_would_count() {
+        let text = remedy(Some(Backend::Iommufd), ErrorKind::NotFound);
+        for part in ["--backend type1", "/dev/kvm", "KVM_CAP_PRE_FAULT_MEMORY"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        // Access to one that is there and cannot do it does not help.
+        let unable = remedy(Some(Backend::Iommufd), ErrorKind::Unsupported);
+        assert!(
+            !unable.contains("/dev/kvm") && unable.contains("type1"),
+            "{unable}"
+        );
+        let none = remedy(Some(Backend::NoIommu), ErrorKind::NotFound);
+        assert!(!none.contains("type1"), "{none}");
     }
 }

@@ -9,28 +9,50 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::config::Options;
 use super::progress::Progress;
+use crate::arch::Arch;
 
-/// The target of `make`.
-const TARGET: &str = "bzImage";
+/// What building for an architecture takes.
+struct Target {
+    /// The kernel's name for it, and the prefix of its compiler: variables for `make`.
+    env: &'static [(&'static str, &'static str)],
+    /// The target of `make`.
+    image: &'static str,
+    /// Where `make` leaves the image in the tree.
+    folder: &'static str,
+}
 
-/// Where `make` leaves the image in the tree.
-const IMAGE: &str = "arch/x86/boot/bzImage";
+const X86_64: Target = Target {
+    env: &[],
+    image: "bzImage",
+    folder: "arch/x86/boot",
+};
+
+const ARM64: Target = Target {
+    env: &[("ARCH", "arm64"), ("CROSS_COMPILE", "aarch64-linux-gnu-")],
+    image: "Image",
+    folder: "arch/arm64/boot",
+};
 
 /// How many of a log's last lines are shown.
 const TAIL: usize = 20;
 
 /// A source tree and the log of its build.
 pub(super) struct Build {
+    target: &'static Target,
     tree: PathBuf,
     log: PathBuf,
 }
 
 impl Build {
     /// Makes an empty tree and a new log.
-    pub(super) fn new(tree: PathBuf, log: PathBuf) -> Result<Self> {
+    pub(super) fn new(arch: Arch, tree: PathBuf, log: PathBuf) -> Result<Self> {
         fs::create_dir(&tree).with_context(|| format!("cannot make {}", tree.display()))?;
         File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        Ok(Build { tree, log })
+        let target = match arch {
+            Arch::X86_64 => &X86_64,
+            Arch::Arm64 => &ARM64,
+        };
+        Ok(Build { target, tree, log })
     }
 
     /// Unpacks an archive `.tar.xz` of the source.
@@ -58,7 +80,7 @@ impl Build {
     pub(super) fn compile(&self) -> Result<()> {
         let cpus = thread::available_parallelism().map_or(1, usize::from);
         self.make(
-            &[&format!("-j{cpus}"), TARGET],
+            &[&format!("-j{cpus}"), self.target.image],
             Progress::start("compiling"),
         )
     }
@@ -70,7 +92,7 @@ impl Build {
 
     /// The image.
     pub(super) fn image(&self) -> PathBuf {
-        self.tree.join(IMAGE)
+        self.tree.join(self.target.folder).join(self.target.image)
     }
 
     /// What `uname -r` will say.
@@ -98,6 +120,7 @@ impl Build {
                     .filter_map(|name| Some((name, std::env::var_os(name)?))),
             )
             .env("LC_ALL", "C")
+            .envs(self.target.env.iter().copied())
             // Otherwise the kernel's version would contain the names of this machine and its user.
             .env("KBUILD_BUILD_USER", "hugebar")
             .env("KBUILD_BUILD_HOST", "lab")
@@ -159,7 +182,7 @@ mod tests {
 
     /// A tree with this makefile.
     fn build(dir: &Path, makefile: &str) -> Build {
-        let build = Build::new(dir.join("tree"), dir.join("log")).unwrap();
+        let build = Build::new(Arch::X86_64, dir.join("tree"), dir.join("log")).unwrap();
         fs::write(build.tree.join("Makefile"), makefile).unwrap();
         build
     }

@@ -17,8 +17,13 @@ use crate::arch::Arch;
 use crate::cache::{self, Cache};
 use crate::{apt, install, note};
 
-/// The options of the kernel.
-const FRAGMENT: &str = include_str!("../../kernel.config");
+/// The options of the kernel for an architecture.
+fn fragment(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => include_str!("../../kernel.config"),
+        Arch::Arm64 => include_str!("../../kernel-arm64.config"),
+    }
+}
 
 /// Version of the recipe: raise it when the same source and options are built in another way.
 const RECIPE: u32 = 1;
@@ -38,26 +43,27 @@ struct Built {
 
 /// The existing lab kernel, or else a new one. A newer source does not cause a build, which would take minutes
 /// at an unexpected time. [`build_newest`] does that.
-pub(super) fn get(cache: &Cache) -> Result<Kernel> {
-    let options = Options::parse(FRAGMENT)?;
+pub(super) fn get(cache: &Cache, arch: Arch) -> Result<Kernel> {
+    let options = Options::parse(fragment(arch))?;
     match newest_built(cache, &options) {
         Some(kernel) => Ok(kernel),
-        None => build_newest(cache),
+        None => build_newest(cache, arch),
     }
 }
 
 /// Whether it is there.
-pub(super) fn is_built(cache: &Cache) -> Result<bool> {
-    let options = Options::parse(FRAGMENT)?;
+pub(super) fn is_built(cache: &Cache, arch: Arch) -> Result<bool> {
+    let options = Options::parse(fragment(arch))?;
     Ok(newest_built(cache, &options).is_some())
 }
 
-/// The lab kernel of the newest available source, built if needed.
+/// The lab kernel of an architecture and of the newest available source, built if needed.
 ///
 /// # Errors
 /// If there is no source, something that building needs is missing, or it fails.
-pub fn build_newest(cache: &Cache) -> Result<Kernel> {
-    let options = Options::parse(FRAGMENT)?;
+pub fn build_newest(cache: &Cache, arch: Arch) -> Result<Kernel> {
+    let options = Options::parse(fragment(arch))?;
+    // The source is the same for all, and its tools run on the host.
     let lists = lists::get(cache, Arch::X86_64);
     let source = match lists.and_then(|lists| newest_source(&lists.sources)) {
         Ok(source) => source,
@@ -76,11 +82,11 @@ pub fn build_newest(cache: &Cache) -> Result<Kernel> {
     if let Some(kernel) = built(cache, &key) {
         return Ok(kernel);
     }
-    install::check_build()?;
+    install::check_build(arch)?;
     let _lock = lock(cache)?;
     match built(cache, &key) {
         Some(kernel) => Ok(kernel),
-        None => build(cache, source, &options),
+        None => build(cache, source, arch, &options),
     }
 }
 
@@ -100,7 +106,7 @@ fn newest_source(sources: &[Source]) -> Result<Source> {
 }
 
 /// The folder of a build: the same only for inputs that give the same kernel. The compiler is no part of it, because another one makes
-/// a kernel that behaves the same.
+/// a kernel that behaves the same, and options of one architecture are never those of another.
 fn key(source: &Source, options: &Options) -> String {
     let recipe = format!("{RECIPE}\n{}", options.canonical());
     format!("{}-{:016x}", source.version, cache::hash(recipe.as_bytes()))
@@ -135,7 +141,7 @@ fn newest_built(cache: &Cache, options: &Options) -> Option<Kernel> {
 }
 
 /// Fetches and builds; the caller must hold the lock.
-fn build(cache: &Cache, source: Source, options: &Options) -> Result<Kernel> {
+fn build(cache: &Cache, source: Source, arch: Arch, options: &Options) -> Result<Kernel> {
     if !cache.unfinished(FOLDER)?.is_empty() {
         note("removing the remains of an interrupted build");
         cache.sweep(FOLDER)?;
@@ -144,8 +150,12 @@ fn build(cache: &Cache, source: Source, options: &Options) -> Result<Kernel> {
     let packages = cache.temporary(FOLDER)?;
     let source = fetch(cache, source, packages.path())?;
     note(&format!(
-        "building the lab kernel, Linux {}: about 8 minutes on two CPUs, once",
-        source.upstream()
+        "building the lab kernel for {arch}, Linux {}: about {} minutes on two CPUs, once",
+        source.upstream(),
+        match arch {
+            Arch::X86_64 => 8,
+            Arch::Arm64 => 5,
+        }
     ));
     let started = Instant::now();
     let key = key(&source, options);
@@ -153,7 +163,7 @@ fn build(cache: &Cache, source: Source, options: &Options) -> Result<Kernel> {
     cache
         .publish(&format!("{FOLDER}/{key}"), |work| {
             let tree = work.join("source");
-            let build = Build::new(tree.clone(), log.clone())?;
+            let build = Build::new(arch, tree.clone(), log.clone())?;
             let archive = format!("usr/src/{}.tar.xz", source.package);
             build.unpack(&packages.path().join(archive))?;
             build.configure(options)?;
@@ -272,10 +282,12 @@ mod tests {
     }
 
     #[test]
-    fn the_fragment_is_well_formed_and_has_no_modules() {
-        let asked = Options::parse(FRAGMENT).unwrap().canonical();
-        for line in ["CONFIG_MODULES=n\n", "CONFIG_VFIO_DEVICE_CDEV=y\n"] {
-            assert!(asked.contains(line), "{line}");
+    fn the_fragments_are_well_formed_and_have_no_modules() {
+        for arch in [Arch::X86_64, Arch::Arm64] {
+            let asked = Options::parse(fragment(arch)).unwrap().canonical();
+            for line in ["CONFIG_MODULES=n\n", "CONFIG_VFIO_DEVICE_CDEV=y\n"] {
+                assert!(asked.contains(line), "{arch}: {line}");
+            }
         }
     }
 }

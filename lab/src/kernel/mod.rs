@@ -33,8 +33,8 @@ use spec::Spec;
 /// # Errors
 /// If something is missing and was not installed.
 pub fn prepare(cache: &Cache, word: &str, arch: Arch, yes: bool) -> Result<()> {
-    if Spec::parse(word, arch)? == Spec::Lab && !lab::is_built(cache)? {
-        install::ensure_build(yes)?;
+    if Spec::parse(word, arch)? == Spec::Lab && !lab::is_built(cache, arch)? {
+        install::ensure_build(arch, yes)?;
     }
     Ok(())
 }
@@ -63,7 +63,7 @@ pub fn resolve(cache: &Cache, word: &str, arch: Arch, modules: Option<&Path>) ->
                 Arch::Arm64 => Ok(kernel),
             }
         }
-        Spec::Lab => lab::get(cache),
+        Spec::Lab => lab::get(cache, arch),
         Spec::Host => host(),
         Spec::Image(vmlinuz) => image(vmlinuz, modules),
     }

@@ -41,14 +41,19 @@ impl Spec {
         if word.contains('/') {
             return Ok(Self::Image(word.into()));
         }
+        if word == arch.traits().lab_kernel {
+            return Ok(Self::Lab);
+        }
         let (word, flavour) = arch.flavour(word);
         if arch != Arch::X86_64 && matches!(word, "lab" | "host") {
-            bail!("the lab has no kernel {word} for {arch}: say newest, newest-16k, or a version");
+            bail!(
+                "the lab has no kernel {word} for {arch}: say newest, newest-16k, {}, or a version",
+                arch.traits().lab_kernel
+            );
         }
         let numbers = || word.split('.').map(|number| number.parse().ok()).collect();
         Ok(match word {
             "newest" => Self::Version(Vec::new(), flavour),
-            "lab" => Self::Lab,
             "host" => Self::Host,
             _ => match numbers() {
                 Some(numbers) => Self::Version(numbers, flavour),
@@ -78,7 +83,8 @@ mod tests {
         assert_eq!(parse(release).unwrap(), Spec::Release(release.into()));
         assert_eq!(parse("./bzImage").unwrap(), Spec::Image("./bzImage".into()));
         assert_eq!(parse("host").unwrap(), Spec::Host);
-        for wrong in ["", "latest", "v6.1", "newest-16k"] {
+        assert_eq!(parse("lab").unwrap(), Spec::Lab);
+        for wrong in ["", "latest", "v6.1", "newest-16k", "lab-64k"] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
     }
@@ -89,6 +95,7 @@ mod tests {
         let version = |numbers: &[u32], flavour| Spec::Version(numbers.to_vec(), flavour);
         assert_eq!(parse("newest").unwrap(), version(&[], "-cloud-arm64"));
         assert_eq!(parse("7.3-16k").unwrap(), version(&[7, 3], "-arm64-16k"));
+        assert_eq!(parse("lab-64k").unwrap(), Spec::Lab);
         for wrong in ["lab", "host", "newest-64k"] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }

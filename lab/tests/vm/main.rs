@@ -2,6 +2,8 @@
 
 mod backends;
 mod bind;
+#[path = "../common/matrix.rs"]
+mod cells;
 mod device;
 mod devices;
 mod dma;

@@ -43,6 +43,12 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Answer, Failure> {
         return Ok(Answer::Yes);
     };
     warn_of_unknown(&inspection, required);
+    let concerns = |own: &Mapping| required.concerns(&own.best);
+    if !inspection.mappings().any(concerns) {
+        if let Some(answer) = require::absent(required, &facts.leaf_sizes) {
+            render::warn(answer);
+        }
+    }
     Ok(Answer::of(meets(&inspection, required)))
 }
 

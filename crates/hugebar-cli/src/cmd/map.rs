@@ -69,7 +69,7 @@ pub(crate) fn run(args: &MapArgs) -> Result<Answer, Failure> {
     let whole = failures.is_empty();
     let missed = args
         .require
-        .map(|required| require::missed(&all, required, whole));
+        .map(|required| require::missed(&all, required, whole, &facts.leaf_sizes));
     let missed = missed.unwrap_or_default();
     if !args.json {
         missed.iter().for_each(render::warn);

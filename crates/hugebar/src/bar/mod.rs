@@ -16,6 +16,7 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::facts;
 use crate::layout::{Area, Layout, LayoutError};
+use crate::leaf::Bytes;
 use crate::mem::{AccessError, Hint, MapOptions, Mapping, OwnedRegister, OwnedSlot, Window, Word};
 use crate::pci::{Address, iomem};
 use crate::phys::Phys;
@@ -55,7 +56,14 @@ impl<F: AsFd> Device<F> {
         let region = self.present_region(index)?;
         let subject = self.subject(index);
         if !region.flags().contains(RegionFlags::MMAP) {
-            let operation = "the driver offers no mapping of this region";
+            let mut operation = "the driver offers no mapping of this region".to_owned();
+            let (size, page) = (region.size(), region.layout().page());
+            if size < page {
+                let (size, page) = (Bytes(size), Bytes(page));
+                let why =
+                    format!(", whose {size} are less than a page ({page}), which others may share");
+                operation.push_str(&why);
+            }
             return Err(Error::new(ErrorKind::Unsupported, operation).on(subject));
         }
         Ok(UnmappedBar {

@@ -9,11 +9,24 @@ use hugebar::leaf::{GIB, KIB, MIB};
 use hugebar_lab::{Arch, Command, Failure, FailureKind, HostFile, Output, Spec, Status, Thp};
 use serde_json::Value;
 
+#[path = "../common/matrix.rs"]
+mod cells;
+mod matrix;
+
 /// A busy host must not fail a test, and usually a machine takes far less.
 const LONG: Duration = Duration::from_secs(900);
 
 fn machine(kernel: &str) -> Spec {
     Spec::new(kernel).arch(Arch::Arm64).timeout(LONG)
+}
+
+/// The program that exercises the library.
+fn exercise() -> HostFile {
+    let built = hugebar_lab::program_for(Arch::Arm64, "hugebar-lab-exercise", "exercise", "dev");
+    HostFile {
+        host: built.unwrap(),
+        guest: None,
+    }
 }
 
 fn command(line: &str) -> Command {
@@ -163,13 +176,8 @@ fn on(case: &Machine) {
         memory.as_file().write_all_at(&greeting, offset).unwrap();
     }
     let path = memory.path().display();
-    let exercise =
-        hugebar_lab::program_for(Arch::Arm64, "hugebar-lab-exercise", "exercise", "dev").unwrap();
     let spec = machine(case.kernel)
-        .copy(HostFile {
-            host: exercise,
-            guest: None,
-        })
+        .copy(exercise())
         .qemu(&format!(
             "-object memory-backend-file,id=memory,size=8M,share=on,mem-path={path}"
         ))
