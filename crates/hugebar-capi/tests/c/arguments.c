@@ -2,7 +2,7 @@
  *
  * Prints a line for each call: function, the handle's kind (or -), what was wrong, and the result. With the address of a
  * device, the handles of devices are real ones that were closed. lab/tests/capi.rs checks that no function is missing. */
-#define _GNU_SOURCE
+#define _GNU_SOURCE 1
 #include <hugebar.h>
 #include <stdio.h>
 #include <stdlib.h>
