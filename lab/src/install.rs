@@ -114,6 +114,23 @@ const BUILD_TOOLS: [Tool; 10] = [
     },
 ];
 
+/// What building programs against the library for C needs.
+const C_TOOLS: [Tool; 3] = [
+    Tool::of_one_name("gcc"),
+    Tool {
+        need: Need::Program("g++"),
+        apt: "g++",
+        dnf: "gcc-c++",
+        pacman: "gcc",
+    },
+    Tool {
+        need: Need::Program("pkg-config"),
+        apt: "pkg-config",
+        dnf: "pkgconf-pkg-config",
+        pacman: "pkgconf",
+    },
+];
+
 const DEBOOTSTRAP: [Tool; 1] = [Tool::of_one_name("debootstrap")];
 
 /// A package manager and its command line.
@@ -180,6 +197,14 @@ pub fn ensure_build(arch: Arch, yes: bool) -> Result<()> {
         Arch::X86_64 => Ok(()),
         Arch::Arm64 => ensure_machine(arch, yes),
     }
+}
+
+/// The same for building programs in C and C++ against the installed library.
+///
+/// # Errors
+/// As [`ensure_all`].
+pub fn ensure_c(yes: bool) -> Result<()> {
+    ensure_tools(&C_TOOLS, "test", yes)
 }
 
 /// The same for creating a root of Debian.

@@ -14,6 +14,7 @@
 //! ```
 
 pub mod cache;
+pub mod capi;
 pub mod debian;
 pub mod install;
 pub mod kernel;

@@ -82,6 +82,21 @@ pub fn shared_library(package: &str, name: &str, profile: &str) -> Result<PathBu
     once(Arch::X86_64, package, name, &["--lib"], profile)
 }
 
+/// The libraries of a package for programs in other languages, each a shared and a static one, built with this profile and
+/// without what this workspace's tests need (`.cargo/config.toml`) unless `for_tests`.
+pub(crate) fn libraries(package: &str, profile: &str, for_tests: bool) -> Result<Vec<PathBuf>> {
+    let mut cargo = cargo(Arch::X86_64, &workspace()?)?;
+    if !for_tests && env::var_os("RUSTFLAGS").is_none() {
+        cargo.env("RUSTFLAGS", "");
+    }
+    let messages = messages(cargo, package, &["--lib"], profile)?;
+    let found = messages.into_iter().filter(|message| {
+        let target = message.target.as_ref();
+        target.is_some_and(|target| target.kind.iter().any(|kind| kind == "staticlib"))
+    });
+    Ok(found.flat_map(|message| message.filenames).collect())
+}
+
 fn once(arch: Arch, package: &str, name: &str, target: &[&str], profile: &str) -> Result<PathBuf> {
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     let key = (
@@ -98,24 +113,45 @@ fn once(arch: Arch, package: &str, name: &str, target: &[&str], profile: &str) -
 }
 
 fn build(arch: Arch, package: &str, name: &str, target: &[&str], profile: &str) -> Result<PathBuf> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .context("the lab lies within the workspace")?;
-    let output = cargo(arch, workspace)?
+    let cargo = cargo(arch, &workspace()?)?;
+    built(messages(cargo, package, target, profile)?, name)
+        .with_context(|| format!("cargo has built no program {name}"))
+}
+
+fn workspace() -> Result<PathBuf> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    let workspace = workspace.context("the lab lies within the workspace")?;
+    Ok(workspace.to_owned())
+}
+
+/// Builds a package, and returns what Cargo says about it.
+fn messages(
+    mut cargo: Command,
+    package: &str,
+    target: &[&str],
+    profile: &str,
+) -> Result<Vec<Message>> {
+    let output = cargo
         .args(["--quiet", "--message-format=json-render-diagnostics"])
         .args(["--package", package, "--profile", profile])
         .args(target)
-        .current_dir(workspace)
+        .current_dir(workspace()?)
         .stderr(Stdio::inherit())
         .output()
         .context("cannot run cargo")?;
     ensure!(
         output.status.success(),
-        "cargo cannot build {name} ({})",
+        "cargo cannot build {package} ({})",
         output.status
     );
-    built(&String::from_utf8_lossy(&output.stdout), name)
-        .with_context(|| format!("cargo has built no program {name}"))
+    Ok(parsed(&String::from_utf8_lossy(&output.stdout)))
+}
+
+fn parsed(messages: &str) -> Vec<Message> {
+    let messages = messages.lines();
+    messages
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
 }
 
 /// The `cargo build` for an architecture.
@@ -154,14 +190,11 @@ struct Target {
 
 /// The program of this name, or else the shared library. Another library can have a program's name; only the program is
 /// executable.
-fn built(messages: &str, name: &str) -> Option<PathBuf> {
-    let mut messages = messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Message>(line).ok())
-        .filter(|message| {
-            let target = message.target.as_ref();
-            target.is_some_and(|target| target.name == name)
-        });
+fn built(messages: Vec<Message>, name: &str) -> Option<PathBuf> {
+    let mut messages = messages.into_iter().filter(|message| {
+        let target = message.target.as_ref();
+        target.is_some_and(|target| target.name == name)
+    });
     messages.find_map(|message| {
         let shared = message.target.is_some_and(|own| own.kind == ["cdylib"]);
         let library = message.filenames.into_iter().next();
@@ -190,7 +223,8 @@ mod tests {
             ("own", None),
             ("pre", Some("/t/debug/libpre.so")),
         ] {
-            assert_eq!(built(messages, name), path.map(PathBuf::from), "{name}");
+            let found = built(parsed(messages), name);
+            assert_eq!(found, path.map(PathBuf::from), "{name}");
         }
     }
 }

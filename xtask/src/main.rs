@@ -1,6 +1,7 @@
-//! `cargo xtask`: the lab, its kernel, the demo and the tests.
+//! `cargo xtask`: the lab, its kernel, the demo, the tests, and installing the library for C.
 
 mod demo;
+mod install_c;
 mod kernel;
 mod soak;
 mod table;
@@ -24,6 +25,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Task {
     Demo(demo::Args),
+    InstallC(install_c::Args),
     Kernel(kernel::Args),
     Soak(soak::Args),
     Test(test::Args),
@@ -33,6 +35,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Demo(args) => demo::run(&args),
+        Task::InstallC(args) => install_c::run(&args),
         Task::Kernel(args) => kernel::run(&args),
         Task::Soak(args) => soak::run(&args),
         Task::Test(args) => test::run(&args),

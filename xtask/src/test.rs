@@ -131,9 +131,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     })
 }
 
-/// Gets QEMU, the kernels and the guest programs, so that no test has to wait for them.
+/// Gets QEMU, compilers, the kernels and the guest programs, so that no test has to wait for them.
 fn prepare(yes: bool) -> Result<()> {
-    let started = begin("QEMU and kernels");
+    let started = begin("QEMU, compilers and kernels");
+    install::ensure_c(yes)?;
     for arch in [Arch::X86_64, Arch::Arm64] {
         install::ensure_machine(arch, yes)?;
     }

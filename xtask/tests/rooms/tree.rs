@@ -28,8 +28,9 @@ pub(crate) struct Tree {
 }
 
 /// The members of the workspace, as folders.
-pub(crate) const MEMBERS: [&str; 8] = [
+pub(crate) const MEMBERS: [&str; 9] = [
     "crates/hugebar",
+    "crates/hugebar-capi",
     "crates/hugebar-host",
     "crates/hugebar-cli",
     "crates/hugebar-preload",

@@ -36,6 +36,7 @@ const PLACES: &[(&str, &str)] = &[
         "crates/hugebar/src/vfio/open.rs",
         "declares opening without an IOMMU",
     ),
+    ("crates/hugebar-capi/src", "the border to C"),
     (
         "crates/hugebar-host/src/admin/child.rs",
         "fork, for writes that can sleep for ever",
