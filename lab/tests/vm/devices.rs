@@ -4,25 +4,11 @@ use hugebar_lab::{Command, Output};
 use serde_json::Value;
 
 use crate::report::machine;
+use crate::schema::document as json;
 
 fn hugebar(arguments: &str) -> Command {
     let words = ["hugebar"].into_iter();
     Command::new(words.chain(arguments.split_whitespace()))
-}
-
-/// A command's document, checked against its schema.
-fn json(output: &Output, schema: &str) -> Value {
-    let document = serde_json::from_slice(&output.stdout);
-    let document = document.unwrap_or_else(|error| panic!("{error}: {output:?}"));
-    let file = format!(
-        "{}/../docs/schema/{schema}.json",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
-    let index = compiler.compile(&file, &mut schemas).unwrap();
-    let result = schemas.validate(&document, index);
-    result.unwrap_or_else(|error| panic!("{schema}: {error}: {document}"));
-    document
 }
 
 const SHOWN: &str = "\

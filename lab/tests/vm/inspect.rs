@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::device::with_exercise;
 use crate::report::{Counts, ErrorReport, kernel_that_asks, machine, map, version};
+use crate::schema::document;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Report {
@@ -60,8 +61,7 @@ pub(crate) struct Note {
 
 impl Report {
     pub(crate) fn of(output: &Output) -> Self {
-        let report: Self = serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        let report: Self = serde_json::from_value(document(output, "inspect")).unwrap();
         assert_eq!(report.version, 1);
         report
     }

@@ -18,4 +18,6 @@ mod nvme;
 mod preload;
 mod qemu;
 mod report;
+#[path = "../schema/mod.rs"]
+mod schema;
 mod stuck;

@@ -17,6 +17,7 @@ use super::print::VERSION;
 
 /// The report on all inspected processes.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct InspectReport<'a> {
     version: u32,
     /// The kernel's version number.
@@ -41,6 +42,7 @@ pub(crate) struct InspectReport<'a> {
 
 /// A process.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct ProcessReport<'a> {
     pid: u32,
     name: &'a str,
@@ -53,6 +55,7 @@ struct ProcessReport<'a> {
 
 /// A mapping of a device, which is one VMA.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct MappingReport<'a> {
     address: String,
     size: u64,
@@ -69,8 +72,10 @@ struct MappingReport<'a> {
     /// The largest leaf size modulo which address and physical address agree.
     congruent: u64,
     /// The leaves at the best address, with the machine's leaf sizes.
+    #[cfg_attr(test, schemars(with = "super::schema::Counts"))]
     best: &'a Leaves,
     /// The leaves possible on this kernel, in this process, at its address.
+    #[cfg_attr(test, schemars(with = "super::schema::Counts"))]
     possible: &'a Leaves,
     /// The largest of these.
     largest: u64,
@@ -78,16 +83,19 @@ struct MappingReport<'a> {
     #[serde(skip)]
     judged: Judgement,
     /// `optimal`, `not-counted`, `falls-short`, `contradicted`.
+    #[cfg_attr(test, schemars(with = "super::schema::Judgement"))]
     judgement: String,
     /// Whether the page tables are too small for base pages throughout.
     not_in_base_pages: bool,
     smaps: Option<AdviceReport>,
     /// Why it falls short, or what is unknown.
+    #[cfg_attr(test, schemars(with = "Vec<super::schema::Reason>"))]
     reasons: &'a [Reason],
 }
 
 /// What `--smaps` found.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct AdviceReport {
     hinted: bool,
     refused: bool,
