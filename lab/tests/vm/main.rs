@@ -13,6 +13,7 @@ mod inspect;
 mod jails;
 mod leaves;
 mod matrix;
+mod monitoring;
 mod names;
 mod nvme;
 mod preload;
