@@ -44,6 +44,22 @@ pub const QEMU_10_0: Program = Program {
     ],
 };
 
+/// Debian 13's promtool, which checks metrics.
+pub const PROMTOOL: Program = Program {
+    package: "prometheus",
+    suite: "trixie",
+    file: "usr/bin/promtool",
+    data: &[],
+};
+
+/// Debian 13's node exporter of Prometheus.
+pub const NODE_EXPORTER: Program = Program {
+    package: "prometheus-node-exporter",
+    suite: "trixie",
+    file: "usr/bin/prometheus-node-exporter",
+    data: &[],
+};
+
 /// Version of the recipe: raise it when the same packages give another result.
 const RECIPE: u32 = 1;
 
@@ -217,7 +233,7 @@ impl Fetched {
     }
 
     /// The command that runs it on this host, without arguments.
-    pub(crate) fn here(&self) -> Vec<String> {
+    pub fn here(&self) -> Vec<String> {
         let path = |name: &str| self.dir.join(name).display().to_string();
         let words = [
             &path(LOADER),

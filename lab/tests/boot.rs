@@ -5,7 +5,8 @@ use std::time::Duration;
 use hugebar::leaf::{GIB, MIB};
 use hugebar_lab::debian::{QEMU_7_2, QEMU_10_0};
 use hugebar_lab::{Command, Failure, FailureKind, Output, Report, Spec, Status, Thp};
-use serde_json::Value;
+
+mod schema;
 
 const THP: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 
@@ -19,7 +20,7 @@ fn failure(result: anyhow::Result<Report>) -> Failure {
 
 /// The leaves of the only region in the output of `hugebar map --json`: size and number.
 fn measured(output: &Output) -> Vec<(u64, u64)> {
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report = schema::document(output, "map");
     let leaves = report["regions"][0]["measured"].as_object().unwrap().iter();
     leaves
         .map(|(size, count)| (size.parse().unwrap(), count.as_u64().unwrap()))

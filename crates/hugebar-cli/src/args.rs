@@ -1,6 +1,9 @@
 //! The command line: defines arguments, help and usage errors.
 
 mod bind;
+mod columns;
+mod export;
+mod inspect;
 mod parse;
 mod run;
 
@@ -15,6 +18,10 @@ use hugebar::plan;
 use hugebar::verdict::Requirement;
 
 pub(crate) use bind::{BindArgs, RestoreArgs};
+pub(crate) use columns::{InspectColumn, ListColumn};
+pub(crate) use export::Target;
+use export::{FeaturesArgs, MetricsArgs};
+pub(crate) use inspect::InspectArgs;
 pub(crate) use parse::Limit;
 use parse::{parse_area, parse_bar, parse_limit, parse_requirement, parse_size};
 pub(crate) use run::{Destination, RunArgs};
@@ -203,26 +210,6 @@ pub(crate) struct MapArgs {
 }
 
 #[derive(Arguments, Debug)]
-pub(crate) struct InspectArgs {
-    /// A process, or a device in any form that map accepts [default: all processes]
-    #[arg(value_name = "PID|DEV")]
-    pub(crate) target: Option<String>,
-
-    /// Exit with 1 unless every mapping can have as few leaves as possible, or there are aligned
-    /// blocks of this size and leaves of at least this size can map them all
-    #[arg(long, value_name = "optimal|SIZE", value_parser = parse_requirement)]
-    pub(crate) require: Option<Requirement>,
-
-    /// Also read smaps, which shows the hints but removes the 1 GiB leaves of the process
-    #[arg(long)]
-    pub(crate) smaps: bool,
-
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Arguments, Debug)]
 pub(crate) struct DoctorArgs {
     /// The device, in any form that map accepts [default: only the host]
     #[arg(value_name = "DEV")]
@@ -287,6 +274,12 @@ pub(crate) struct ListArgs {
     /// Print JSON, always with all fields
     #[arg(long)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
+
+    #[command(flatten)]
+    pub(crate) features: FeaturesArgs,
 }
 
 #[derive(Arguments, Debug)]
@@ -311,35 +304,6 @@ pub(crate) struct ManArgs {
     /// A command, such as map
     #[arg(value_name = "COMMAND")]
     pub(crate) command: Option<String>,
-}
-
-/// Columns of `list`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ListColumn {
-    /// Full PCI address
-    Device,
-    /// Size of the largest BAR
-    Size,
-    /// Its number
-    Bar,
-    /// Its physical address
-    Physical,
-    /// All BARs of memory: number and size
-    Bars,
-    /// Driver
-    Driver,
-    /// IOMMU group
-    Group,
-    /// NUMA node
-    Numa,
-    /// Power state
-    Power,
-    /// vendor:device
-    Ids,
-    /// Kind of device
-    Class,
-    /// Vendor and device, from the system's pci.ids
-    Name,
 }
 
 /// Machines by the leaf sizes of their page tables.

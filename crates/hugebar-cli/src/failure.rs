@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use hugebar::ErrorKind;
 use hugebar_host::preload::Refusal;
@@ -25,6 +26,10 @@ pub(crate) enum Failure {
     Signals(io::Error),
     /// Output could not be written.
     Output(io::Error),
+    /// Metrics could not be made.
+    Metrics(prometheus::Error),
+    /// A file could not be written.
+    File(PathBuf, io::Error),
     /// The library cannot be loaded into a program.
     Refused(Refusal),
     /// A program could not be started.
@@ -63,6 +68,8 @@ impl fmt::Display for Failure {
             Self::Admin(error) => error.fmt(f),
             Self::Signals(error) => write!(f, "catching signals: {error}"),
             Self::Output(error) => write!(f, "writing output: {error}"),
+            Self::Metrics(error) => write!(f, "metrics: {error}"),
+            Self::File(path, error) => write!(f, "{}: writing it: {error}", path.display()),
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Start(what, error) => write!(f, "{what}: {error}"),
         }
@@ -87,6 +94,12 @@ impl From<hugebar_host::Error> for Failure {
 impl From<hugebar_host::admin::Error> for Failure {
     fn from(error: hugebar_host::admin::Error) -> Self {
         Self::Admin(error)
+    }
+}
+
+impl From<prometheus::Error> for Failure {
+    fn from(error: prometheus::Error) -> Self {
+        Self::Metrics(error)
     }
 }
 

@@ -12,6 +12,10 @@ use serde_json::Value;
 #[path = "../common/matrix.rs"]
 mod cells;
 mod matrix;
+#[path = "../schema/mod.rs"]
+mod schema;
+
+use schema::document;
 
 /// A busy host must not fail a test, and usually a machine takes far less.
 const LONG: Duration = Duration::from_secs(900);
@@ -229,17 +233,13 @@ fn on(case: &Machine) {
     inspected(inspect, case.expected[0].1);
 }
 
-fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
-}
-
 fn counts(value: &Value) -> BTreeMap<u64, u64> {
     serde_json::from_value(value.clone()).unwrap()
 }
 
 fn mapped(output: &Output, leaves: &Leaves, reasons: &[&str], what: &str) {
     assert!(output.success(), "{what}: {output:?}");
-    let report = json(output);
+    let report = document(output, "map");
     let sizes = [leaves[1].0, leaves[0].0];
     assert_eq!(report["leaf_sizes"], Value::from(sizes.to_vec()), "{what}");
     let region = &report["regions"][0];
@@ -273,7 +273,7 @@ fn healthy(output: &Output, largest: u64) {
         assert!(!text.contains(foreign), "{foreign}: {text}");
     }
     let fact = |step: &str| {
-        let report = json(output);
+        let report = document(output, "doctor");
         let steps = report["steps"].as_array().unwrap();
         let own = steps.iter().find(|one| one["step"] == step);
         let own = own.unwrap_or_else(|| panic!("{step}: {text}"));
@@ -288,7 +288,7 @@ fn healthy(output: &Output, largest: u64) {
 /// Another process finds the mapping, and judges it by the size of its page tables.
 fn inspected(output: &Output, leaves: Leaves) {
     assert!(output.success(), "{output:?}");
-    let report = json(output);
+    let report = document(output, "inspect");
     let mapping = &report["processes"][0]["mappings"][0];
     assert_eq!(mapping["device"], "0000:00:10.0", "{report}");
     assert_eq!(mapping["size"], 4 * GIB);

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use tempfile::NamedTempFile;
 
 use crate::report::{ErrorReport, machine};
+use crate::schema::document;
 
 const DISK: &str = "0000:00:10.0";
 const CARD: &str = "0000:00:11.0";
@@ -176,7 +177,7 @@ fn devices_are_taken_unless_they_are_in_use_and_given_back() {
     assert_eq!(user.code(), 2, "{user:?}");
 
     assert!(bound.success(), "{bound:?}");
-    let parsed: Report = serde_json::from_slice(&bound.stdout).unwrap();
+    let parsed: Report = serde_json::from_value(document(bound, "bind")).unwrap();
     assert_eq!(parsed.version, 1);
     let changed: Vec<_> = parsed
         .devices
@@ -208,6 +209,9 @@ fn devices_are_taken_unless_they_are_in_use_and_given_back() {
         &["unbinding its driver", "(hugebar) has it open by VFIO"],
     );
     assert!(stuck.wall < std::time::Duration::from_secs(20), "{stuck:?}");
+    for output in [dry, back, chosen] {
+        document(output, "bind");
+    }
     assert!(back.success(), "{back:?}");
     assert!(back_after.stdout().ends_with("/nvme\n"), "{back_after:?}");
     assert_eq!(over.stdout(), "(null)\n");

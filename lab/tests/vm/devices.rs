@@ -4,25 +4,11 @@ use hugebar_lab::{Command, Output};
 use serde_json::Value;
 
 use crate::report::machine;
+use crate::schema::document as json;
 
 fn hugebar(arguments: &str) -> Command {
     let words = ["hugebar"].into_iter();
     Command::new(words.chain(arguments.split_whitespace()))
-}
-
-/// A command's document, checked against its schema.
-fn json(output: &Output, schema: &str) -> Value {
-    let document = serde_json::from_slice(&output.stdout);
-    let document = document.unwrap_or_else(|error| panic!("{error}: {output:?}"));
-    let file = format!(
-        "{}/../docs/schema/{schema}.json",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
-    let index = compiler.compile(&file, &mut schemas).unwrap();
-    let result = schemas.validate(&document, index);
-    result.unwrap_or_else(|error| panic!("{schema}: {error}: {document}"));
-    document
 }
 
 const SHOWN: &str = "\
@@ -77,9 +63,26 @@ fn devices_and_their_bars() {
             hugebar("plan 4G --hva 0x7f1240000000 --json"),
             hugebar("show 00:12.0 --json"),
             hugebar("doctor 00:10.0 --json"),
+            hugebar("list --nfd=/tmp/features"),
+            Command::new(["@cat", "/tmp/features"]),
+            hugebar("list --nfd=/proc/features --json"),
         ])
         .unwrap();
-    let [list, all, listed, text, root, user, plan, missing, doctor] = &report.commands[..] else {
+    let [
+        list,
+        all,
+        listed,
+        text,
+        root,
+        user,
+        plan,
+        missing,
+        doctor,
+        nfd,
+        features,
+        unwritable,
+    ] = &report.commands[..]
+    else {
         panic!("{report:?}");
     };
     let words = |output: &Output| {
@@ -129,6 +132,21 @@ fn devices_and_their_bars() {
     assert_eq!(json(plan, "plan")["at"]["leaves"]["1073741824"], 4);
     assert_eq!(missing.code(), 2);
     assert_eq!(json(missing, "error")["error"]["kind"], "not-found");
+    assert!(nfd.success() && nfd.stdout().is_empty(), "{nfd:?}");
+    let text = features.stdout();
+    assert!(text.starts_with("# +expiry-time=2"), "{text}");
+    for (name, value) in [
+        // The other one is the machine's graphics card.
+        ("devices", "2"),
+        ("vfio-devices", "1"),
+        ("largest-bar-bytes", "4294967296"),
+        ("largest-leaf-bytes", "1073741824"),
+        ("large-leaves", "true"),
+    ] {
+        let line = format!("\nhugebar.feature.node.kubernetes.io/{name}={value}\n");
+        assert!(text.contains(&line), "{line:?}: {text}");
+    }
+    assert_eq!(unwritable.code(), 2, "{unwritable:?}");
     let steps = json(doctor, "doctor")["steps"].as_array().unwrap().len();
     assert!(steps > 8, "{doctor:?}");
 }

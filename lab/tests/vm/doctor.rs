@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use crate::device::with_exercise;
 use crate::report::{Report as Mapped, kernel_that_asks, machine, map, version};
+use crate::schema::document;
 
 #[derive(Debug, Deserialize)]
 struct Report {
@@ -26,8 +27,7 @@ pub(crate) fn doctor(arguments: &str) -> Command {
 }
 
 fn report_of(output: &Output) -> Report {
-    let report: Report = serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    let report: Report = serde_json::from_value(document(output, "doctor")).unwrap();
     assert_eq!(report.version, 1);
     let blocked = report.steps.iter().any(|step| step.status == "blocker");
     assert_eq!(output.code(), i32::from(blocked), "{output:?}");

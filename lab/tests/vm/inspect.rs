@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use hugebar::leaf::{self, GIB, KIB, LeafSizes, MIB};
-use hugebar_lab::{Command, Output, Thp};
+use hugebar_lab::{Command, HostFile, Output, Thp};
 use serde::Deserialize;
 
 use crate::device::with_exercise;
+use crate::monitoring::Metrics;
 use crate::report::{Counts, ErrorReport, kernel_that_asks, machine, map, version};
+use crate::schema::document;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Report {
@@ -60,8 +62,7 @@ pub(crate) struct Note {
 
 impl Report {
     pub(crate) fn of(output: &Output) -> Self {
-        let report: Self = serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        let report: Self = serde_json::from_value(document(output, "inspect")).unwrap();
         assert_eq!(report.version, 1);
         report
     }
@@ -160,6 +161,10 @@ fn holders(kernel: &str, backend: &str, sizes: &LeafSizes) {
             inspect("{pid:0} --json").uid(1000),
             inspect("99999999 --json"),
             inspect("1 --require optimal"),
+            inspect("{pid:0} -o device,region,offset,judgement --noheadings"),
+            inspect("--prometheus"),
+            Command::new(["hugebar", "list", "--all", "--prometheus=/tmp/list.prom"]),
+            Command::new(["@cat", "/tmp/list.prom"]),
             inspect("{pid:0} --smaps --json"),
         ])
         .unwrap();
@@ -177,6 +182,10 @@ fn holders(kernel: &str, backend: &str, sizes: &LeafSizes) {
         refused,
         gone,
         none,
+        columns,
+        metrics,
+        to_file,
+        file,
         smaps,
     ] = &report.commands[..]
     else {
@@ -250,6 +259,18 @@ fn holders(kernel: &str, backend: &str, sizes: &LeafSizes) {
         assert_eq!(output.stderr().lines().count(), 1, "{output:?}");
     }
 
+    let judgement = if huge { "optimal" } else { "falls-short" };
+    let rows = columns.stdout();
+    let rows: Vec<_> = rows.lines().map(str::split_whitespace).collect();
+    let rows: Vec<Vec<_>> = rows.into_iter().map(Iterator::collect).collect();
+    let row = |offset| vec!["0000:00:10.0", "2", offset, judgement];
+    assert_eq!(rows, [row("0x0"), row("0x7000")], "{columns:?}");
+    assert!(
+        to_file.success() && to_file.stdout().is_empty(),
+        "{to_file:?}"
+    );
+    monitored(&everybody, &metrics.stdout(), &file.stdout());
+
     assert!(
         smaps.stderr().contains("removes the 1 GiB leaves"),
         "{smaps:?}"
@@ -259,6 +280,52 @@ fn holders(kernel: &str, backend: &str, sizes: &LeafSizes) {
         advised.iter().all(|own| own.smaps.as_ref().unwrap().hinted),
         "{advised:?}"
     );
+}
+
+/// The gauges say the same as the JSON.
+fn monitored(all: &Report, inspect: &str, list: &str) {
+    let metrics = Metrics::collected(&[("list", list), ("inspect", inspect)]);
+    let process = &all.processes[0];
+    for mapping in &process.mappings {
+        let pid = process.pid.to_string();
+        let labels = [
+            ("pid", pid.as_str()),
+            ("process", "hugebar"),
+            ("device", "0000:00:10.0"),
+            ("region", "2"),
+            ("address", &mapping.address),
+        ];
+        let value = |name: &str, more: &[(&str, &str)]| {
+            metrics.value(
+                &format!("hugebar_mapping_{name}"),
+                &[&labels[..], more].concat(),
+            )
+        };
+        assert_eq!(value("size_bytes", &[]), Some(mapping.size));
+        assert_eq!(value("congruent_bytes", &[]), Some(mapping.congruent));
+        assert_eq!(value("optimal", &[]), Some(mapping.optimal.into()));
+        for judgement in ["optimal", "not-counted", "falls-short", "contradicted"] {
+            let made = u64::from(mapping.judgement == judgement);
+            assert_eq!(value("judgement", &[("judgement", judgement)]), Some(made));
+        }
+        for (size, count) in &mapping.possible {
+            let size = size.to_string();
+            let found = value("possible_leaves", &[("leaf_bytes", &size)]);
+            assert_eq!(found, Some(*count));
+        }
+        let coded = |code| value("reason", &[("code", code)]).is_some();
+        let given = |code| mapping.reasons.iter().any(|one| one.code == code);
+        for code in ["kernel", "placement"] {
+            assert_eq!(coded(code), given(code), "{code}");
+        }
+    }
+    let bar = [("device", "0000:00:11.0"), ("bar", "2")];
+    assert_eq!(metrics.value("hugebar_bar_size_bytes", &bar), Some(4 * GIB));
+    let gib = [bar[0], bar[1], ("leaf_bytes", "1073741824")];
+    let best = metrics.value("hugebar_bar_best_leaves", &gib);
+    let possible = metrics.value("hugebar_bar_possible_leaves", &gib);
+    let huge = metrics.value("hugebar_host_kernel_has_large_leaves", &[]);
+    assert_eq!((best, possible), (Some(4), huge.map(|huge| huge * 4)));
 }
 
 #[test]
@@ -448,7 +515,15 @@ fn page_tables_speak(kernel: &str) {
             .background("BAR 2")
     };
     let untouched = Command::new(["exercise", "mapped", "0000:00:12.0"]);
+    // Reads a line of smaps, and keeps it open.
+    let reads = "exec</proc/{pid:0}/smaps;read\tline;echo\tready;exec\tsleep\t600";
+    let program = |host: &str| HostFile {
+        host: host.into(),
+        guest: None,
+    };
     let report = with_exercise(kernel)
+        .copy(program("/usr/bin/sh"))
+        .copy(program("/usr/bin/sleep"))
         .device(device)
         .device(device)
         .device(device)
@@ -463,9 +538,13 @@ fn page_tables_speak(kernel: &str) {
             inspect("{pid:1} --require 4K"),
             inspect("{pid:2} --require 1G"),
             inspect("{pid:1}"),
+            inspect("--watchers --json"),
+            Command::new(["sh", "-c", reads]).background("ready"),
+            inspect("--watchers --json"),
+            inspect("{pid:0} --watchers=100ms"),
         ])
         .unwrap();
-    let [_, _, _, all, codes @ .., text] = &report.commands[..] else {
+    let [_, _, _, all, codes @ .., text, unwatched, _, watched, told] = &report.commands[..] else {
         panic!("{report:?}");
     };
     let all = Report::of(all).processes;
@@ -499,6 +578,26 @@ fn page_tables_speak(kernel: &str) {
     let codes: Vec<_> = codes.iter().map(Output::code).collect();
     assert_eq!(codes, [0, 1, 1, 0, 0], "{report:?}");
     assert!(text.stdout().contains("contradicted"), "{text:?}");
+
+    let watchers = |output| document(output, "inspect")["watchers"].clone();
+    assert_eq!(watchers(unwatched), serde_json::json!([]));
+    let watchers = watchers(watched);
+    let [watcher] = &watchers.as_array().unwrap()[..] else {
+        panic!("{watchers}");
+    };
+    assert_eq!(watcher["watched"], large.pid);
+    for (name, value) in [("name", "sleep"), ("file", "smaps")] {
+        assert_eq!(watcher[name], value);
+    }
+    assert_eq!(
+        (&watcher["has_read"], &watcher["certain"]),
+        (&true.into(), &true.into())
+    );
+    let line = format!(
+        "(sleep) has smaps open, of process {}, and has read it",
+        large.pid
+    );
+    assert!(told.stdout().contains(&line), "{told:?}");
 }
 
 #[test]

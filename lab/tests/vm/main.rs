@@ -15,9 +15,12 @@ mod inspect;
 mod jails;
 mod leaves;
 mod matrix;
+mod monitoring;
 mod names;
 mod nvme;
 mod preload;
 mod qemu;
 mod report;
+#[path = "../schema/mod.rs"]
+mod schema;
 mod stuck;

@@ -8,6 +8,8 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::schema::document;
+
 /// How long a machine may take: a busy host must not fail a test, and usually a machine takes far less.
 pub(crate) const LONG: Duration = Duration::from_secs(900);
 
@@ -118,8 +120,7 @@ impl Report {
     }
 
     pub(crate) fn parse(output: &Output) -> Self {
-        let report: Self = serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        let report: Self = serde_json::from_value(document(output, "map")).unwrap();
         assert_eq!(report.version, 1);
         report
     }
@@ -135,8 +136,7 @@ impl Report {
 
 impl ErrorReport {
     pub(crate) fn of(output: &Output) -> Self {
-        let report: Self = serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        let report: Self = serde_json::from_value(document(output, "error")).unwrap();
         assert_eq!(report.version, 1);
         report
     }

@@ -6,14 +6,14 @@ use hugebar::pci::{self, Address};
 use hugebar::reason::Code;
 use hugebar::verdict::Requirement;
 use hugebar_host::escape::Escaped;
-use hugebar_host::inspect::{Inspection, Inspector, Judgement, Mapping};
+use hugebar_host::inspect::{Inspection, Inspector, Judgement, Mapping, watchers};
 use hugebar_host::procfs;
 
-use super::require;
+use super::{export, require};
 use crate::args::InspectArgs;
 use crate::exit::Answer;
 use crate::failure::Failure;
-use crate::render::{self, InspectReport};
+use crate::render::{self, InspectReport, MappingTable};
 
 /// Runs the command.
 pub(crate) fn run(args: &InspectArgs) -> Result<Answer, Failure> {
@@ -37,8 +37,27 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Answer, Failure> {
         Some(target) => inspector.of_device(device(target)?).all()?,
         None => inspector.all()?,
     };
-    let report = InspectReport::new(&facts, &inspection);
-    render::deliver(&report, args.json).map_err(Failure::Output)?;
+    if let Some(target) = args.metrics.target() {
+        export::write(target, &render::mappings(&inspection)?)?;
+    } else if !args.columns.is_empty() && !args.json {
+        let table = MappingTable {
+            inspection: &inspection,
+            columns: &args.columns,
+            headings: !args.no_headings,
+        };
+        render::deliver_text(&table.to_string()).map_err(Failure::Output)?;
+    } else {
+        let pids: Vec<_> = inspection.processes.iter().map(|own| own.pid).collect();
+        let watchers = args
+            .watchers
+            .map(|time| watchers(&pids, time))
+            .transpose()?;
+        let mut report = InspectReport::new(&facts, &inspection);
+        if let Some(watchers) = &watchers {
+            report.add_watchers(watchers);
+        }
+        render::deliver(&report, args.json).map_err(Failure::Output)?;
+    }
     let Some(required) = args.require else {
         return Ok(Answer::Yes);
     };

@@ -1,9 +1,13 @@
 //! `hugebar list`: the PCI functions with large BARs.
 
+use std::time::SystemTime;
+
+use hugebar::facts::Facts;
 use hugebar::leaf::MIB;
 use hugebar_host::devices::{self, Described};
 use hugebar_host::pci_ids::PciIds;
 
+use super::export;
 use crate::args::ListArgs;
 use crate::exit::Answer;
 use crate::failure::Failure;
@@ -18,6 +22,16 @@ pub(crate) fn run(args: &ListArgs) -> Result<Answer, Failure> {
     let is_large = |own: &Described| own.largest().is_some_and(|bar| bar.resource.size >= LARGE);
     let before = all.len();
     all.retain(|own| args.all || is_large(own));
+    if let Some(target) = args.metrics.target() {
+        return export::write(target, &render::bars(&all, &Facts::observe())?);
+    }
+    if let Some(target) = args.features.target() {
+        let expires = SystemTime::now().checked_add(args.features.expiry);
+        let expires =
+            expires.ok_or_else(|| Failure::Usage("--nfd-expiry: too far away".to_owned()))?;
+        let text = render::features(&all, &Facts::observe(), expires);
+        return export::write(target, &text);
+    }
     if all.is_empty() && before > 0 {
         render::warn("no device has a BAR of 2 MiB or more; --all lists those with smaller ones");
     }

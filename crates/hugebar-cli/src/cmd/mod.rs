@@ -2,6 +2,7 @@
 
 pub(crate) mod bind;
 pub(crate) mod doctor;
+mod export;
 pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod list;

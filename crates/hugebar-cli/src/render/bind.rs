@@ -10,6 +10,7 @@ use super::print::VERSION;
 
 /// The report of `hugebar bind` and `hugebar restore`.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct BindReport {
     version: u32,
     dry_run: bool,
@@ -17,12 +18,14 @@ pub(crate) struct BindReport {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Changed {
     device: String,
     /// Its drivers before and afterwards.
     from: Option<String>,
     to: Option<String>,
     /// What it was in use for: only with `--force`.
+    #[cfg_attr(test, schemars(with = "Vec<super::schema::Use>"))]
     uses: Vec<Use>,
     /// The steps, as lines for a shell.
     steps: Vec<String>,

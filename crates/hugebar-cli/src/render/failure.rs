@@ -105,6 +105,16 @@ impl Described {
                 errno: error.raw_os_error(),
                 ..described
             },
+            Failure::Metrics(_) => Described {
+                kind: "output".into(),
+                ..described
+            },
+            Failure::File(path, error) => Described {
+                kind: "output".into(),
+                subject: Some(path.display().to_string()),
+                errno: error.raw_os_error(),
+                ..described
+            },
             Failure::Output(error) => Described {
                 kind: "output".into(),
                 message: error.to_string(),

@@ -10,13 +10,14 @@ use hugebar::facts::Facts;
 use hugebar::leaf::{Bytes, Leaves};
 use hugebar::reason::Reason;
 use hugebar_host::escape::Escaped;
-use hugebar_host::inspect::{Advice, Inspection, Judgement, Mapping, Process};
+use hugebar_host::inspect::{Advice, Inspection, Judgement, Mapping, Process, Watcher};
 use hugebar_host::procfs;
 
 use super::print::VERSION;
 
 /// The report on all inspected processes.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct InspectReport<'a> {
     version: u32,
     /// The kernel's version number.
@@ -32,6 +33,8 @@ pub(crate) struct InspectReport<'a> {
     unreadable: u64,
     /// How many of these did not answer in time.
     unanswered: u64,
+    /// With `--watchers`: who has files of these processes open whose reading removes leaves; null otherwise.
+    watchers: Option<Vec<WatcherReport<'a>>>,
     /// Which processes may be hidden; null if none.
     hidden: Option<&'static str>,
     /// How many processes this user may not read.
@@ -39,8 +42,25 @@ pub(crate) struct InspectReport<'a> {
     refused: u64,
 }
 
+/// A process that has such a file open.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct WatcherReport<'a> {
+    pid: u32,
+    name: &'a str,
+    /// The process whose file it is.
+    watched: u32,
+    /// `smaps`, `smaps_rollup` or `numa_maps`.
+    file: &'a str,
+    /// Whether it has read from it; null if that is unknown.
+    has_read: Option<bool>,
+    /// Whether the file is certain to be of that process.
+    certain: bool,
+}
+
 /// A process.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct ProcessReport<'a> {
     pid: u32,
     name: &'a str,
@@ -53,6 +73,7 @@ struct ProcessReport<'a> {
 
 /// A mapping of a device, which is one VMA.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct MappingReport<'a> {
     address: String,
     size: u64,
@@ -69,8 +90,10 @@ struct MappingReport<'a> {
     /// The largest leaf size modulo which address and physical address agree.
     congruent: u64,
     /// The leaves at the best address, with the machine's leaf sizes.
+    #[cfg_attr(test, schemars(with = "super::schema::Counts"))]
     best: &'a Leaves,
     /// The leaves possible on this kernel, in this process, at its address.
+    #[cfg_attr(test, schemars(with = "super::schema::Counts"))]
     possible: &'a Leaves,
     /// The largest of these.
     largest: u64,
@@ -78,16 +101,19 @@ struct MappingReport<'a> {
     #[serde(skip)]
     judged: Judgement,
     /// `optimal`, `not-counted`, `falls-short`, `contradicted`.
+    #[cfg_attr(test, schemars(with = "super::schema::Judgement"))]
     judgement: String,
     /// Whether the page tables are too small for base pages throughout.
     not_in_base_pages: bool,
     smaps: Option<AdviceReport>,
     /// Why it falls short, or what is unknown.
+    #[cfg_attr(test, schemars(with = "Vec<super::schema::Reason>"))]
     reasons: &'a [Reason],
 }
 
 /// What `--smaps` found.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct AdviceReport {
     hinted: bool,
     refused: bool,
@@ -120,9 +146,25 @@ impl<'a> InspectReport<'a> {
                 .collect(),
             unreadable: inspection.unreadable,
             unanswered: inspection.timed_out,
+            watchers: None,
             hidden: inspection.hidden,
             refused: inspection.refused(),
         }
+    }
+}
+
+impl<'a> InspectReport<'a> {
+    /// Adds the result of `--watchers`.
+    pub(crate) fn add_watchers(&mut self, all: &'a [Watcher]) {
+        let report = |own: &'a Watcher| WatcherReport {
+            pid: own.pid,
+            name: &own.name,
+            watched: own.watched,
+            file: own.file,
+            has_read: own.has_read,
+            certain: own.certain,
+        };
+        self.watchers = Some(all.iter().map(report).collect());
     }
 }
 
@@ -182,6 +224,15 @@ impl fmt::Display for InspectReport<'_> {
         {
             writeln!(f, "no mapping of a VFIO device")?;
         }
+        for own in self.watchers.iter().flatten() {
+            writeln!(f, "{own}")?;
+        }
+        if self.watchers.as_ref().is_some_and(Vec::is_empty) {
+            writeln!(
+                f,
+                "no process has smaps, smaps_rollup or numa_maps of these open"
+            )?;
+        }
         if self.refused > 0 {
             let (refused, missing) = (self.refused, procfs::missing_privilege());
             writeln!(f, "processes that could not be read: {refused} <{missing}>")?;
@@ -193,6 +244,23 @@ impl fmt::Display for InspectReport<'_> {
             writeln!(f, "processes {which} are hidden")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for WatcherReport<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (pid, name, watched) = (self.pid, Escaped(self.name), self.watched);
+        let sure = if self.certain { "" } else { "probably " };
+        let read = match self.has_read {
+            Some(true) => ", and has read it: that removes 1 GiB leaves",
+            Some(false) => ", and has not read it yet",
+            None => "",
+        };
+        let file = self.file;
+        write!(
+            f,
+            "process {pid} ({name}) has {file} open, {sure}of process {watched}{read}"
+        )
     }
 }
 

@@ -24,9 +24,11 @@ use crate::failure::Failure;
 
 /// The report on a device.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct MapReport {
     version: u32,
     device: String,
+    #[cfg_attr(test, schemars(with = "Option<super::schema::Backend>"))]
     backend: Option<Backend>,
     /// The kernel's version number.
     kernel: String,
@@ -47,17 +49,22 @@ pub(crate) struct MapReport {
 
 /// The report on a BAR.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct RegionReport {
     bar: u32,
     size: u64,
+    #[cfg_attr(test, schemars(with = "super::schema::Placement"))]
     placement: Placement,
     hint: bool,
     refused: bool,
     /// The alignment that the window got.
     alignment: u64,
     areas: Vec<AreaReport>,
+    #[cfg_attr(test, schemars(with = "super::schema::Counts"))]
     best: Leaves,
+    #[cfg_attr(test, schemars(with = "super::schema::Counts"))]
     expected: Leaves,
+    #[cfg_attr(test, schemars(with = "Option<super::schema::Counts>"))]
     measured: Option<Leaves>,
     /// Whether the whole region was counted, not only up to the limit.
     complete: bool,
@@ -65,19 +72,24 @@ struct RegionReport {
     populated_by: Option<&'static str>,
     populate_ns: Option<u128>,
     /// The leaves in the page tables themselves, with `--witness`.
+    #[cfg_attr(test, schemars(with = "Option<super::schema::Counts>"))]
     witness: Option<Leaves>,
+    #[cfg_attr(test, schemars(with = "super::schema::Verdict"))]
     verdict: Verdict,
+    #[cfg_attr(test, schemars(with = "Vec<super::schema::Reason>"))]
     reasons: Vec<Reason>,
 }
 
 /// The failure of a BAR.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct BarFailure {
     bar: u32,
     error: Described,
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct AreaReport {
     offset: u64,
     size: u64,

@@ -8,9 +8,13 @@ mod inspect;
 mod json;
 mod list;
 mod map;
+mod mappings;
+mod metrics;
+mod nfd;
 mod plan;
 mod print;
 mod progress;
+mod publish;
 #[cfg(test)]
 mod schema;
 mod show;
@@ -23,7 +27,13 @@ pub(crate) use failure::{FailureReport, tell_failure, tell_failure_of};
 pub(crate) use inspect::InspectReport;
 pub(crate) use list::ListReport;
 pub(crate) use map::MapReport;
+pub(crate) use mappings::MappingTable;
+pub(crate) use metrics::{bars, mappings};
+pub(crate) use nfd::features;
 pub(crate) use plan::PlanReport;
-pub(crate) use print::{deliver, deliver_raw, note, print_json, set_verbose, step, warn};
+pub(crate) use print::{
+    deliver, deliver_raw, deliver_text, note, print_json, set_verbose, step, warn,
+};
 pub(crate) use progress::Bar;
+pub(crate) use publish::replace;
 pub(crate) use show::ShowReport;

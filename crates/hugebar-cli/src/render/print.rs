@@ -23,6 +23,11 @@ pub(crate) fn deliver(report: &(impl Serialize + fmt::Display), json: bool) -> i
     or_closed(printed)
 }
 
+/// Prints text for people.
+pub(crate) fn deliver_text(text: &str) -> io::Result<()> {
+    or_closed(print(text))
+}
+
 /// Prints bytes that are not for people to read.
 pub(crate) fn deliver_raw(bytes: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();

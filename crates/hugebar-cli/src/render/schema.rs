@@ -8,9 +8,12 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
+use super::bind::BindReport;
 use super::doctor::DoctorReport;
 use super::failure::FailureReport;
+use super::inspect::InspectReport;
 use super::list::ListReport;
+use super::map::MapReport;
 use super::plan::PlanReport;
 use super::show::ShowReport;
 
@@ -54,6 +57,57 @@ enum Status {
     Blocker,
 }
 
+/// The library's `Backend`.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+#[allow(dead_code, reason = "only described")]
+pub(super) enum Backend {
+    Type1,
+    Iommufd,
+    NoIommu,
+}
+
+/// The library's `Verdict`.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+#[allow(dead_code, reason = "only described")]
+pub(super) enum Verdict {
+    Optimal,
+    AsExpected,
+    Degraded,
+    Unmeasured,
+}
+
+/// What is known about a mapping of another process.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+#[allow(dead_code, reason = "only described")]
+pub(super) enum Judgement {
+    Optimal,
+    NotCounted,
+    FallsShort,
+    Contradicted,
+}
+
+/// Why something falls short, or what is unknown.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "only described")]
+pub(super) struct Reason {
+    code: String,
+    fact: String,
+    remedy: String,
+}
+
+/// What a device is in use for.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "only described")]
+pub(super) struct Use {
+    code: String,
+    fact: String,
+    remedy: String,
+    can_be_forced: bool,
+}
+
 /// The schema of a document, by the command that prints it.
 fn schemas() -> Vec<(&'static str, Schema)> {
     fn of<T: JsonSchema>() -> Schema {
@@ -61,6 +115,9 @@ fn schemas() -> Vec<(&'static str, Schema)> {
         settings.into_generator().into_root_schema_for::<T>()
     }
     vec![
+        ("bind", of::<BindReport>()),
+        ("inspect", of::<InspectReport<'_>>()),
+        ("map", of::<MapReport>()),
         ("plan", of::<PlanReport>()),
         ("list", of::<ListReport<'_>>()),
         ("show", of::<ShowReport<'_>>()),

@@ -1,8 +1,10 @@
 //! The report of `hugebar show` as text.
 
 use std::fmt::{self, Formatter};
+use std::iter;
 
 use anstyle::{AnsiColor, Style};
+use textwrap::{Options, WordSeparator, WordSplitter};
 
 use hugebar::layout::Area;
 use hugebar::leaf::{Bytes, Leaves};
@@ -227,24 +229,20 @@ fn line(f: &mut Formatter<'_>, name: &str, value: &str, width: Option<u16>) -> f
 }
 
 /// A value behind a start that is `indent` wide, broken between words where lines are limited.
-fn broken(mut start: String, indent: usize, value: &str, width: Option<u16>) -> String {
+fn broken(start: String, indent: usize, value: &str, width: Option<u16>) -> String {
     let room = width.map_or(usize::MAX, |width| {
         usize::from(width).saturating_sub(indent).max(NARROWEST)
     });
-    let (mut lines, mut text) = (String::new(), String::new());
-    for word in value.split(' ') {
-        let longer = text.chars().count() + 1 + word.chars().count();
-        if !text.is_empty() && longer > room {
-            lines.push_str(&format!("{start}{text}\n"));
-            start = " ".repeat(indent);
-            text.clear();
-        }
-        if !text.is_empty() {
-            text.push(' ');
-        }
-        text.push_str(word);
-    }
-    format!("{lines}{start}{text}\n")
+    let options = Options::new(room)
+        .break_words(false)
+        .word_separator(WordSeparator::AsciiSpace)
+        .word_splitter(WordSplitter::NoHyphenation);
+    let lines = textwrap::wrap(value, options);
+    let starts = iter::once(start).chain(iter::repeat(" ".repeat(indent)));
+    let lines = starts
+        .zip(lines)
+        .map(|(start, line)| format!("{start}{line}\n"));
+    lines.collect()
 }
 
 #[cfg(test)]

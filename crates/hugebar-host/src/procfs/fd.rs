@@ -3,7 +3,7 @@
 //! Names prove nothing: in its own mount namespace a process can put any file at any path.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, RawDir, StatxFlags, openat, readlinkat_raw, statx,
@@ -63,28 +63,38 @@ impl Process {
         name: &str,
         mut each: impl FnMut(Descriptor) -> io::Result<()>,
     ) -> io::Result<()> {
+        self.numbered("fd", |folder, number| {
+            // It was closed meanwhile, or its file system does not answer us.
+            let Ok(file) = Identity::of(folder, &number.to_string()) else {
+                return Ok(());
+            };
+            let mut link = [0; 64];
+            let length = readlinkat_raw(folder, number.to_string(), &mut link[..]).unwrap_or(0);
+            each(Descriptor {
+                number,
+                file,
+                is_named: link[..length] == *name.as_bytes(),
+            })
+        })
+    }
+
+    /// Passes each entry of one of its folders that is a number, with that folder, to `each`.
+    pub(super) fn numbered(
+        &self,
+        name: &str,
+        mut each: impl FnMut(&OwnedFd, u32) -> io::Result<()>,
+    ) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = openat(self.dir(), "fd", flags, Mode::empty())?;
+        let folder = openat(self.dir(), name, flags, Mode::empty())?;
         let mut buffer = Vec::with_capacity(1 << 13);
         let mut entries = RawDir::new(&folder, buffer.spare_capacity_mut());
         while let Some(entry) = entries.next() {
             self.step()?;
             let entry = entry?;
-            let Some(number) = entry.file_name().to_str().ok() else {
-                continue;
-            };
-            let Ok(own) = number.parse() else { continue };
-            // It was closed meanwhile, or its file system does not answer us.
-            let Ok(file) = Identity::of(&folder, number) else {
-                continue;
-            };
-            let mut link = [0; 64];
-            let length = readlinkat_raw(&folder, number, &mut link[..]).unwrap_or(0);
-            each(Descriptor {
-                number: own,
-                file,
-                is_named: link[..length] == *name.as_bytes(),
-            })?;
+            let number = entry.file_name().to_str().ok();
+            if let Some(number) = number.and_then(|number| number.parse().ok()) {
+                each(&folder, number)?;
+            }
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ mod maps;
 mod process;
 mod progress;
 mod view;
+mod walks;
 
 pub(crate) use fd::{FileId, Identity};
 pub(crate) use lines::field;

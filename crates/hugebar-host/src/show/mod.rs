@@ -15,7 +15,7 @@ use crate::doctor::{self, bytes};
 use crate::error::Error;
 use crate::pci_ids::PciIds;
 
-pub use costs::PlacementCost;
+pub use costs::{BarLeaves, PlacementCost, leaves};
 pub use growth::{Growth, Neighbour};
 pub use iommu::Iommu;
 
