@@ -11,7 +11,7 @@ fn hugebar(arguments: &str) -> Command {
 }
 
 /// A command's document, checked against its schema.
-fn json(output: &Output, schema: &str) -> Value {
+pub(crate) fn json(output: &Output, schema: &str) -> Value {
     let document = serde_json::from_slice(&output.stdout);
     let document = document.unwrap_or_else(|error| panic!("{error}: {output:?}"));
     let file = format!(

@@ -8,6 +8,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
+use super::bench::BenchReport;
 use super::doctor::DoctorReport;
 use super::failure::FailureReport;
 use super::list::ListReport;
@@ -15,13 +16,13 @@ use super::plan::PlanReport;
 use super::show::ShowReport;
 
 /// Leaves by size in bytes, as the library prints them.
-pub(super) type Counts = BTreeMap<u64, u64>;
+pub(crate) type Counts = BTreeMap<u64, u64>;
 
 /// The library's `Placement`.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "kebab-case")]
 #[allow(dead_code, reason = "only described")]
-pub(super) enum Placement {
+pub(crate) enum Placement {
     Congruent,
     SizeAligned,
     Plain,
@@ -30,7 +31,7 @@ pub(super) enum Placement {
 /// The library's `Area`: a part of a region.
 #[derive(JsonSchema)]
 #[allow(dead_code, reason = "only described")]
-pub(super) struct Area {
+pub(crate) struct Area {
     offset: u64,
     size: u64,
 }
@@ -64,6 +65,7 @@ fn schemas() -> Vec<(&'static str, Schema)> {
         ("plan", of::<PlanReport>()),
         ("list", of::<ListReport<'_>>()),
         ("show", of::<ShowReport<'_>>()),
+        ("bench", of::<BenchReport>()),
         ("doctor", of::<DoctorReport>()),
         ("error", of::<FailureReport>()),
     ]
@@ -92,7 +94,7 @@ fn schemas_are_as_committed() {
 }
 
 /// Checks a document against the committed schema.
-pub(super) fn check(name: &str, document: &Value) {
+pub(crate) fn check(name: &str, document: &Value) {
     if let Err(error) = validate(name, document) {
         panic!("{name}: {error}\n{document}");
     }
