@@ -1,6 +1,8 @@
 //! The command line: defines arguments, help and usage errors.
 
+mod bench;
 mod bind;
+mod choice;
 mod columns;
 mod export;
 mod inspect;
@@ -13,11 +15,11 @@ use clap_complete::Shell;
 
 use hugebar::layout::Area;
 use hugebar::leaf::LeafSizes;
-use hugebar::mem;
-use hugebar::plan;
 use hugebar::verdict::Requirement;
 
+pub(crate) use bench::BenchArgs;
 pub(crate) use bind::{BindArgs, RestoreArgs};
+pub(crate) use choice::{Backend, Hint, Placement};
 pub(crate) use columns::{InspectColumn, ListColumn};
 pub(crate) use export::Target;
 use export::{FeaturesArgs, MetricsArgs};
@@ -56,6 +58,7 @@ impl Args {
     pub(crate) fn json(&self) -> bool {
         match &self.command {
             Command::Map(map) => map.json,
+            Command::Bench(bench) => bench.json,
             Command::Doctor(doctor) => doctor.json,
             Command::Inspect(inspect) => inspect.json,
             Command::Bind(bind) => bind.common.json,
@@ -95,6 +98,12 @@ pub(crate) enum Command {
     /// Opens the device by VFIO, which resets it, so no other process may have it open. Reads and
     /// writes no register in a BAR: the IOMMU or KVM has the kernel install the leaves.
     Map(MapArgs),
+    /// Measure what mapping a BAR costs with each placement, side by side
+    ///
+    /// Opens the devices by VFIO, which resets them, so no other process may have them open. Reads and writes no register in a
+    /// BAR, but turns memory decode off and on. The placements take turns in several rounds; what would take too long is left out.
+    #[command(before_help = bench::EXAMPLES)]
+    Bench(BenchArgs),
     /// Show the device mappings of other processes, with the leaves that they can have
     ///
     /// Shows whether a virtual machine monitor or driver has the best possible mapping. Reads nothing
@@ -332,67 +341,6 @@ impl From<Sizes> for LeafSizes {
             Sizes::Arm64With64K => Self::ARM64_64K,
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Placement {
-    /// One window for the whole BAR, congruent with its physical addresses: the fewest leaves
-    Congruent,
-    /// Each area at a multiple of the largest power of two in its size, up to 1 GiB: QEMU's rule
-    SizeAligned,
-    /// Wherever mmap puts it, as in most programs
-    Plain,
-}
-
-impl Placement {
-    /// All of them, the best first.
-    pub(crate) const ALL: [Self; 3] = [Self::Congruent, Self::SizeAligned, Self::Plain];
-}
-
-impl From<Placement> for plan::Placement {
-    fn from(placement: Placement) -> Self {
-        match placement {
-            Placement::Congruent => Self::Congruent,
-            Placement::SizeAligned => Self::SizeAligned,
-            Placement::Plain => Self::Plain,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Hint {
-    /// MADV_HUGEPAGE for congruent, none for the others
-    Auto,
-    /// MADV_HUGEPAGE
-    On,
-    /// None
-    Off,
-    /// MADV_NOHUGEPAGE: base pages only, for comparison
-    #[value(alias = "refuse")]
-    NoHugepage,
-}
-
-impl From<Hint> for mem::Hint {
-    fn from(hint: Hint) -> Self {
-        match hint {
-            Hint::Auto => Self::Auto,
-            Hint::On => Self::On,
-            Hint::Off => Self::Off,
-            Hint::NoHugepage => Self::NoHugepage,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Backend {
-    /// The first of type1 and iommufd that this host has
-    Auto,
-    /// The device's IOMMU group and a container: /dev/vfio/GROUP, /dev/vfio/vfio
-    Type1,
-    /// The device's own node and an iommufd: /dev/vfio/devices/vfioN, /dev/iommu
-    Iommufd,
-    /// Without an IOMMU, where the administrator allows it: the device can reach all memory
-    Noiommu,
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
     let json = args.json();
     let result = match &args.command {
         Command::Map(map) => cmd::map::run(map),
+        Command::Bench(bench) => cmd::bench::run(bench),
         Command::Doctor(doctor) => cmd::doctor::run(doctor),
         Command::Inspect(inspect) => cmd::inspect::run(inspect),
         Command::Bind(bind) => cmd::bind::run(bind),

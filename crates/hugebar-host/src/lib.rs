@@ -11,6 +11,7 @@
 //! * [`admin`] binds devices to VFIO's drivers and gives them back, unless they are in use.
 //! * [`procfs`] reads `/proc/PID` with a deadline and in bounded memory.
 //! * [`populate`] picks this host's way to populate BARs, and [`measure`] counts their leaves that way.
+//! * [`mod@bench`] measures what mapping a BAR costs with each placement.
 //! * [`cost`] counts the leaves of a mapping that does not exist.
 //! * [`preload`] finds out whether a program that does not use hugebar can be started with `libhugebar_preload.so`.
 //! * [`page_tables`] reads the leaves of this process from the kernel's page-table dump.
@@ -50,6 +51,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod admin;
+pub mod bench;
 mod bridge;
 pub mod cost;
 pub mod devices;

@@ -16,7 +16,7 @@ use hugebar::leaf::{KIB, LeafSizes, MIB};
 use hugebar::mem::{Hint, MapOptions, Mapping, Span, Window};
 use hugebar::phys::Phys;
 use hugebar::plan::{Placement, Plan};
-use hugebar::populate::Populate;
+use hugebar::populate::{Populate, present};
 use hugebar::verdict::Verdict;
 
 /// Populates by writing to each page.
@@ -415,4 +415,18 @@ fn it_stops_when_told_to_and_tells_how_far_it_is() {
     let error = census(&mapping, &facts("7.3.4"), &mut Touch::default(), options).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Stopped);
     assert_eq!(seen.last(), Some(&(2 * MIB, 4 * MIB)));
+}
+
+/// One step for each leaf that the kernel is said to have, which is all that it takes where that is true.
+#[test]
+fn making_it_present_takes_a_step_for_each_leaf() {
+    let mut touch = Touch::default();
+    let installed = present(&map(8 * MIB, &X86), &X86, &mut touch).unwrap();
+    assert_eq!((touch.calls, installed.faults), (4, 4));
+
+    // Base pages are populated in steps as long as possible.
+    let mut touch = Touch::default();
+    let mapping = map(8 * MIB + 4 * KIB, &X86);
+    let installed = present(&mapping, &X86.only_base(), &mut touch).unwrap();
+    assert_eq!((touch.calls, installed.faults), (9, 2049));
 }

@@ -3,6 +3,7 @@
 use hugebar::leaf::{GIB, MIB};
 use hugebar_lab::{Command, Output, Spec, Thp};
 
+use crate::bench;
 use crate::device::with_exercise;
 use crate::report::{Counts, Region, Report, kernel_that_asks, machine, map, map_json, version};
 
@@ -211,6 +212,11 @@ fn huge_leaves(kernel: &str) {
         map("0000:00:10.0 --bar 2 --exclude 0x6000+0x1000 --require 1G"),
         status(0),
     );
+    if kernel == "newest" {
+        for (command, check) in bench::checks() {
+            script.add(command.thp(Thp::Madvise), check);
+        }
+    }
     let outputs = script.run(
         &machine(kernel)
             .device("pci-testdev,membar=4G")

@@ -1,6 +1,7 @@
 //! `hugebar` on real kernels: leaves, devices, errors.
 
 mod backends;
+mod bench;
 mod bind;
 #[path = "../common/matrix.rs"]
 mod cells;

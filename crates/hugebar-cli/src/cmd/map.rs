@@ -121,7 +121,7 @@ fn chosen(device: &Device, address: Address, args: &MapArgs) -> Result<Vec<u32>,
     }
 }
 
-fn open(address: Address, backend: Backend) -> Result<Device, Failure> {
+pub(super) fn open(address: Address, backend: Backend) -> Result<Device, Failure> {
     Ok(match backend {
         Backend::Auto => Device::open(address)?,
         Backend::Type1 => Device::open_by(address, vfio::Backend::Type1)?,

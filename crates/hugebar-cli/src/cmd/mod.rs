@@ -1,5 +1,6 @@
 //! One file for each command.
 
+pub(crate) mod bench;
 pub(crate) mod bind;
 pub(crate) mod doctor;
 mod export;

@@ -1,5 +1,6 @@
 //! What the command prints: reports as text and as JSON, messages, progress.
 
+mod bench;
 mod bind;
 mod device;
 mod doctor;
@@ -21,6 +22,7 @@ mod show;
 mod show_text;
 mod table;
 
+pub(crate) use bench::{BenchReport, Rounds};
 pub(crate) use bind::BindReport;
 pub(crate) use doctor::DoctorReport;
 pub(crate) use failure::{FailureReport, tell_failure, tell_failure_of};

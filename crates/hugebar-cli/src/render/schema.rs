@@ -8,6 +8,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
+use super::bench::BenchReport;
 use super::bind::BindReport;
 use super::doctor::DoctorReport;
 use super::failure::FailureReport;
@@ -18,13 +19,13 @@ use super::plan::PlanReport;
 use super::show::ShowReport;
 
 /// Leaves by size in bytes, as the library prints them.
-pub(super) type Counts = BTreeMap<u64, u64>;
+pub(crate) type Counts = BTreeMap<u64, u64>;
 
 /// The library's `Placement`.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "kebab-case")]
 #[allow(dead_code, reason = "only described")]
-pub(super) enum Placement {
+pub(crate) enum Placement {
     Congruent,
     SizeAligned,
     Plain,
@@ -33,7 +34,7 @@ pub(super) enum Placement {
 /// The library's `Area`: a part of a region.
 #[derive(JsonSchema)]
 #[allow(dead_code, reason = "only described")]
-pub(super) struct Area {
+pub(crate) struct Area {
     offset: u64,
     size: u64,
 }
@@ -121,6 +122,7 @@ fn schemas() -> Vec<(&'static str, Schema)> {
         ("plan", of::<PlanReport>()),
         ("list", of::<ListReport<'_>>()),
         ("show", of::<ShowReport<'_>>()),
+        ("bench", of::<BenchReport>()),
         ("doctor", of::<DoctorReport>()),
         ("error", of::<FailureReport>()),
     ]
@@ -149,7 +151,7 @@ fn schemas_are_as_committed() {
 }
 
 /// Checks a document against the committed schema.
-pub(super) fn check(name: &str, document: &Value) {
+pub(crate) fn check(name: &str, document: &Value) {
     if let Err(error) = validate(name, document) {
         panic!("{name}: {error}\n{document}");
     }

@@ -3,11 +3,13 @@
 mod install;
 #[cfg(feature = "kvm")]
 mod kvm;
+mod present;
 mod type1;
 
 pub use install::{Installed, install};
 #[cfg(feature = "kvm")]
 pub use kvm::Prefault;
+pub use present::present;
 pub use type1::Type1;
 
 use std::time::Duration;

@@ -1,0 +1,147 @@
+//! `hugebar bench`: what mapping a BAR costs with each placement.
+
+use std::fs;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use hugebar::facts::Facts;
+use hugebar::leaf::MIB;
+use hugebar::pci;
+use hugebar::vfio::{Device, Region};
+use hugebar_host::bench::{self, Options, Progress};
+
+use super::map;
+use crate::args::BenchArgs;
+use crate::exit::Answer;
+use crate::failure::Failure;
+use crate::render::{self, BenchReport, Rounds};
+use crate::signals::StopSignal;
+
+/// Runs the command.
+pub(crate) fn run(args: &BenchArgs) -> Result<Answer, Failure> {
+    let facts = Facts::observe();
+    let functions = args.devices.iter().map(|device| pci::locate(device));
+    let functions = functions.collect::<Result<Vec<_>, _>>()?;
+    let stop = StopSignal::catch().map_err(Failure::Signals)?;
+    // All of them first: the others are not measured if one cannot be opened.
+    let mut devices = Vec::new();
+    for function in &functions {
+        let device = map::open(function.address(), args.backend)?;
+        let (bar, size) = chosen(&device, args.bar)?;
+        devices.push((function.address(), device, bar, size));
+    }
+    let budget = Duration::from_secs(args.budget);
+    let mut options = Options {
+        facts: &facts,
+        placements: args.placement.iter().map(|&own| own.into()).collect(),
+        hint: args.hint.into(),
+        sizes: Vec::new(),
+        holes: args.excluded.clone(),
+        rounds: args.rounds,
+        deadline: Instant::now().checked_add(budget),
+        limit: args.limit.0,
+        present: !args.no_present,
+        dma: !args.no_dma,
+    };
+    let mut report = BenchReport::new(&options, args.budget);
+    for (address, device, bar, size) in &devices {
+        options.sizes = match args.sizes.as_slice() {
+            [] => some_up_to(*size),
+            sizes => sorted(sizes),
+        };
+        let shown = Rounds::new(&format!("{address} BAR {bar}"));
+        let mut watch = |progress: Progress| watched(&shown, &stop, progress);
+        let measured = bench::bar(device, *bar, &options, &mut watch);
+        report.add(*address, device.backend(), &measured?);
+        if stop.came() {
+            break;
+        }
+    }
+    if devices.len() > 1 && options.present && !stop.came() {
+        let bars: Vec<_> = devices
+            .iter()
+            .map(|(_, device, bar, _)| (device, *bar))
+            .collect();
+        let shown = Rounds::new("all devices");
+        let mut watch = |progress: Progress| watched(&shown, &stop, progress);
+        report.set_together(bench::together(&bars, &options, &mut watch)?);
+    }
+    report.set_stopped(stop.came());
+    if let Some(file) = &args.svg {
+        write(file, &report.svg().map_err(Failure::Output)?)?;
+    }
+    if let Some(file) = &args.html {
+        write(file, &report.html().map_err(Failure::Output)?)?;
+    }
+    match args.csv {
+        true => render::deliver_raw(&report.csv().map_err(Failure::Output)?),
+        false => render::deliver(&report, args.json),
+    }
+    .map_err(Failure::Output)?;
+    if stop.came() {
+        render::warn("stopped by a signal: the rest was not measured");
+        return Ok(Answer::Failed);
+    }
+    Ok(Answer::Yes)
+}
+
+fn watched(shown: &Rounds, stop: &StopSignal, progress: Progress) -> ControlFlow<()> {
+    shown.show(progress);
+    match stop.came() {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    }
+}
+
+/// The requested BAR, or the largest that can be mapped, with its size.
+fn chosen(device: &Device, wanted: Option<u32>) -> Result<(u32, u64), Failure> {
+    if let Some(bar) = wanted {
+        return Ok((bar, device.bar(bar)?.region().size()));
+    }
+    let regions = device.regions()?;
+    let bars = regions.iter().filter(|region| region.index() < 6);
+    let mappable = bars.filter(|region| Region::is_mappable(region));
+    let largest = mappable.max_by_key(|region| region.size());
+    let largest = largest.map(|region| (region.index(), region.size()));
+    largest.ok_or_else(|| Failure::Usage("the device has no BAR that can be mapped".to_owned()))
+}
+
+/// From 16 MiB on four times as much each, up to all of it.
+fn some_up_to(whole: u64) -> Vec<u64> {
+    let sizes = std::iter::successors(Some(16 * MIB), |size| size.checked_mul(4));
+    let mut sizes: Vec<_> = sizes.take_while(|size| *size < whole).collect();
+    sizes.push(whole);
+    sizes
+}
+
+fn sorted(sizes: &[u64]) -> Vec<u64> {
+    let mut sizes = sizes.to_vec();
+    sizes.retain(|size| *size > 0);
+    sizes.sort_unstable();
+    sizes.dedup();
+    sizes
+}
+
+fn write(file: &Path, text: &str) -> Result<(), Failure> {
+    let named = |error: io::Error| {
+        let text = format!("{}: {error}", file.display());
+        Failure::Output(io::Error::new(error.kind(), text))
+    };
+    fs::write(file, text).map_err(named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hugebar::leaf::GIB;
+
+    #[test]
+    fn the_whole_is_always_measured() {
+        assert_eq!(some_up_to(4096), [4096]);
+        assert_eq!(some_up_to(GIB), [16 * MIB, 64 * MIB, 256 * MIB, GIB]);
+        assert_eq!(some_up_to(GIB + 4096).last(), Some(&(GIB + 4096)));
+        assert_eq!(sorted(&[GIB, MIB, GIB, 0]), [MIB, GIB]);
+    }
+}

@@ -1,0 +1,11 @@
+//! The report of `hugebar bench`: as text, JSON, CSV, a picture, and a page.
+
+mod csv;
+mod html;
+mod plot;
+mod progress;
+mod report;
+mod text;
+
+pub(crate) use progress::Rounds;
+pub(crate) use report::BenchReport;
