@@ -219,6 +219,26 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_between_ranges_is_not_taken() {
+        let islands = [(8, 9), (12, 15)].map(|(first, end)| IovaRange {
+            first: first * GIB,
+            last: end * GIB - 1,
+        });
+        let mut iovas = Iovas::default();
+        assert_eq!(iovas.take(&islands, &PAGE), Some(8 * GIB));
+        let large = Wish {
+            len: GIB,
+            modulus: GIB,
+            ..PAGE
+        };
+        // The rest of the first range is too small, and a quarter of the second is left free.
+        assert_eq!(iovas.take(&islands, &large), Some(12 * GIB));
+        assert_eq!(iovas.take(&islands, &large), Some(13 * GIB));
+        assert_eq!(iovas.take(&islands, &large), None);
+        assert_eq!(iovas.take(&islands, &PAGE), Some(8 * GIB + 4 * KIB));
+    }
+
+    #[test]
     fn what_somebody_else_has_is_left_to_them() {
         let mut iovas = Iovas::default();
         let first = iovas.take(&RANGES, &PAGE).unwrap();

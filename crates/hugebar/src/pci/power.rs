@@ -28,15 +28,16 @@ impl PowerState {
         }
     }
 
-    /// The value for `PCI_PM_CTRL`.
-    pub(crate) fn control(self) -> Option<u16> {
-        match self {
-            Self::D0 => Some(0),
-            Self::D1 => Some(1),
-            Self::D2 => Some(2),
-            Self::D3hot => Some(3),
-            Self::D3cold => None,
-        }
+    /// `PCI_PM_CTRL` with this state, and all else as it is; `None` for D3cold.
+    pub(crate) fn in_control(self, control: u16) -> Option<u16> {
+        let state = match self {
+            Self::D0 => 0,
+            Self::D1 => 1,
+            Self::D2 => 2,
+            Self::D3hot => 3,
+            Self::D3cold => return None,
+        };
+        Some(control & !3 | state)
     }
 
     /// Parses the form of sysfs; `None` for `unknown` (no driver was bound yet) and `error`.
@@ -60,11 +61,13 @@ mod tests {
     fn states_by_register_and_by_name() {
         for number in 0..4 {
             let state = PowerState::of_control(0x100 | number);
-            assert_eq!(state.control(), Some(number));
+            // Such as the bit that enables wake-up events.
+            assert_eq!(state.in_control(0x101), Some(0x100 | number));
+            assert_eq!(state.in_control(0x2), Some(number));
             assert_eq!(PowerState::parse(&state.to_string()), Some(state));
         }
         assert_eq!(PowerState::parse("D3cold"), Some(PowerState::D3cold));
-        assert_eq!(PowerState::D3cold.control(), None);
+        assert_eq!(PowerState::D3cold.in_control(0), None);
         assert_eq!(PowerState::parse("unknown"), None);
         assert!(PowerState::D3hot > PowerState::D0);
     }

@@ -44,16 +44,16 @@ impl<F: AsFd> ConfigSpace<'_, F> {
             let error = Error::new(kind, format!("power state {state}: {words}"));
             named(error, self.device().address())
         };
-        let Some(value) = state.control() else {
-            let words = "only the platform can remove power".to_owned();
-            return Err(failed(ErrorKind::InvalidInput, words));
-        };
         let Some(capability) = self.capability(Capability::POWER)? else {
             let words = "the device has no power management".to_owned();
             return Err(failed(ErrorKind::Unsupported, words));
         };
         let control = self.read_u16(capability + CONTROL)?;
-        self.write_u16(capability + CONTROL, control & !3 | value)?;
+        let Some(control) = state.in_control(control) else {
+            let words = "only the platform can remove power".to_owned();
+            return Err(failed(ErrorKind::InvalidInput, words));
+        };
+        self.write_u16(capability + CONTROL, control)?;
         // The driver does not report a refusal.
         let now = PowerState::of_control(self.read_u16(capability + CONTROL)?);
         match now == state {
@@ -107,19 +107,41 @@ impl<F: AsFd> Device<F> {
     fn low_power(&self, feature: u32, data: &[u8]) -> Result<()> {
         let set = vfio::device_feature_set(self.as_fd(), feature, data);
         set.map_err(|errno| {
-            let error = Error::call(vfio::DEVICE_FEATURE.name, errno);
-            let error = match errno {
-                Errno::INVAL if vfio::device_feature_can_be_set(self.as_fd(), feature).is_ok() => {
-                    error.of_kind(ErrorKind::Busy).with_remedy(
-                        "low power is already allowed (Device::end_low_power), or the file is not an eventfd",
-                    )
-                }
-                Errno::INVAL | Errno::NOTTY | Errno::OPNOTSUPP => error
-                    .of_kind(ErrorKind::Unsupported)
-                    .with_remedy("this kernel or driver cannot put open devices to sleep"),
-                _ => error,
-            };
-            named(error, self.address())
+            let is_known = || vfio::device_feature_can_be_set(self.as_fd(), feature).is_ok();
+            named(low_power_refused(errno, is_known), self.address())
         })
+    }
+}
+
+/// Why the kernel refused a request about low power. `is_known` tells whether it knows the request at all.
+fn low_power_refused(errno: Errno, is_known: impl FnOnce() -> bool) -> Error {
+    let error = Error::call(vfio::DEVICE_FEATURE.name, errno);
+    match errno {
+        Errno::INVAL if is_known() => error.of_kind(ErrorKind::Busy).with_remedy(
+            "low power is already allowed (Device::end_low_power), or the file is not an eventfd",
+        ),
+        Errno::INVAL | Errno::NOTTY | Errno::OPNOTSUPP => error
+            .of_kind(ErrorKind::Unsupported)
+            .with_remedy("this kernel or driver cannot put open devices to sleep"),
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_does_not_know_is_unsupported() {
+        for (errno, is_known, kind) in [
+            (Errno::INVAL, true, ErrorKind::Busy),
+            (Errno::INVAL, false, ErrorKind::Unsupported),
+            (Errno::NOTTY, false, ErrorKind::Unsupported),
+            (Errno::OPNOTSUPP, false, ErrorKind::Unsupported),
+            (Errno::IO, true, Error::call("", Errno::IO).kind()),
+        ] {
+            let error = low_power_refused(errno, || is_known);
+            assert_eq!(error.kind(), kind, "{error}");
+        }
     }
 }
