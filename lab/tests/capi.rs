@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Duration;
 
 use hugebar_lab::capi::{self, Destination};
 use hugebar_lab::{HostFile, Spec, install};
@@ -47,7 +48,7 @@ fn pkg_config(words: &str) -> Vec<String> {
 }
 
 /// How a program is linked.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Link {
     Shared,
     /// And with checks for addresses and undefined behaviour.
@@ -55,8 +56,17 @@ enum Link {
     Static,
 }
 
-/// Builds a program against the installed library.
+/// What was built, by source.
+static BUILT: Mutex<BTreeMap<(String, Link), PathBuf>> = Mutex::new(BTreeMap::new());
+
+/// A program built against the installed library, once.
 fn build(source: &str, link: Link) -> PathBuf {
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let program = built.entry((source.to_owned(), link));
+    program.or_insert_with(|| build_anew(source, link)).clone()
+}
+
+fn build_anew(source: &str, link: Link) -> PathBuf {
     let (compiler, standard) = match source.ends_with(".cpp") {
         true => ("g++", "-std=c++17"),
         false => ("gcc", "-std=c11"),
@@ -166,6 +176,18 @@ fn programs_run_with_either_library_and_with_checks() {
     assert!(!needed.contains("hugebar"), "{needed}");
 }
 
+#[test]
+fn the_program_in_the_guide_compiles() {
+    let guide = fs::read_to_string(sources().join("../../docs/c.md")).unwrap();
+    let (_, program) = guide.split_once("```c\n").unwrap();
+    let (program, _) = program.split_once("```").unwrap();
+    let source = PREFIX.path().join("guide.c");
+    fs::write(&source, program).unwrap();
+    let mut command = Command::new("gcc");
+    command.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]);
+    run(command.args(pkg_config("--cflags")).arg(source));
+}
+
 /// Every function has returned an error for each wrong argument that it can have.
 fn all_refused(said: &str) {
     let (lines, last) = said.trim_end().rsplit_once('\n').unwrap();
@@ -227,7 +249,12 @@ fn programs_use_a_device() {
         ("tests/c/use.cpp", Link::Sanitized),
         ("tests/c/arguments.c", Link::Sanitized),
     ];
-    let mut spec = Spec::new("newest").device("pci-testdev,membar=4G");
+    let library = HostFile {
+        host: PREFIX.path().join("lib").join(capi::SONAME),
+        guest: Some("/lib/".into()),
+    };
+    let spec = Spec::new("newest").device("pci-testdev,membar=4G");
+    let mut spec = spec.timeout(Duration::from_secs(900)).copy(library);
     let mut commands = Vec::new();
     for (source, link) in programs {
         let host = build(source, link);
