@@ -9,6 +9,8 @@ mod inspect;
 mod parse;
 mod run;
 
+use std::path::PathBuf;
+
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args as Arguments, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -223,6 +225,14 @@ pub(crate) struct DoctorArgs {
     /// The device, in any form that map accepts [default: only the host]
     #[arg(value_name = "DEV")]
     pub(crate) device: Option<String>,
+
+    /// Also write all that doctor, list, show and inspect find to a file for a bug report; - for stdout
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub(crate) report: Option<PathBuf>,
+
+    /// Replace addresses, names of host and processes, and serial numbers in this file
+    #[arg(long, requires = "report")]
+    pub(crate) redact: bool,
 
     /// Print JSON
     #[arg(long)]

@@ -9,6 +9,7 @@
 //! * [`doctor`] checks everything between firmware and mapping, step by step.
 //! * [`inspect`] shows the device mappings of running processes, and the leaves that they can have.
 //! * [`admin`] binds devices to VFIO's drivers and gives them back, unless they are in use.
+//! * [`kernel_log`] reads the kernel's messages.
 //! * [`procfs`] reads `/proc/PID` with a deadline and in bounded memory.
 //! * [`populate`] picks this host's way to populate BARs, and [`measure`] counts their leaves that way.
 //! * [`mod@bench`] measures what mapping a BAR costs with each placement.
@@ -59,6 +60,7 @@ pub mod doctor;
 mod error;
 pub mod escape;
 pub mod inspect;
+pub mod kernel_log;
 pub mod measure;
 pub mod page_tables;
 pub mod pci_ids;

@@ -165,6 +165,15 @@ fn holders(kernel: &str, backend: &str, sizes: &LeafSizes) {
             inspect("--prometheus"),
             Command::new(["hugebar", "list", "--all", "--prometheus=/tmp/list.prom"]),
             Command::new(["@cat", "/tmp/list.prom"]),
+            Command::new(["hugebar", "doctor", "--report", "-"]),
+            Command::new([
+                "hugebar",
+                "doctor",
+                "0000:00:10.0",
+                "--report=/tmp/report",
+                "--redact",
+            ]),
+            Command::new(["@cat", "/tmp/report"]),
             inspect("{pid:0} --smaps --json"),
         ])
         .unwrap();
@@ -186,6 +195,9 @@ fn holders(kernel: &str, backend: &str, sizes: &LeafSizes) {
         metrics,
         to_file,
         file,
+        open,
+        doctor,
+        redacted,
         smaps,
     ] = &report.commands[..]
     else {
@@ -259,6 +271,10 @@ fn holders(kernel: &str, backend: &str, sizes: &LeafSizes) {
         assert_eq!(output.stderr().lines().count(), 1, "{output:?}");
     }
 
+    reported(&everybody, &open.stdout(), &redacted.stdout());
+    assert_eq!(doctor.code(), 1, "the device is open: {doctor:?}");
+    assert!(doctor.stderr().contains("/tmp/report"), "{doctor:?}");
+
     let judgement = if huge { "optimal" } else { "falls-short" };
     let rows = columns.stdout();
     let rows: Vec<_> = rows.lines().map(str::split_whitespace).collect();
@@ -280,6 +296,54 @@ fn holders(kernel: &str, backend: &str, sizes: &LeafSizes) {
         advised.iter().all(|own| own.smaps.as_ref().unwrap().hinted),
         "{advised:?}"
     );
+}
+
+/// The text for a bug report, in full and redacted.
+fn reported(all: &Report, open: &str, redacted: &str) {
+    let parts = [
+        "kernel",
+        "doctor",
+        "list --all",
+        "show",
+        "inspect",
+        "kernel log",
+    ];
+    for part in parts {
+        let title = format!("\n## {part}\n\n");
+        for text in [open, redacted] {
+            assert!(text.contains(&title), "{part}: {text}");
+            assert!(
+                !text.contains('\u{1b}') && !text.contains("\nfailed: "),
+                "{text}"
+            );
+        }
+    }
+    // The first is on all devices, the second on one.
+    let shown = |text: &str| text.matches("\n## show\n").count();
+    assert!(shown(open) >= 2, "{open}");
+    assert_eq!(shown(redacted), 1, "{redacted}");
+    for text in [open, redacted] {
+        assert!(text.contains("DMAR: "), "{text}");
+        assert!(text.contains("intel_iommu=on"), "{text}");
+    }
+    let process = &all.processes[0];
+    let named = format!("process {}  hugebar\n", process.pid);
+    let unnamed = format!("process {}  <name>\n", process.pid);
+    assert!(open.contains(&named), "{open}");
+    assert!(redacted.contains(&unnamed), "{redacted}");
+    let holder = format!("process {} (<name>)", process.pid);
+    assert!(redacted.contains(&holder), "{redacted}");
+    for mapping in all.processes.iter().flat_map(|own| &own.mappings) {
+        let physical = mapping.physical.as_deref().unwrap();
+        for (address, is_shown) in [
+            (mapping.address.as_str(), true),
+            // That of the BAR.
+            (physical, mapping.offset == Some(0)),
+        ] {
+            assert_eq!(open.contains(address), is_shown, "{address}: {open}");
+            assert!(!redacted.contains(address), "{address}: {redacted}");
+        }
+    }
 }
 
 /// The gauges say the same as the JSON.

@@ -16,10 +16,14 @@ use crate::render::{self, ListReport};
 /// The size from which on a BAR can have a large leaf on x86-64.
 const LARGE: u64 = 2 * MIB;
 
+/// Whether a device is listed without `--all`.
+pub(super) fn is_large(own: &Described) -> bool {
+    own.largest().is_some_and(|bar| bar.resource.size >= LARGE)
+}
+
 /// Runs the command.
 pub(crate) fn run(args: &ListArgs) -> Result<Answer, Failure> {
     let mut all = devices::list(&PciIds::read())?;
-    let is_large = |own: &Described| own.largest().is_some_and(|bar| bar.resource.size >= LARGE);
     let before = all.len();
     all.retain(|own| args.all || is_large(own));
     if let Some(target) = args.metrics.target() {

@@ -9,6 +9,7 @@ pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod map;
 pub(crate) mod plan;
+mod report;
 mod require;
 pub(crate) mod restore;
 pub(crate) mod run;

@@ -54,6 +54,14 @@ impl<'a> ListReport<'a> {
     }
 }
 
+impl ListReport<'_> {
+    /// With lines of any length.
+    pub(crate) fn for_a_file(mut self) -> Self {
+        self.width = None;
+        self
+    }
+}
+
 /// As text: a table, or nothing where there are no devices.
 impl fmt::Display for ListReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,6 +16,7 @@ mod plan;
 mod print;
 mod progress;
 mod publish;
+mod redact;
 #[cfg(test)]
 mod schema;
 mod show;
@@ -37,5 +38,6 @@ pub(crate) use print::{
     deliver, deliver_raw, deliver_text, note, print_json, set_verbose, step, warn,
 };
 pub(crate) use progress::Bar;
-pub(crate) use publish::replace;
+pub(crate) use publish::{Readers, replace};
+pub(crate) use redact::{parameters as redacted_parameters, text as redacted};
 pub(crate) use show::ShowReport;

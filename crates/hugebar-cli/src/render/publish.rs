@@ -5,11 +5,20 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+/// Who may read a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Readers {
+    /// Every user.
+    All,
+    /// Only its owner.
+    Own,
+}
+
 /// Writes a file.
 ///
 /// It is written under another name in the same folder and renamed, so that a reader sees the old or the new one.
 /// That name begins with a dot and has another ending: neither the textfile collector nor NFD reads such files.
-pub(crate) fn replace(file: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn replace(file: &Path, text: &str, readers: Readers) -> io::Result<()> {
     let folder = match file.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
@@ -19,9 +28,10 @@ pub(crate) fn replace(file: &Path, text: &str) -> io::Result<()> {
         .suffix(".new")
         .tempfile_in(folder)?;
     own.write_all(text.as_bytes())?;
-    // Its readers are other users.
-    own.as_file()
-        .set_permissions(Permissions::from_mode(0o644))?;
+    if matches!(readers, Readers::All) {
+        own.as_file()
+            .set_permissions(Permissions::from_mode(0o644))?;
+    }
     own.persist(file).map_err(|error| error.error)?;
     Ok(())
 }
@@ -39,18 +49,21 @@ mod tests {
         fs::write(&file, "old, and longer").unwrap();
         fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
         let before = fs::File::open(&file).unwrap();
-        replace(&file, "new\n").unwrap();
+        replace(&file, "new\n", Readers::All).unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "new\n");
         assert_eq!(io::read_to_string(before).unwrap(), "old, and longer");
         let mode = fs::metadata(&file).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o644);
+        replace(&file, "new\n", Readers::Own).unwrap();
+        let mode = fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         let names = || fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(names(), 1);
         // Where it cannot be renamed, nothing is left behind.
         let taken = folder.path().join("taken");
         fs::create_dir(&taken).unwrap();
-        replace(&taken, "new\n").unwrap_err();
+        replace(&taken, "new\n", Readers::All).unwrap_err();
         assert_eq!(names(), 2);
-        replace(&taken.join("no/file"), "new\n").unwrap_err();
+        replace(&taken.join("no/file"), "new\n", Readers::All).unwrap_err();
     }
 }

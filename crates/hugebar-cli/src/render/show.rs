@@ -151,6 +151,14 @@ impl<'a> ShowReport<'a> {
     }
 }
 
+impl ShowReport<'_> {
+    /// With lines of any length.
+    pub(crate) fn for_a_file(mut self) -> Self {
+        self.width = None;
+        self
+    }
+}
+
 fn why<T>(what: &'static str, known: &Known<T>) -> Option<UnknownReport> {
     let why = match known {
         Known::Yes(_) => return None,
