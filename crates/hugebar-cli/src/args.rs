@@ -3,6 +3,7 @@
 mod bind;
 mod parse;
 mod run;
+mod vf;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args as Arguments, Parser, Subcommand, ValueEnum};
@@ -18,6 +19,7 @@ pub(crate) use bind::{BindArgs, RestoreArgs};
 pub(crate) use parse::Limit;
 use parse::{parse_area, parse_bar, parse_limit, parse_requirement, parse_size};
 pub(crate) use run::{Destination, RunArgs};
+pub(crate) use vf::{VF_EXAMPLES, VfArgs};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -53,6 +55,7 @@ impl Args {
             Command::Inspect(inspect) => inspect.json,
             Command::Bind(bind) => bind.common.json,
             Command::Restore(restore) => restore.json,
+            Command::Vf(vf) => vf.json,
             Command::Plan(plan) => plan.json,
             Command::List(list) => list.json,
             Command::Show(show) => show.json,
@@ -126,6 +129,11 @@ pub(crate) enum Command {
     /// Give devices back to the drivers that they had before bind
     #[command(alias = "unbind")]
     Restore(RestoreArgs),
+    /// Create, count and remove virtual functions, and show the room for their BARs
+    ///
+    /// The driver of the physical function creates them. Those in use are not removed.
+    #[command(before_help = VF_EXAMPLES)]
+    Vf(VfArgs),
     /// Start a program that does not use hugebar, such as QEMU, and give its BARs large pages
     ///
     /// Replaces its mmap by a preloaded library, which places mappings of VFIO devices so that they can have as few

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output, Stdio};
 
-const COMMANDS: [&str; 6] = ["map", "inspect", "doctor", "plan", "list", "show"];
+const COMMANDS: [&str; 7] = ["map", "inspect", "doctor", "plan", "list", "show", "vf"];
 
 fn hugebar(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hugebar"));

@@ -5,13 +5,13 @@ use serde_json::Value;
 
 use crate::report::machine;
 
-fn hugebar(arguments: &str) -> Command {
+pub(crate) fn hugebar(arguments: &str) -> Command {
     let words = ["hugebar"].into_iter();
     Command::new(words.chain(arguments.split_whitespace()))
 }
 
 /// A command's document, checked against its schema.
-fn json(output: &Output, schema: &str) -> Value {
+pub(crate) fn json(output: &Output, schema: &str) -> Value {
     let document = serde_json::from_slice(&output.stdout);
     let document = document.unwrap_or_else(|error| panic!("{error}: {output:?}"));
     let file = format!(

@@ -19,3 +19,4 @@ mod preload;
 mod qemu;
 mod report;
 mod stuck;
+mod vf;

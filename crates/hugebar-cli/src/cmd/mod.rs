@@ -11,3 +11,4 @@ mod require;
 pub(crate) mod restore;
 pub(crate) mod run;
 pub(crate) mod show;
+pub(crate) mod vf;

@@ -16,6 +16,8 @@ mod schema;
 mod show;
 mod show_text;
 mod table;
+mod uses;
+mod vf;
 
 pub(crate) use bind::BindReport;
 pub(crate) use doctor::DoctorReport;
@@ -27,3 +29,4 @@ pub(crate) use plan::PlanReport;
 pub(crate) use print::{deliver, deliver_raw, note, print_json, set_verbose, step, warn};
 pub(crate) use progress::Bar;
 pub(crate) use show::ShowReport;
+pub(crate) use vf::VfReport;

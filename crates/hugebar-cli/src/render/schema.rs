@@ -13,6 +13,7 @@ use super::failure::FailureReport;
 use super::list::ListReport;
 use super::plan::PlanReport;
 use super::show::ShowReport;
+use super::vf::VfReport;
 
 /// Leaves by size in bytes, as the library prints them.
 pub(super) type Counts = BTreeMap<u64, u64>;
@@ -65,6 +66,7 @@ fn schemas() -> Vec<(&'static str, Schema)> {
         ("list", of::<ListReport<'_>>()),
         ("show", of::<ShowReport<'_>>()),
         ("doctor", of::<DoctorReport>()),
+        ("vf", of::<VfReport<'_>>()),
         ("error", of::<FailureReport>()),
     ]
 }

@@ -13,10 +13,11 @@ use hugebar::vfio::remedy;
 
 use super::child;
 use super::error::{Error, ErrorKind};
+use super::failed::failed;
+use super::numvfs;
 use super::owner::Owner;
 use super::record::{self, Record};
 use super::tree::Tree;
-use super::uses::function::holders_of;
 
 /// One step of a change. Displayed as a line for a shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub enum Step {
     Probe(Address),
     /// Give the function's device files to a user.
     Own(Address, Owner),
+    /// Set the number of virtual functions, from or to 0 (`sriov_numvfs`).
+    VirtualFunctions(Address, u16),
     /// Forget what the function had.
     Forget(Address),
 }
@@ -74,6 +77,7 @@ impl Step {
                 probed.map_err(|error| failed(tree, *address, "probing it", &error))
             }
             Self::Own(address, owner) => own(tree, *address, *owner),
+            Self::VirtualFunctions(address, number) => numvfs::set(tree, *address, *number, limit),
             Self::Forget(address) => Record::remove(tree, *address),
         }
     }
@@ -146,19 +150,6 @@ fn bind(tree: &Tree, address: Address, name: &str, limit: Duration) -> Result<()
     }
 }
 
-/// The error of a write. After a time-out it names who has the device.
-fn failed(tree: &Tree, address: Address, operation: &str, error: &io::Error) -> Error {
-    if error.kind() != io::ErrorKind::TimedOut {
-        return Error::call(address, operation, error);
-    }
-    let function = tree.function(address).ok();
-    let holders = function.and_then(|function| holders_of(&function).ok().flatten());
-    let holders = holders.unwrap_or_else(|| "no process is known to have it".to_owned());
-    let what = format!("{operation} takes too long, and the kernel goes on waiting; {holders}");
-    let error = Error::new(ErrorKind::TimedOut, address, what);
-    error.with_remedy("end what uses it, then do this again; hugebar restore puts everything back")
-}
-
 /// The device files of a function, as far as they exist.
 fn nodes(tree: &Tree, address: Address) -> Result<Vec<PathBuf>, Error> {
     let function = tree.function(address)?;
@@ -226,6 +217,9 @@ impl fmt::Display for Step {
                     "chown {owner} /dev/vfio/$(basename $(readlink {device}/iommu_group)) \
                      /dev/vfio/devices/$(ls {device}/vfio-dev)"
                 )
+            }
+            Self::VirtualFunctions(address, number) => {
+                write!(f, "echo {number} > {}/sriov_numvfs", device(address))
             }
             Self::Forget(address) => write!(f, "rm {}", file(address)),
         }
