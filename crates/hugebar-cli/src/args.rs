@@ -7,7 +7,9 @@ mod columns;
 mod export;
 mod inspect;
 mod parse;
+mod resize;
 mod run;
+mod vf;
 
 use std::path::PathBuf;
 
@@ -28,7 +30,9 @@ use export::{FeaturesArgs, MetricsArgs};
 pub(crate) use inspect::InspectArgs;
 pub(crate) use parse::Limit;
 use parse::{parse_area, parse_bar, parse_limit, parse_requirement, parse_size};
+pub(crate) use resize::{RESIZE_EXAMPLES, ResizeArgs};
 pub(crate) use run::{Destination, RunArgs};
+pub(crate) use vf::{VF_EXAMPLES, VfArgs};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -65,6 +69,8 @@ impl Args {
             Command::Inspect(inspect) => inspect.json,
             Command::Bind(bind) => bind.common.json,
             Command::Restore(restore) => restore.json,
+            Command::Vf(vf) => vf.json,
+            Command::Resize(resize) => resize.json,
             Command::Plan(plan) => plan.json,
             Command::List(list) => list.json,
             Command::Show(show) => show.json,
@@ -144,6 +150,16 @@ pub(crate) enum Command {
     /// Give devices back to the drivers that they had before bind
     #[command(alias = "unbind")]
     Restore(RestoreArgs),
+    /// Create, count and remove virtual functions, and show the room for their BARs
+    ///
+    /// The driver of the physical function creates them. Those in use are not removed.
+    #[command(before_help = VF_EXAMPLES)]
+    Vf(VfArgs),
+    /// Give a BAR another size, or show the sizes that it can have
+    ///
+    /// The driver lets go of the device meanwhile, unless it is in use.
+    #[command(before_help = RESIZE_EXAMPLES)]
+    Resize(ResizeArgs),
     /// Start a program that does not use hugebar, such as QEMU, and give its BARs large pages
     ///
     /// Replaces its mmap by a preloaded library, which places mappings of VFIO devices so that they can have as few

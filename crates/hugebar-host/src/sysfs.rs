@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hugebar::pci::Function;
+use hugebar::pci::{Address, Function};
 
 /// The names in a folder, sorted; none if it is missing or cannot be read.
 pub(crate) fn names(folder: impl AsRef<Path>) -> Vec<String> {
@@ -32,6 +32,19 @@ pub(crate) fn of(function: &Function, name: &str) -> PathBuf {
     function.folder().join(name)
 }
 
+/// The virtual functions of a physical function, given its folder in sysfs, in the order of their numbers (`virtfnN`).
+/// Unlike `sriov_numvfs`, these links can be read while the kernel has the device locked.
+pub(crate) fn virtual_functions(folder: &Path) -> Vec<Address> {
+    let numbered = names(folder).into_iter().filter_map(|name| {
+        let number: u32 = name.strip_prefix("virtfn")?.parse().ok()?;
+        let target = fs::read_link(folder.join(&name)).ok()?;
+        Some((number, target.file_name()?.to_str()?.parse().ok()?))
+    });
+    let mut numbered: Vec<(u32, Address)> = numbered.collect();
+    numbered.sort_unstable();
+    numbered.into_iter().map(|(_, address)| address).collect()
+}
+
 /// The mediated devices that a driver has created on a device, given its folder in sysfs.
 pub(crate) fn mediated(folder: &Path) -> Vec<String> {
     let mut names = names(folder);
@@ -47,6 +60,19 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn virtual_functions_are_in_the_order_of_their_numbers() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in [10, 2, 0] {
+            let target = format!("../0000:01:00.{}", number % 8);
+            symlink(target, folder.path().join(format!("virtfn{number}"))).unwrap();
+        }
+        fs::write(folder.path().join("virtfn"), "").unwrap();
+        let found = virtual_functions(folder.path());
+        let found: Vec<_> = found.iter().map(Address::to_string).collect();
+        assert_eq!(found, ["0000:01:00.0", "0000:01:00.2", "0000:01:00.2"]);
+    }
 
     #[test]
     fn mediated_devices_lie_below_their_parent() {

@@ -54,7 +54,7 @@ fn with_drive(kernel: &str, drive: &NamedTempFile) -> Spec {
 }
 
 /// The error of a command that has refused, which says all of these words.
-fn assert_refused(output: &Output, kind: &str, expected: &[&str]) {
+pub(crate) fn assert_refused(output: &Output, kind: &str, expected: &[&str]) {
     assert_eq!(output.code(), 2, "{output:?}");
     let error = ErrorReport::of(output).error;
     assert_eq!(error.kind, kind, "{output:?}");

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::report::machine;
 use crate::schema::document as json;
 
-fn hugebar(arguments: &str) -> Command {
+pub(crate) fn hugebar(arguments: &str) -> Command {
     let words = ["hugebar"].into_iter();
     Command::new(words.chain(arguments.split_whitespace()))
 }

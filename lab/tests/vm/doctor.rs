@@ -8,14 +8,14 @@ use crate::report::{Report as Mapped, kernel_that_asks, machine, map, version};
 use crate::schema::document;
 
 #[derive(Debug, Deserialize)]
-struct Report {
+pub(crate) struct Report {
     version: u32,
-    steps: Vec<Step>,
+    pub(crate) steps: Vec<Step>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Step {
-    step: String,
+pub(crate) struct Step {
+    pub(crate) step: String,
     status: String,
     fact: String,
     remedy: Option<String>,
@@ -26,7 +26,7 @@ pub(crate) fn doctor(arguments: &str) -> Command {
     Command::new(words.chain(arguments.split_whitespace()))
 }
 
-fn report_of(output: &Output) -> Report {
+pub(crate) fn report_of(output: &Output) -> Report {
     let report: Report = serde_json::from_value(document(output, "doctor")).unwrap();
     assert_eq!(report.version, 1);
     let blocked = report.steps.iter().any(|step| step.status == "blocker");
@@ -35,7 +35,7 @@ fn report_of(output: &Output) -> Report {
 }
 
 /// Checks the steps of one status, in order.
-fn assert_steps(output: &Output, status: &str, steps: &[&str]) {
+pub(crate) fn assert_steps(output: &Output, status: &str, steps: &[&str]) {
     let report = report_of(output);
     let found = report.steps.iter().filter(|step| step.status == status);
     let found: Vec<_> = found.map(|step| step.step.as_str()).collect();
@@ -337,38 +337,6 @@ fn policies(kernel: &str, asked: bool) {
     assert_steps(madvise, "blocker", &[]);
     assert_step(madvise, "thp", "ok", "policy madvise");
     assert_eq!(leaves.code(), 0, "{leaves:?}");
-}
-
-/// A virtual function has no memory bit and no resizable BARs of its own.
-#[test]
-fn a_virtual_function() {
-    let physical = "/sys/bus/pci/devices/0000:00:10.0";
-    let report = machine("newest")
-        .qemu("-device nvme-subsys,id=subsystem")
-        .device("nvme,serial=x,subsys=subsystem,sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2")
-        .run(&[
-            Command::new(["@write", "/sys/module/vfio_pci/parameters/enable_sriov", "Y"]),
-            Command::new(["@write", &format!("{physical}/sriov_numvfs"), "1"]),
-            Command::new(["@readlink", &format!("{physical}/virtfn0")]),
-            doctor("0000:00:10.1"),
-            doctor("0000:00:10.0").uid(1000),
-            doctor("0000:00:10.0"),
-        ])
-        .unwrap();
-    let [_, _, link, healthy, user, physical] = &report.commands[..] else {
-        panic!("{report:?}");
-    };
-    assert!(link.stdout().contains("0000:00:10.1"), "{report:?}");
-    assert_steps(healthy, "blocker", &[]);
-    assert_step(healthy, "driver", "ok", "vfio-pci");
-    // Extended configuration space needs privilege.
-    assert_step(user, "bar-size", "ok", "<needs root>");
-    // The line in sysfs covers both possible virtual functions.
-    assert_step(user, "vf-bars", "ok", "BAR 0 of 16 KiB each for 2");
-    assert_step(user, "vf-bars", "ok", "<needs root>");
-    assert_step(physical, "vf-bars", "ok", "BAR 0 of 16 KiB each for 2");
-    let steps = report_of(healthy).steps;
-    assert!(steps.iter().all(|step| step.step != "vf-bars"), "{steps:?}");
 }
 
 /// Inherited over exec, as from a service manager or container runtime.

@@ -25,3 +25,4 @@ mod report;
 #[path = "../schema/mod.rs"]
 mod schema;
 mod stuck;
+mod vf;

@@ -11,6 +11,8 @@ pub(crate) mod map;
 pub(crate) mod plan;
 mod report;
 mod require;
+pub(crate) mod resize;
 pub(crate) mod restore;
 pub(crate) mod run;
 pub(crate) mod show;
+pub(crate) mod vf;

@@ -17,11 +17,14 @@ mod print;
 mod progress;
 mod publish;
 mod redact;
+mod resize;
 #[cfg(test)]
 mod schema;
 mod show;
 mod show_text;
 mod table;
+mod uses;
+mod vf;
 
 pub(crate) use bench::{BenchReport, Rounds};
 pub(crate) use bind::BindReport;
@@ -40,4 +43,6 @@ pub(crate) use print::{
 pub(crate) use progress::Bar;
 pub(crate) use publish::{Readers, replace};
 pub(crate) use redact::{parameters as redacted_parameters, text as redacted};
+pub(crate) use resize::ResizeReport;
 pub(crate) use show::ShowReport;
+pub(crate) use vf::VfReport;

@@ -16,7 +16,9 @@ use super::inspect::InspectReport;
 use super::list::ListReport;
 use super::map::MapReport;
 use super::plan::PlanReport;
+use super::resize::ResizeReport;
 use super::show::ShowReport;
+use super::vf::VfReport;
 
 /// Leaves by size in bytes, as the library prints them.
 pub(crate) type Counts = BTreeMap<u64, u64>;
@@ -124,6 +126,8 @@ fn schemas() -> Vec<(&'static str, Schema)> {
         ("show", of::<ShowReport<'_>>()),
         ("bench", of::<BenchReport>()),
         ("doctor", of::<DoctorReport>()),
+        ("vf", of::<VfReport<'_>>()),
+        ("resize", of::<ResizeReport<'_>>()),
         ("error", of::<FailureReport>()),
     ]
 }

@@ -220,7 +220,7 @@ impl<'a> ShownBarReport<'a> {
 }
 
 impl<'a> GrowthReport<'a> {
-    fn of(own: &'a Growth) -> Self {
+    pub(super) fn of(own: &'a Growth) -> Self {
         let other = |own: &Neighbour| OtherReport {
             device: own.address.to_string(),
             bar: own.bar,

@@ -7,7 +7,7 @@ use hugebar::vfio::is_vfio;
 
 use super::error::{Error, ErrorKind};
 use super::owner::Owner;
-use super::plan::Plan;
+use super::plan::{Plan, Undo};
 use super::record::{self, Record};
 use super::step::Step;
 use super::tree::Tree;
@@ -92,7 +92,7 @@ fn bind_in(tree: &Tree, address: Address, options: &Options) -> Result<Plan, Err
         force: options.force,
         limit: options.limit,
         record: Record::read(tree, address)?,
-        is_undone: true,
+        undo: Undo::Binding,
         tree: tree.clone(),
     };
     if plan.from != plan.to {
@@ -105,7 +105,7 @@ fn bind_in(tree: &Tree, address: Address, options: &Options) -> Result<Plan, Err
     Ok(plan)
 }
 
-fn restore_in(tree: &Tree, address: Address, options: &Options) -> Result<Plan, Error> {
+pub(super) fn restore_in(tree: &Tree, address: Address, options: &Options) -> Result<Plan, Error> {
     let function = tree.function(address)?;
     let from = function.driver()?;
     let record = Record::read(tree, address)?;
@@ -130,7 +130,7 @@ fn restore_in(tree: &Tree, address: Address, options: &Options) -> Result<Plan, 
         record,
         force: options.force,
         limit: options.limit,
-        is_undone: false,
+        undo: Undo::Nothing,
         tree: tree.clone(),
         from,
         to,

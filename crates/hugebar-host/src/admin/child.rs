@@ -16,6 +16,10 @@ use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid
 /// What the child exits with if the kernel's error is none that an exit status can have.
 const OTHER: i32 = 255;
 
+/// `ENOTSUPP` of the kernel's `include/linux/errno.h`, which programs should not see but do, and what stands for it.
+pub(super) const ENOTSUPP: i32 = 524;
+const FOR_ENOTSUPP: i32 = 254;
+
 /// Writes a text to a file, and waits at most this long (`fork`, `write`, `poll` of a pidfd; Linux 5.3).
 ///
 /// # Errors
@@ -38,6 +42,7 @@ pub(super) fn write(path: &Path, text: &str, limit: Duration) -> io::Result<()> 
     let status = waitid(WaitId::Pid(child), WaitIdOptions::EXITED)?;
     match status.and_then(|status| status.exit_status()) {
         Some(0) => Ok(()),
+        Some(FOR_ENOTSUPP) => Err(io::Error::from_raw_os_error(ENOTSUPP)),
         Some(errno) if errno != OTHER => Err(io::Error::from_raw_os_error(errno)),
         _ => Err(io::Error::other("the child that writes has failed")),
     }
@@ -69,10 +74,10 @@ fn write_and_exit(fd: RawFd, text: &[u8]) -> ! {
         -1 => io::Error::last_os_error().raw_os_error().unwrap_or(OTHER),
         _ => 0,
     };
-    let status = if (0..OTHER).contains(&status) {
-        status
-    } else {
-        OTHER
+    let status = match status {
+        ENOTSUPP => FOR_ENOTSUPP,
+        0..FOR_ENOTSUPP => status,
+        _ => OTHER,
     };
     // SAFETY: ends the process, without running anything that the parent has registered.
     unsafe { libc::_exit(status) }

@@ -17,6 +17,10 @@ pub enum ErrorKind {
     Changed,
     /// The kernel did not finish in time, and goes on waiting.
     TimedOut,
+    /// Device, driver or kernel cannot do this.
+    NotSupported,
+    /// The kernel has no room for the BARs.
+    NoSpace,
     /// There is no such device, driver or user.
     NotFound,
     /// The process lacks permission.
@@ -78,6 +82,11 @@ impl Error {
             own.remedy = Some("needs root".to_owned());
         }
         own
+    }
+
+    /// The same of another kind.
+    pub(crate) fn of_kind(self, kind: ErrorKind) -> Self {
+        Self { kind, ..self }
     }
 
     pub(crate) fn with_remedy(mut self, remedy: impl Into<String>) -> Self {

@@ -11,7 +11,18 @@ use super::tree::Tree;
 use super::uses::Use;
 use super::way;
 
-/// What has to be done to bind or restore a function. Nothing is changed yet.
+/// What a failure does.
+#[derive(Clone, Debug)]
+pub(super) enum Undo {
+    Nothing,
+    /// Puts the former driver back, as the record says.
+    Binding,
+    /// Does these steps. Without them, this command would do it.
+    Steps(Vec<Step>, String),
+}
+
+/// What has to be done to a function: bind or restore it, change its virtual functions or the size of a BAR. Nothing is
+/// changed yet.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Plan {
@@ -29,8 +40,7 @@ pub struct Plan {
     pub(super) record: Option<Record>,
     pub(super) force: bool,
     pub(super) limit: Duration,
-    /// Whether a failure puts the former driver back.
-    pub(super) is_undone: bool,
+    pub(super) undo: Undo,
     pub(super) tree: Tree,
 }
 
@@ -57,7 +67,8 @@ impl Plan {
 
     /// Does the steps, one process at a time (`flock` of `/run/hugebar`). `before` is called ahead of each.
     ///
-    /// If binding fails, the former driver is put back. After a time-out it is not: the kernel still has the device locked.
+    /// If one fails, what was there before is put back, except by [`super::restore`]. After a time-out it is not: the kernel
+    /// still has the device locked.
     ///
     /// # Errors
     ///
@@ -76,7 +87,7 @@ impl Plan {
             };
             let changed = self.steps[..=done].iter();
             let mut changed = changed.filter(|step| !matches!(step, Step::Load(_)));
-            if !self.is_undone || error.kind() == ErrorKind::TimedOut || changed.next().is_none() {
+            if error.kind() == ErrorKind::TimedOut || changed.next().is_none() {
                 return Err(error);
             }
             return Err(self.undone(error, before));
@@ -99,20 +110,26 @@ impl Plan {
         Ok((driver, Record::read(&self.tree, self.device)?))
     }
 
-    /// Puts the former driver back after an error, which is returned with what became of that.
+    /// Puts back what was there after an error, which is returned with what became of that.
     fn undone(&self, error: Error, mut before: impl FnMut(&Step)) -> Error {
-        let Ok((driver, Some(record))) = self.now() else {
-            return error;
+        let (steps, command) = match &self.undo {
+            Undo::Nothing => return error,
+            Undo::Binding => match self.now() {
+                Ok((driver, Some(record))) => (
+                    way::steps_back(self.device, driver, record),
+                    format!("hugebar restore {}", self.device),
+                ),
+                _ => return error,
+            },
+            Undo::Steps(steps, command) => (steps.clone(), command.clone()),
         };
-        let steps = way::steps_back(self.device, driver, record);
         for step in &steps {
             before(step);
             if let Err(second) = step.run(&self.tree, self.limit) {
                 let remedy = error.remedy().map(|remedy| format!("{remedy}; "));
                 let remedy = remedy.unwrap_or_default();
                 return error.with_remedy(format!(
-                    "{remedy}the former driver is not back ({second}): hugebar restore {}",
-                    self.device
+                    "{remedy}what it had is not back ({second}): {command}"
                 ));
             }
         }

@@ -6,6 +6,7 @@ use hugebar::leaf::Bytes;
 use hugebar::pci::{Address, Function};
 
 use super::extended::Config;
+use super::power::OFF;
 use super::rebar::{self, Resizable, Told};
 use super::step::Step;
 use super::{addresses, iov};
@@ -16,9 +17,6 @@ const STEP: &str = "bar-size";
 /// What to do where a BAR has no room to grow.
 pub(crate) const NO_ROOM: &str =
     "turn on Above 4G Decoding and Resizable BAR in the firmware, or boot with pci=realloc";
-
-/// A power state from which the kernel wakes a device when its configuration space is read.
-pub(crate) const OFF: &str = "D3cold";
 
 /// The steps for BARs. `state` is the power state of the function.
 pub(super) fn steps(function: &Function, state: Option<&str>) -> Vec<Step> {

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use hugebar::leaf::Bytes;
-use hugebar::pci::{ExtendedCapability, Function, Header, Resource};
+use hugebar::pci::{ExtendedCapability, Function, Header, Resource, Unassigned};
 use hugebar::vfio::{is_vfio, remedy};
 
 use super::extended::{self, Config};
+use super::power::OFF;
 use super::rebar;
 use super::step::Step;
 use crate::sysfs;
@@ -23,6 +24,63 @@ const COUNT: usize = 6;
 /// `PCI_SRIOV_BAR`.
 const TOTAL: usize = 0x0c;
 const BARS: usize = 0x24;
+
+/// A BAR of virtual functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VirtualBar {
+    /// Its number.
+    pub bar: usize,
+    /// Its size for each virtual function in bytes; `None` if it is not known.
+    pub each: Option<u64>,
+    /// Its size for as many virtual functions as the device can have: what the kernel looks for room for. `None` if it is
+    /// not known.
+    pub all: Option<u64>,
+    /// Where the first one's lies; `None` if the kernel has found no room, and so creates no virtual function.
+    pub address: Option<u64>,
+    /// Whether it is prefetchable.
+    pub prefetchable: bool,
+}
+
+/// The BARs of a physical function's virtual functions, as far as `resource` and configuration space tell. Reads the
+/// latter only with privilege, and never of a device that is off.
+pub(crate) fn bars(function: &Function) -> hugebar::Result<Vec<VirtualBar>> {
+    let folder = sysfs::of(function, "");
+    let resources = function.resources()?;
+    let is_off = sysfs::text(folder.join("power_state")) == OFF;
+    let config = (!is_off).then(|| Config::open(&folder.join("config")).ok());
+    let capability = config.flatten().as_ref().and_then(Capability::read);
+    let allowed = sysfs::text(folder.join("sriov_totalvfs")).parse().ok();
+    let is_lowered = function.driver()?.is_some_and(|driver| !is_vfio(&driver));
+    let total = total(capability.as_ref(), allowed, is_lowered);
+    let lines = lines(&resources);
+    let unassigned = unassigned(capability.as_ref(), lines).into_iter();
+    let unassigned = unassigned.map(|own| VirtualBar {
+        bar: own.bar.into(),
+        each: own.size.and_then(|size| each(size, total?)),
+        all: own.size,
+        address: None,
+        // Without privilege there is no register.
+        prefetchable: match lines.get(usize::from(own.bar)) {
+            Some(Some(line)) => line.is_prefetchable(),
+            _ => own.is_prefetchable,
+        },
+    });
+    let mapped = lines.iter().enumerate();
+    let mapped = mapped.filter_map(|(bar, line)| {
+        let line = line.filter(|line| line.is_memory() && line.has_address())?;
+        Some(VirtualBar {
+            bar,
+            each: total.and_then(|total| each(line.size, total)),
+            all: Some(line.size),
+            address: Some(line.start),
+            prefetchable: line.is_prefetchable(),
+        })
+    });
+    let mut all: Vec<_> = mapped.chain(unassigned).collect();
+    all.sort_by_key(|own| own.bar);
+    Ok(all)
+}
 
 /// A step for a physical function that can have virtual functions.
 pub(super) fn step(function: &Function, is_off: bool) -> Option<Step> {
@@ -57,17 +115,9 @@ fn look(
     let config = (!is_off).then(|| Config::open(&folder.join("config")).ok());
     let config = config.flatten();
     let capability = config.as_ref().and_then(Capability::read);
-    // The lines cover all virtual functions of the device, whatever its driver allows.
-    let total = match &capability {
-        Some(capability) => Some(u64::from(capability.total)),
-        None => allowed.filter(|_| !is_lowered),
-    };
-    let lines = resources.get(FIRST..).unwrap_or_default();
-    let lines = &lines[..lines.len().min(COUNT)];
-    // These registers have the form of those in a header.
-    let header = capability.as_ref().map(|own| own.header);
-    let unassigned = header.unwrap_or(Header::new([0; 64]));
-    let unassigned = unassigned.without_address(lines);
+    let total = total(capability.as_ref(), allowed, is_lowered);
+    let lines = lines(resources);
+    let unassigned = unassigned(capability.as_ref(), lines);
     if !unassigned.is_empty() {
         let bars: Vec<_> = unassigned
             .iter()
@@ -115,6 +165,34 @@ fn look(
     }
 }
 
+/// How many virtual functions the lines of `resource` are for: all of the device, whatever its driver allows.
+fn total(capability: Option<&Capability>, allowed: Option<u64>, is_lowered: bool) -> Option<u64> {
+    match capability {
+        Some(capability) => Some(u64::from(capability.total)),
+        None => allowed.filter(|_| !is_lowered),
+    }
+}
+
+/// The lines of the BARs of virtual functions.
+fn lines(resources: &[Option<Resource>]) -> &[Option<Resource>] {
+    let lines = resources.get(FIRST..).unwrap_or_default();
+    &lines[..lines.len().min(COUNT)]
+}
+
+/// Those without an address. The registers in the capability have the form of those in a header.
+fn unassigned(capability: Option<&Capability>, lines: &[Option<Resource>]) -> Vec<Unassigned> {
+    let header = capability.map(|own| own.header);
+    let header = header.unwrap_or(Header::new([0; 64]));
+    header.without_address(lines)
+}
+
+/// The size for one virtual function.
+fn each(size: u64, total: u64) -> Option<u64> {
+    let each = size.checked_div(total)?;
+    let is_whole = size.checked_rem(total) == Some(0);
+    (is_whole && each.is_power_of_two()).then_some(each)
+}
+
 fn no_address(fact: String) -> Step {
     let fact = format!("{fact}, so the kernel creates none (ENOMEM)");
     let remedy = format!(
@@ -129,9 +207,7 @@ fn named(bar: usize, size: Option<u64>, total: Option<u64>) -> String {
     let Some(size) = size else {
         return format!("BAR {bar}");
     };
-    let each = total.filter(|total| size.checked_rem(*total) == Some(0));
-    let each = each.and_then(|total| Some((size.checked_div(total)?, total)));
-    match each.filter(|(each, _)| each.is_power_of_two()) {
+    match total.and_then(|total| Some((each(size, total)?, total))) {
         Some((each, total)) => format!("BAR {bar} of {} each for {total}", Bytes(each)),
         None => format!("BAR {bar} of {} for all", Bytes(size)),
     }

@@ -15,6 +15,7 @@ mod iov;
 mod kernel;
 mod memlock;
 mod node;
+mod power;
 mod rebar;
 mod reserved;
 mod step;
@@ -27,7 +28,10 @@ use hugebar::pci::Function;
 use crate::error::Error;
 use crate::procfs;
 
-pub(crate) use bars::{NO_ROOM, OFF, resizable};
+pub(crate) use bars::{NO_ROOM, resizable};
+pub use iov::VirtualBar;
+pub(crate) use iov::bars as virtual_bars;
+pub(crate) use power::OFF;
 pub(crate) use rebar::{Told, bytes};
 pub use step::{Status, Step};
 

@@ -1,6 +1,6 @@
 //! What keeps a BAR from being larger: the window of a bridge above it.
 
-use hugebar::pci::{Address, Function, Resource};
+use hugebar::pci::{Address, Function};
 
 use crate::bridge::{self, Behind, Bridge};
 use crate::doctor::NO_ROOM;
@@ -32,16 +32,16 @@ pub struct Neighbour {
     pub size: u64,
 }
 
-/// The bridge that pins a BAR: the nearest with something else in a window that is too small, or else the nearest with
-/// such a window. `None` if all windows have room.
-pub(super) fn of(function: &Function, bar: &Resource, largest: u64) -> Option<Growth> {
+/// The bridge that keeps memory of a function from having this size: the nearest with something else in a window that is
+/// too small, or else the nearest with such a window. `None` if all windows have room.
+pub(crate) fn growth(function: &Function, is_prefetchable: bool, size: u64) -> Option<Growth> {
     let bridges = bridge::above(function);
     let narrow = bridges.iter().filter_map(|bridge| {
-        let window = bridge.window(bar.is_prefetchable())?;
-        (window.size < largest).then(|| {
-            let others = bridge.others(&window, function.address());
-            (bridge, window, others)
-        })
+        let window = bridge.window(is_prefetchable)?;
+        let others = bridge.others(&window, function.address());
+        let taken = others.iter().map(|own| own.resource.size);
+        let taken = taken.fold(0_u64, u64::saturating_add);
+        (window.size.saturating_sub(taken) < size).then_some((bridge, window, others))
     });
     let narrow: Vec<_> = narrow.collect();
     let shared = narrow.iter().find(|(_, _, others)| !others.is_empty());

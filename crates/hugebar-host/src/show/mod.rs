@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::pci_ids::PciIds;
 
 pub use costs::{BarLeaves, PlacementCost, leaves};
+pub(crate) use growth::growth;
 pub use growth::{Growth, Neighbour};
 pub use iommu::Iommu;
 
@@ -102,7 +103,7 @@ pub fn show(
         ShownBar {
             bar: *own,
             held_by: conflict.map(|own| own.to_string()),
-            growth: grows.and_then(|largest| growth::of(function, &own.resource, largest)),
+            growth: grows.and_then(|size| growth(function, own.resource.is_prefetchable(), size)),
             sizes,
             costs: costs::of(&own.resource, facts),
         }
@@ -131,7 +132,10 @@ fn unknown<T>(error: &hugebar::Error) -> Known<T> {
 }
 
 /// The sizes of a BAR, from what doctor finds about all of them.
-fn sizes(resizable: &Result<(doctor::Told, bool), doctor::Step>, bar: u8) -> Known<Vec<u64>> {
+pub(crate) fn sizes(
+    resizable: &Result<(doctor::Told, bool), doctor::Step>,
+    bar: u8,
+) -> Known<Vec<u64>> {
     let told = match resizable {
         Ok((told, _)) => told,
         Err(step) if step.fact.ends_with("<needs root>") => return Known::NeedsRoot,

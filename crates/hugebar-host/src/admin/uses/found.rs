@@ -16,7 +16,7 @@ pub struct Use {
 }
 
 impl Use {
-    pub(super) fn new(
+    pub(in crate::admin) fn new(
         code: &'static str,
         fact: impl Into<String>,
         remedy: impl Into<String>,

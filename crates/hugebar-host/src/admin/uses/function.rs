@@ -9,7 +9,7 @@ use hugebar::vfio::is_vfio;
 use super::found::Use;
 use crate::error::Error;
 use crate::inspect::holders;
-use crate::sysfs::{self, text};
+use crate::sysfs;
 
 pub(super) fn uses(
     function: &Function,
@@ -22,10 +22,11 @@ pub(super) fn uses(
         let own = Use::new("bridge", fact, "choose a device behind it");
         uses.push(own.that_cannot_be_forced());
     }
-    let virtual_functions = text(folder.join("sriov_numvfs"));
-    if !matches!(virtual_functions.as_str(), "" | "0") {
+    let virtual_functions = sysfs::virtual_functions(folder).len();
+    if virtual_functions > 0 {
         let fact = format!("it has {virtual_functions} virtual functions");
-        let remedy = "take one of them, or remove them first: write 0 to its sriov_numvfs in sysfs";
+        let address = function.address();
+        let remedy = format!("take one of them, or remove them first: hugebar vf {address} 0");
         uses.push(Use::new("virtual-functions", fact, remedy));
     }
     // A host bridge of its own: a VMD controller, whose devices have another domain.

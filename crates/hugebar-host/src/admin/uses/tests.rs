@@ -143,10 +143,13 @@ fn what_a_function_itself_says() {
     let bridge = Host::new("pcieport", "0x060400\n").uses();
     assert_eq!((bridge[0].code, bridge[0].can_be_forced), ("bridge", false));
     let host = Host::new("ixgbe", "0x020000\n");
-    host.put(&format!("{DEVICE}/sriov_numvfs"), "0\n");
     assert_eq!(host.uses(), []);
-    host.put(&format!("{DEVICE}/sriov_numvfs"), "4\n");
-    let fact = "it has 4 virtual functions".to_owned();
+    for number in 0..2 {
+        let link = format!("{DEVICE}/virtfn{number}");
+        let target = format!("../0000:00:10.{}", number + 1);
+        symlink(target, host.0.path().join(link)).unwrap();
+    }
+    let fact = "it has 2 virtual functions".to_owned();
     assert_eq!(host.facts(), [("virtual-functions", fact)]);
     let host = Host::new("vmd", "0x010400\n");
     assert_eq!(host.uses()[0].code, "vmd");
