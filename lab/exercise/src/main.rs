@@ -15,6 +15,7 @@ mod faults;
 mod handover;
 mod iommufd;
 mod irq;
+mod irq_failures;
 mod killed;
 mod kvm;
 mod limit;
@@ -262,7 +263,10 @@ fn main() -> Result<()> {
         Scenario::DmaBounds {
             device, backend, ..
         } => bounds::run(device, backend),
-        Scenario::Dma { device, backend } => dma::run(device, backend),
+        Scenario::Dma { device, backend } => {
+            dma::run(device, backend)?;
+            dma_failures::run(device, backend)
+        }
         Scenario::Descriptors { word } => state::print(&word),
         Scenario::DecodeOff { device } => decode::switch_off(device),
         Scenario::Mapped {
@@ -297,7 +301,10 @@ fn main() -> Result<()> {
             device,
             card,
             backend,
-        } => irq::run(device, card, backend),
+        } => {
+            irq::run(device, card, backend)?;
+            irq_failures::run(device, backend)
+        }
         Scenario::Peer {
             device,
             edu,
