@@ -14,10 +14,10 @@ use hugebar::vfio::Backend;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::ForkResult;
 
+use crate::bar;
 use crate::edu::{Edu, PIECE, REACH};
 use crate::reused;
 use crate::state::State;
-use crate::{bar, dma_failures};
 
 const PAGE: usize = 4096;
 
@@ -35,8 +35,7 @@ pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
     kept_from_children(&edu, &space)?;
     reused::run(&edu, &space)?;
     drop((edu, space));
-    outlives(address, backend)?;
-    dma_failures::run(address, backend)
+    outlives(address, backend)
 }
 
 /// The device copies a piece byte for byte, and nothing beside it changes.

@@ -16,6 +16,7 @@ mod faults;
 mod handover;
 mod iommufd;
 mod irq;
+mod irq_failures;
 mod killed;
 mod kvm;
 mod limit;
@@ -278,7 +279,10 @@ fn main() -> Result<()> {
         Scenario::DmaBounds {
             device, backend, ..
         } => bounds::run(device, backend),
-        Scenario::Dma { device, backend } => dma::run(device, backend),
+        Scenario::Dma { device, backend } => {
+            dma::run(device, backend)?;
+            dma_failures::run(device, backend)
+        }
         Scenario::Descriptors { word } => state::print(&word),
         Scenario::DecodeOff { device } => decode::switch_off(device),
         Scenario::Mapped {
@@ -313,7 +317,10 @@ fn main() -> Result<()> {
             device,
             card,
             backend,
-        } => irq::run(device, card, backend),
+        } => {
+            irq::run(device, card, backend)?;
+            irq_failures::run(device, backend)
+        }
         Scenario::Peer {
             device,
             edu,

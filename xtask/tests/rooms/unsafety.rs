@@ -72,6 +72,10 @@ const PLACES: &[(&str, &str)] = &[
     ),
     ("lab/exercise/src/carve.rs", "arenas"),
     ("lab/exercise/src/dma.rs", "fork, memory that it keeps"),
+    (
+        "lab/exercise/src/dma_failures.rs",
+        "memory that its caller keeps",
+    ),
     ("lab/exercise/src/limit.rs", "arenas"),
     ("lab/exercise/src/iommufd.rs", "fork"),
     ("lab/exercise/src/irq.rs", "fork"),

@@ -55,7 +55,8 @@ fn attach(number: u32, address: Address, container: &Container, first: bool) -> 
     vfio::group_set_container(fd.as_fd(), container.as_fd())
         .map_err(|errno| {
             let name = vfio::GROUP_SET_CONTAINER.name;
-            by_firmware(name, errno).unwrap_or_else(|| Error::call(name, errno))
+            let error = by_firmware(name, errno);
+            error.unwrap_or_else(|| in_use(Error::call(name, errno), Some(number)))
         })
         .map_err(|error| error.on(subject()))?;
     let undecided = match container.kind() {
@@ -166,6 +167,19 @@ fn set_iommu_failed(errno: Errno) -> Error {
     }
 }
 
+/// Adds what to do if the kernel says that an IOMMU group has another user (`iommu_group_claim_dma_owner`,
+/// `iommu_attach_group`).
+pub(super) fn in_use(error: Error, group: Option<u32>) -> Error {
+    if error.kind() != ErrorKind::Busy {
+        return error;
+    }
+    let group = group.map_or_else(String::new, |number| format!(" {number}"));
+    error.with_remedy(format!(
+        "a driver or another process uses a device of IOMMU group{group}: bind all its devices to vfio-pci, or end that \
+         process"
+    ))
+}
+
 /// The error of a module that has a parameter to accept the risk.
 pub(super) fn no_interrupt_remapping(error: Error, module: &str) -> Error {
     error
@@ -174,4 +188,20 @@ pub(super) fn no_interrupt_remapping(error: Error, module: &str) -> Error {
             "the IOMMU has no interrupt remapping: turn it on in the firmware, or accept the risk \
              with {module}.allow_unsafe_interrupts=1"
         ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_in_use_is_named() {
+        let name = vfio::GROUP_SET_CONTAINER.name;
+        let said = in_use(Error::call(name, Errno::BUSY), Some(26)).to_string();
+        assert!(said.contains("a device of IOMMU group 26: bind"), "{said}");
+        let said = in_use(Error::call(name, Errno::BUSY), None).to_string();
+        assert!(said.contains("a device of IOMMU group: bind"), "{said}");
+        let other = in_use(Error::call(name, Errno::INVAL), Some(26));
+        assert!(other.remedy().is_none(), "{other}");
+    }
 }

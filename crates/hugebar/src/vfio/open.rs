@@ -13,7 +13,7 @@ use crate::sys::{file, process, vfio};
 
 use super::device::named;
 use super::firmware;
-use super::group::{self, held_by_others, is_vfio, no_interrupt_remapping, not_viable};
+use super::group::{self, held_by_others, in_use, is_vfio, no_interrupt_remapping, not_viable};
 use super::handle::Attachment;
 use super::{Device, remedy};
 
@@ -315,6 +315,7 @@ fn attach_failed(errno: Errno, address: Option<Address>) -> Error {
     match errno {
         Errno::PERM => no_interrupt_remapping(error, "iommufd"),
         Errno::NOENT => error.with_remedy("the iommufd has no address space with this ID"),
+        Errno::BUSY => in_use(error, known_group(address)),
         _ => error,
     }
 }
