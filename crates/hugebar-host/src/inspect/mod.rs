@@ -3,7 +3,7 @@
 //! `held` finds the VFIO files that a process has open or mapped, by device number (`nodes`). `resolve` finds the
 //! device, region and offset of a mapping, and which `driver` handles its faults. `observed` holds what is known then;
 //! `assess` derives the possible leaves, `why` gives the reasons for falling short, and `judge` compares the result with
-//! the size of the process's page `tables`. [`Inspector`] runs all of it. [`watchers`] finds the processes that have files
+//! the size of the process's page `tables`. [`Inspector`] runs all of it. [`watchers()`] finds the processes that have files
 //! open whose reading removes leaves of others.
 
 mod assess;
