@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -107,7 +108,10 @@ fn once(arch: Arch, package: &str, name: &str, target: &[&str], profile: &str) -
     if let Some(path) = built.get(&key) {
         return Ok(path.clone());
     }
-    let path = build(arch, package, name, target, profile)?;
+    let mut path = build(arch, package, name, target, profile)?;
+    if arch == Arch::X86_64 && path.extension().is_none() {
+        path = stripped(path)?;
+    }
     built.insert(key, path.clone());
     Ok(path)
 }
@@ -152,6 +156,26 @@ fn parsed(messages: &str) -> Vec<Message> {
     messages
         .filter_map(|line| serde_json::from_str(line).ok())
         .collect()
+}
+
+/// A copy without symbols and debug information, most of a program's size, which an emulated CPU would have to unpack.
+/// The program itself, if `strip` fails.
+fn stripped(program: PathBuf) -> Result<PathBuf> {
+    let dir = program.parent().context("a file is in a folder")?;
+    let name = program.file_name().context("a program has a name")?;
+    let dir = dir.join("stripped");
+    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    // Other processes may be reading the last copy.
+    let work = tempfile::tempdir_in(&dir)?;
+    let new = work.path().join(name);
+    let mut strip = Command::new("strip");
+    strip.arg("-o").arg(&new).arg(&program);
+    if !strip.output().is_ok_and(|output| output.status.success()) {
+        return Ok(program);
+    }
+    let copy = dir.join(name);
+    fs::rename(&new, &copy).with_context(|| format!("cannot write {}", copy.display()))?;
+    Ok(copy)
 }
 
 /// The `cargo build` for an architecture.
@@ -205,6 +229,24 @@ fn built(messages: Vec<Message>, name: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stripped_program_runs_and_is_smaller() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("tests");
+        fs::copy(env::current_exe().unwrap(), &program).unwrap();
+        let size = |path: &Path| fs::metadata(path).unwrap().len();
+        // The second time there is a copy already.
+        for _ in 0..2 {
+            let copy = stripped(program.clone()).unwrap();
+            assert!(size(&copy) < size(&program) / 2);
+            let listed = Command::new(&copy).arg("--list").output().unwrap();
+            assert!(listed.status.success(), "{listed:?}");
+        }
+        let text = dir.path().join("text");
+        fs::write(&text, "text").unwrap();
+        assert_eq!(stripped(text.clone()).unwrap(), text);
+    }
 
     #[test]
     fn programs_are_found_in_cargos_messages() {
