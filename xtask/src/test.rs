@@ -41,7 +41,7 @@ struct Step {
     env: Option<(&'static str, &'static str)>,
 }
 
-const CHECKS: [Step; 6] = [
+const CHECKS: [Step; 7] = [
     Step {
         name: "formatting",
         cargo: "fmt --all --check",
@@ -65,6 +65,11 @@ const CHECKS: [Step; 6] = [
     Step {
         name: "what a register costs",
         cargo: "bench --package hugebar --bench register --quiet",
+        env: None,
+    },
+    Step {
+        name: "what a mapping costs",
+        cargo: "bench --package hugebar --bench mapping --quiet",
         env: None,
     },
     Step {

@@ -71,11 +71,9 @@ fn leaves_are_exact(output: &Output) {
             for sample in samples {
                 // BARs are naturally aligned.
                 let ruled = leaf::leaves(number(&sample["address"]), 0, size, &LeafSizes::X86_64);
-                assert_eq!(
-                    sample["expected"],
-                    serde_json::to_value(ruled).unwrap(),
-                    "{own}"
-                );
+                let counts = ruled.iter().map(|(size, count)| (size.to_string(), count));
+                let counts: Value = counts.collect();
+                assert_eq!(sample["expected"], counts, "{own}");
                 assert_eq!(sample["counted"], true, "{own}");
                 assert_eq!(sample["faults"], ruled.total(), "{own}");
                 let times = sample["times"].as_object().unwrap();

@@ -55,6 +55,10 @@ const PLACES: &[(&str, &str)] = &[
     ),
     ("lab/exercise/src/bar.rs", "opening without an IOMMU"),
     (
+        "crates/hugebar/benches/mapping.rs",
+        "bare calls to compare with",
+    ),
+    (
         "crates/hugebar/benches/register.rs",
         "a bare access to compare with",
     ),

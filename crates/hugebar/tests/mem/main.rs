@@ -8,6 +8,7 @@
 mod access;
 mod arena;
 mod bar;
+mod calls;
 mod failures;
 mod maps;
 mod place;
@@ -20,8 +21,14 @@ use hugebar::plan::Placement;
 use maps::unchanged;
 
 fn main() {
-    let tests: Vec<(&str, fn())> =
-        [place::TESTS, access::TESTS, arena::TESTS, failures::TESTS].concat();
+    let tests: Vec<(&str, fn())> = [
+        place::TESTS,
+        access::TESTS,
+        arena::TESTS,
+        calls::TESTS,
+        failures::TESTS,
+    ]
+    .concat();
     let trial = |(name, test): (&'static str, fn())| {
         Trial::test(name, move || {
             unchanged(test);
