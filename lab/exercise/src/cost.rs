@@ -127,7 +127,7 @@ fn of_a_bar(
             "VFIO_IOMMU_MAP_DMA",
         ],
         _ => &[
-            "VFIO_DEVICE_FEATURE",
+            "VFIO_DEVICE_FEATURE_DMA_BUF",
             "IOMMU_IOAS_IOVA_RANGES",
             "IOMMU_IOAS_MAP_FILE",
         ],
