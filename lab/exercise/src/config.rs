@@ -162,6 +162,16 @@ fn failures(device: &Device) -> Result<()> {
         config.set_command(opened)?;
         told(failed, result.as_ref().err())
     })?;
+    // One region that cannot be queried is an error beside the others.
+    let all = device.regions().len();
+    let list = || Ok::<_, Error>(device.regions());
+    Faults::of(&[libc::EIO]).each(list, |failed, list| {
+        let list = list.as_ref().ok().context("a list")?;
+        let errors: Vec<_> = list.iter().filter_map(|own| own.as_ref().err()).collect();
+        // A region that the device does not have may be the one.
+        ensure!(list.len() >= all && errors.len() == 1, "{list:?}");
+        told(failed, Some(errors[0]))
+    })?;
     // An error ends a list.
     let last = |failed: &Failed<'_>, error: Option<&hugebar::Error>| {
         ensure!(failed.made == failed.index + 1, "{} calls", failed.made);

@@ -218,6 +218,8 @@ enum Scenario {
     #[command(hide = true)]
     SandboxPart {
         device: Address,
+        #[arg(value_parser = backend)]
+        backend: Backend,
         title: String,
         without: Option<String>,
     },
@@ -353,9 +355,10 @@ fn main() -> Result<()> {
         Scenario::Sandbox { device, backend } => sandbox::run(device, backend),
         Scenario::SandboxPart {
             device,
+            backend,
             title,
             without,
-        } => sandbox::one(device, &title, without.as_deref()),
+        } => sandbox::one(device, backend, &title, without.as_deref()),
         Scenario::Stuck => stuck::run(),
         Scenario::StuckPart { name } => stuck::part(&name),
         #[cfg(target_arch = "x86_64")]

@@ -176,12 +176,9 @@ impl<F: AsFd> Device<F> {
             .map_err(|error| error.on(self.subject(index)))
     }
 
-    /// Queries all regions of the device, mappable or not, as [`Device::region`] does.
-    ///
-    /// # Errors
-    ///
-    /// As [`Device::region`].
-    pub fn regions(&self) -> Result<Vec<Region>> {
+    /// Queries all regions of the device, mappable or not, as [`Device::region`] does. A region whose query fails is an
+    /// error in the list, beside the others.
+    pub fn regions(&self) -> Vec<Result<Region>> {
         let regions = (0..self.info.num_regions).map(|index| self.region(index));
         regions.filter_map(Result::transpose).collect()
     }

@@ -33,22 +33,26 @@ pub(crate) fn run(device: Address, backend: Backend) -> Result<()> {
     );
 
     for (step, list) in STEPS.iter().zip(&lists) {
-        if step.backend != backend {
+        if !step.backends.contains(&backend) {
             continue;
         }
-        let status = part(device, step, None)?;
-        ensure!(status.success(), "{}: {status}", step.title);
+        let status = part(device, backend, step, None)?;
+        ensure!(status.success(), "{} by {backend}: {status}", step.title);
         for call in &list.calls {
-            let status = part(device, step, Some(call))?;
+            let status = part(device, backend, step, Some(call))?;
             let killed = status.signal() == Some(libc::SIGSYS);
-            ensure!(killed, "{} without {call}: {status}", step.title);
+            ensure!(
+                killed,
+                "{} by {backend} without {call}: {status}",
+                step.title
+            );
         }
         for item in &list.files {
-            let status = part(device, step, Some(&item.path))?;
+            let status = part(device, backend, step, Some(&item.path))?;
             let (path, code) = (&item.path, if item.optional { 0 } else { 1 });
             ensure!(
                 status.code() == Some(code),
-                "{} without {path}: {status}",
+                "{} by {backend} without {path}: {status}",
                 step.title
             );
         }
@@ -57,9 +61,15 @@ pub(crate) fn run(device: Address, backend: Backend) -> Result<()> {
 }
 
 /// Runs a step in its own process.
-fn part(device: Address, step: &Step, without: Option<&str>) -> Result<ExitStatus> {
+fn part(
+    device: Address,
+    backend: Backend,
+    step: &Step,
+    without: Option<&str>,
+) -> Result<ExitStatus> {
     let mut part = Command::new(std::env::current_exe()?);
-    part.args(["sandbox-part", &device.to_string(), step.title])
+    let (device, backend) = (device.to_string(), backend.to_string());
+    part.args(["sandbox-part", &device, &backend, step.title])
         .args(without);
     if without.is_some() {
         // Its message is expected.
@@ -69,7 +79,12 @@ fn part(device: Address, step: &Step, without: Option<&str>) -> Result<ExitStatu
 }
 
 /// Runs one step, confined to its list without one entry, and ends the process.
-pub(crate) fn one(device: Address, title: &str, without: Option<&str>) -> Result<()> {
+pub(crate) fn one(
+    device: Address,
+    backend: Backend,
+    title: &str,
+    without: Option<&str>,
+) -> Result<()> {
     let step = STEPS.iter().find(|step| step.title == title);
     let step = step.context("no such step")?;
     let lists = list::all()?;
@@ -81,7 +96,7 @@ pub(crate) fn one(device: Address, title: &str, without: Option<&str>) -> Result
         list.calls.retain(|call| call != without);
         list.files.retain(|item| item.path != without);
     }
-    let work = (step.prepare)(device)?;
+    let work = (step.prepare)(device, backend)?;
     fill_allocator();
     confine::files(&list.files, device)?;
     // Looking for the cause of a missing file may take other system calls.

@@ -20,62 +20,78 @@ type Work = Box<dyn FnOnce() -> Result<Box<dyn Any>>>;
 pub(super) struct Step {
     /// The heading in the document.
     pub(super) title: &'static str,
-    /// The backend that it runs with.
-    pub(super) backend: Backend,
+    /// The backends that it runs with.
+    pub(super) backends: &'static [Backend],
     /// Prepares the step.
-    pub(super) prepare: fn(Address) -> Result<Work>,
+    pub(super) prepare: Prepare,
 }
 
-const fn step(title: &'static str, prepare: fn(Address) -> Result<Work>) -> Step {
+type Prepare = fn(Address, Backend) -> Result<Work>;
+
+/// A step that needs the same with both backends.
+const fn by_both(title: &'static str, prepare: Prepare) -> Step {
     Step {
         title,
-        backend: Backend::Type1,
+        backends: &[Backend::Type1, Backend::Iommufd],
+        prepare,
+    }
+}
+
+const fn by_type1(title: &'static str, prepare: Prepare) -> Step {
+    Step {
+        title,
+        backends: &[Backend::Type1],
+        prepare,
+    }
+}
+
+const fn by_iommufd(title: &'static str, prepare: Prepare) -> Step {
+    Step {
+        title,
+        backends: &[Backend::Iommufd],
         prepare,
     }
 }
 
 /// In the order of the document.
-pub(super) const STEPS: [Step; 27] = [
-    step("Opening a device by type1", |device| {
-        work(move || Ok(Device::open_by(device, Backend::Type1)?))
-    }),
-    Step {
-        title: "Opening a device by iommufd",
-        backend: Backend::Iommufd,
-        prepare: |device| work(move || Ok(Device::open_by(device, Backend::Iommufd)?)),
-    },
-    step("Taking a device that is open", |device| {
-        let device = Device::open(device)?;
+pub(super) const STEPS: [Step; 28] = [
+    by_type1("Opening a device by type1", open),
+    by_iommufd("Opening a device by iommufd", open),
+    by_both("Taking a device that is open", |device, backend| {
+        let device = Device::open_by(device, backend)?;
         let address = device.address();
         // The lender keeps it for good.
         let device: &'static Device = Box::leak(Box::new(device));
         work(move || Ok(Device::borrowed(device.as_fd(), address)?))
     }),
-    step("Asking for regions", |device| {
-        let device = Device::open(device)?;
+    by_both("Asking for regions", |device, backend| {
+        let device = Device::open_by(device, backend)?;
         work(move || {
             let _ = device.bar(2)?;
-            Ok((device.regions()?, device))
+            let regions = device.regions().into_iter();
+            let regions: Vec<_> = regions.collect::<hugebar::Result<_>>()?;
+            Ok((regions, device))
         })
     }),
-    step("Mapping", |device| {
-        let device: &'static Device = Box::leak(Box::new(Device::open(device)?));
+    by_both("Mapping", |device, backend| {
+        let device = Device::open_by(device, backend)?;
+        let device: &'static Device = Box::leak(Box::new(device));
         let bar = device.bar(2)?;
         work(move || {
             facts::leaf_sizes();
             Ok(bar.map()?)
         })
     }),
-    step("Accessing registers, making slots", |device| {
-        let (device, bar) = mapped(device)?;
+    by_both("Accessing registers, making slots", |device, backend| {
+        let (device, bar) = mapped(device, backend)?;
         work(move || {
             let register = bar.register::<u32>(0)?;
             register.write(register.read());
             Ok((device, bar.into_slots(&[])?))
         })
     }),
-    step("Populating by type1", |device| {
-        let (device, bar) = mapped(device)?;
+    by_type1("Populating by type1", |device, backend| {
+        let (device, bar) = mapped(device, backend)?;
         work(move || {
             let container = device.container().context("a container")?;
             let mut populate = Type1::new(container)?;
@@ -83,124 +99,113 @@ pub(super) const STEPS: [Step; 27] = [
             Ok((device, bar, populate))
         })
     }),
-    Step {
-        title: "Populating by KVM",
-        backend: Backend::Iommufd,
-        prepare: |device| {
-            let (device, bar) = mapped(device)?;
-            work(move || {
-                let mut populate = Prefault::new()?;
-                install(&bar, &mut populate)?;
-                Ok((device, bar, populate))
-            })
-        },
-    },
-    step("Observing facts", |_| work(|| Ok(Facts::observe()))),
-    step("Measuring", |device| {
-        let (device, bar) = mapped(device)?;
+    by_iommufd("Populating by KVM", |device, backend| {
+        let (device, bar) = mapped(device, backend)?;
+        work(move || {
+            let mut populate = Prefault::new()?;
+            install(&bar, &mut populate)?;
+            Ok((device, bar, populate))
+        })
+    }),
+    by_type1("Observing facts", |_, _| work(|| Ok(Facts::observe()))),
+    by_type1("Measuring", |device, backend| {
+        let (device, bar) = mapped(device, backend)?;
         let mut populate = Type1::new(device.container().context("a container")?)?;
         work(move || {
             let measured = bar.measure(&mut populate)?;
             Ok((device, bar, populate, measured))
         })
     }),
-    step("Reading and writing configuration space", |device| {
-        let device = Device::open(device)?;
-        work(move || {
-            device.config()?.class_code()?;
-            device.set_bus_master(true)?;
-            Ok(device)
-        })
-    }),
-    step("Enabling interrupts", |device| {
-        let device = Device::open(device)?;
-        work(move || Ok((device.enable_irqs(IrqKind::Request, 1)?, device)))
-    }),
-    step("Taking interrupts", |device| {
-        let interrupts = Device::open(device)?.enable_irqs(IrqKind::Request, 1)?;
+    by_both(
+        "Reading and writing configuration space",
+        |device, backend| {
+            let device = Device::open_by(device, backend)?;
+            work(move || {
+                device.config()?.class_code()?;
+                device.set_bus_master(true)?;
+                Ok(device)
+            })
+        },
+    ),
+    by_type1("Enabling interrupts by type1", enable),
+    by_iommufd("Enabling interrupts by iommufd", enable),
+    by_both("Taking interrupts", |device, backend| {
+        let interrupts = Device::open_by(device, backend)?.enable_irqs(IrqKind::Request, 1)?;
         work(move || {
             interrupts.trigger(0)?;
             ensure!(interrupts.wait(0, Some(Duration::from_secs(5)))? == 1);
             Ok(interrupts)
         })
     }),
-    step("Disabling interrupts", |device| {
-        let device = Device::open(device)?;
+    by_both("Disabling interrupts", |device, backend| {
+        let device = Device::open_by(device, backend)?;
         let interrupts = device.enable_irqs(IrqKind::Request, 1)?;
         work(move || {
             drop(interrupts);
             Ok(device)
         })
     }),
-    step("Resetting a device", |device| {
-        let device = Device::open(device)?;
+    by_both("Resetting a device", |device, backend| {
+        let device = Device::open_by(device, backend)?;
         work(move || {
             device.reset()?;
             Ok(device)
         })
     }),
-    step("Resetting all devices on a bus", |device| {
-        let device = Device::open(device)?;
+    by_both("Resetting all devices on a bus", |device, backend| {
+        let device = Device::open_by(device, backend)?;
         work(move || {
             device.hot_reset(&[])?;
             Ok(device)
         })
     }),
-    step("Allowing low power", |device| {
-        let device = Device::open(device)?;
+    by_both("Allowing low power", |device, backend| {
+        let device = Device::open_by(device, backend)?;
         work(move || {
             device.allow_low_power()?;
             device.end_low_power()?;
             Ok(device)
         })
     }),
-    step("Mapping memory for DMA by type1", |device| {
-        buffer(device, Backend::Type1)
-    }),
-    Step {
-        title: "Mapping memory for DMA by iommufd",
-        backend: Backend::Iommufd,
-        prepare: |device| buffer(device, Backend::Iommufd),
-    },
-    step("Freeing memory for DMA by type1", |device| {
-        without_buffer(device, Backend::Type1)
-    }),
-    Step {
-        title: "Freeing memory for DMA by iommufd",
-        backend: Backend::Iommufd,
-        prepare: |device| without_buffer(device, Backend::Iommufd),
-    },
-    step("Mapping a BAR for peer-to-peer DMA by type1", |device| {
-        peer(device, Backend::Type1)
-    }),
-    Step {
-        title: "Mapping a BAR for peer-to-peer DMA by iommufd",
-        backend: Backend::Iommufd,
-        prepare: |device| peer(device, Backend::Iommufd),
-    },
-    step("Unmapping a BAR for peer-to-peer DMA by type1", |device| {
-        without_peer(device, Backend::Type1)
-    }),
-    Step {
-        title: "Unmapping a BAR for peer-to-peer DMA by iommufd",
-        backend: Backend::Iommufd,
-        prepare: |device| without_peer(device, Backend::Iommufd),
-    },
-    step("Unmapping", |device| {
-        let (device, bar) = mapped(device)?;
+    by_type1("Mapping memory for DMA by type1", buffer),
+    by_iommufd("Mapping memory for DMA by iommufd", buffer),
+    by_type1("Freeing memory for DMA by type1", without_buffer),
+    by_iommufd("Freeing memory for DMA by iommufd", without_buffer),
+    by_type1("Mapping a BAR for peer-to-peer DMA by type1", peer),
+    by_iommufd("Mapping a BAR for peer-to-peer DMA by iommufd", peer),
+    by_type1(
+        "Unmapping a BAR for peer-to-peer DMA by type1",
+        without_peer,
+    ),
+    by_iommufd(
+        "Unmapping a BAR for peer-to-peer DMA by iommufd",
+        without_peer,
+    ),
+    by_both("Unmapping", |device, backend| {
+        let (device, bar) = mapped(device, backend)?;
         work(move || {
             drop(bar);
             Ok(device)
         })
     }),
-    step("Closing a device", |device| {
-        let device = Device::open(device)?;
+    by_type1("Closing a device", |device, backend| {
+        let device = Device::open_by(device, backend)?;
         work(move || {
             drop(device);
             Ok(())
         })
     }),
 ];
+
+fn open(device: Address, backend: Backend) -> Result<Work> {
+    work(move || Ok(Device::open_by(device, backend)?))
+}
+
+/// Enables interrupts, with eventfds of their own.
+fn enable(device: Address, backend: Backend) -> Result<Work> {
+    let device = Device::open_by(device, backend)?;
+    work(move || Ok((device.enable_irqs(IrqKind::Request, 1)?, device)))
+}
 
 /// Makes a buffer. The device outlives it.
 fn buffer(device: Address, backend: Backend) -> Result<Work> {
@@ -249,8 +254,8 @@ fn work<T: Any>(work: impl FnOnce() -> Result<T> + 'static) -> Result<Work> {
 }
 
 /// A device and its mapped BAR. The device outlives it.
-fn mapped(device: Address) -> Result<(Device, Bar)> {
-    let device = Device::open(device)?;
+fn mapped(device: Address, backend: Backend) -> Result<(Device, Bar)> {
+    let device = Device::open_by(device, backend)?;
     let bar = device.map_bar(2)?;
     Ok((device, bar))
 }
