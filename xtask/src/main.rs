@@ -1,5 +1,6 @@
 //! `cargo xtask`: the lab, its kernel, the demo and the tests.
 
+mod bench;
 mod demo;
 mod kernel;
 mod soak;
@@ -23,6 +24,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    Bench(bench::Args),
     Demo(demo::Args),
     Kernel(kernel::Args),
     Soak(soak::Args),
@@ -32,6 +34,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
+        Task::Bench(args) => bench::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Kernel(args) => kernel::run(&args),
         Task::Soak(args) => soak::run(&args),
