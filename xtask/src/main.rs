@@ -1,5 +1,6 @@
 //! `cargo xtask`: the lab, its kernel, the demo, the tests, and installing the library for C.
 
+mod bench;
 mod demo;
 mod install_c;
 mod kernel;
@@ -24,6 +25,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    Bench(bench::Args),
     Demo(demo::Args),
     InstallC(install_c::Args),
     Kernel(kernel::Args),
@@ -34,6 +36,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
+        Task::Bench(args) => bench::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::InstallC(args) => install_c::run(&args),
         Task::Kernel(args) => kernel::run(&args),

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use indicatif::HumanFloatCount;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{KeyPointHint, Ranged};
 use plotters::prelude::*;
@@ -73,7 +74,7 @@ impl Quantity {
 
     fn label(self, number: f64) -> String {
         match self {
-            Self::Leaves => format!("{number}"),
+            Self::Leaves => HumanFloatCount(number.round()).to_string(),
             Self::PageTables => bytes(number),
             Self::Time(_) => text::time(number),
         }
@@ -191,9 +192,13 @@ fn draw_lines<B: DrawingBackend>(
         range: lines.range(|point| point.0, 2.0),
         base: 2.0,
     };
+    let y_base = match quantity {
+        Quantity::PageTables => 2.0,
+        Quantity::Leaves | Quantity::Time(_) => 10.0,
+    };
     let y = Powers {
-        range: lines.range(|point| point.1, 10.0),
-        base: 10.0,
+        range: lines.range(|point| point.1, y_base),
+        base: y_base,
     };
     let mut chart = ChartBuilder::on(area)
         .caption(quantity.name(), font(15))

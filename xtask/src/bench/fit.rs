@@ -1,0 +1,57 @@
+//! A straight line through measurements.
+
+/// `time = a + b × leaves`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Line {
+    pub(super) a: f64,
+    pub(super) b: f64,
+    /// The largest distance of a point from the line, as a part of the point's time.
+    pub(super) residual: f64,
+}
+
+impl Line {
+    /// The line with the smallest squares of relative distances: the times span several orders of magnitude. `None` with
+    /// fewer than three different points.
+    pub(super) fn through(points: &[(f64, f64)]) -> Option<Self> {
+        if points.len() < 3 {
+            return None;
+        }
+        let sum = |term: &dyn Fn(f64, f64) -> f64| {
+            points
+                .iter()
+                .map(|(x, y)| term(*x, *y) / (y * y))
+                .sum::<f64>()
+        };
+        let (w, wx, wxx) = (sum(&|_, _| 1.0), sum(&|x, _| x), sum(&|x, _| x * x));
+        let (wy, wxy) = (sum(&|_, y| y), sum(&|x, y| x * y));
+        let determinant = w * wxx - wx * wx;
+        if determinant.abs() <= f64::EPSILON * w * wxx {
+            return None;
+        }
+        let a = (wxx * wy - wx * wxy) / determinant;
+        let b = (w * wxy - wx * wy) / determinant;
+        let distances = points.iter().map(|(x, y)| ((a + b * x - y) / y).abs());
+        let residual = distances.fold(0.0, f64::max);
+        Some(Self { a, b, residual })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_found_and_what_does_not_lie_on_it() {
+        let on = [(16.0, 37.0), (64.0, 133.0), (256.0, 517.0)];
+        let line = Line::through(&on).unwrap();
+        assert!(
+            (line.a - 5.0).abs() < 1e-6 && (line.b - 2.0).abs() < 1e-6,
+            "{line:?}"
+        );
+        assert!(line.residual < 1e-9);
+        let off = [(16.0, 37.0), (64.0, 266.0), (256.0, 517.0)];
+        assert!(Line::through(&off).unwrap().residual > 0.2);
+        assert!(Line::through(&on[..2]).is_none());
+        assert!(Line::through(&[(16.0, 1.0); 3]).is_none());
+    }
+}
