@@ -2,6 +2,7 @@
 
 mod bind;
 mod parse;
+mod resize;
 mod run;
 mod vf;
 
@@ -18,6 +19,7 @@ use hugebar::verdict::Requirement;
 pub(crate) use bind::{BindArgs, RestoreArgs};
 pub(crate) use parse::Limit;
 use parse::{parse_area, parse_bar, parse_limit, parse_requirement, parse_size};
+pub(crate) use resize::{RESIZE_EXAMPLES, ResizeArgs};
 pub(crate) use run::{Destination, RunArgs};
 pub(crate) use vf::{VF_EXAMPLES, VfArgs};
 
@@ -56,6 +58,7 @@ impl Args {
             Command::Bind(bind) => bind.common.json,
             Command::Restore(restore) => restore.json,
             Command::Vf(vf) => vf.json,
+            Command::Resize(resize) => resize.json,
             Command::Plan(plan) => plan.json,
             Command::List(list) => list.json,
             Command::Show(show) => show.json,
@@ -134,6 +137,11 @@ pub(crate) enum Command {
     /// The driver of the physical function creates them. Those in use are not removed.
     #[command(before_help = VF_EXAMPLES)]
     Vf(VfArgs),
+    /// Give a BAR another size, or show the sizes that it can have
+    ///
+    /// The driver lets go of the device meanwhile, unless it is in use.
+    #[command(before_help = RESIZE_EXAMPLES)]
+    Resize(ResizeArgs),
     /// Start a program that does not use hugebar, such as QEMU, and give its BARs large pages
     ///
     /// Replaces its mmap by a preloaded library, which places mappings of VFIO devices so that they can have as few

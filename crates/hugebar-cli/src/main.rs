@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Command::Bind(bind) => cmd::bind::run(bind),
         Command::Restore(restore) => cmd::restore::run(restore),
         Command::Vf(vf) => cmd::vf::run(vf),
+        Command::Resize(resize) => cmd::resize::run(resize),
         Command::Plan(plan) => cmd::plan::run(plan),
         Command::List(list) => cmd::list::run(list),
         Command::Show(show) => cmd::show::run(show),

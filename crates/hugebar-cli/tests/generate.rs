@@ -2,7 +2,9 @@
 
 use std::process::{Command, Output, Stdio};
 
-const COMMANDS: [&str; 7] = ["map", "inspect", "doctor", "plan", "list", "show", "vf"];
+const COMMANDS: [&str; 8] = [
+    "map", "inspect", "doctor", "plan", "list", "show", "vf", "resize",
+];
 
 fn hugebar(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hugebar"));

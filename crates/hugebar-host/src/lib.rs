@@ -8,7 +8,8 @@
 //! * [`show`] tells what is known about one of them, such as what keeps a BAR from being larger.
 //! * [`doctor`] checks everything between firmware and mapping, step by step.
 //! * [`inspect`] shows the device mappings of running processes, and the leaves that they can have.
-//! * [`admin`] binds devices to VFIO's drivers and gives them back, unless they are in use.
+//! * [`admin`] binds devices to VFIO's drivers and gives them back, creates virtual functions and resizes BARs, unless
+//!   they are in use.
 //! * [`procfs`] reads `/proc/PID` with a deadline and in bounded memory.
 //! * [`populate`] picks this host's way to populate BARs, and [`measure`] counts their leaves that way.
 //! * [`cost`] counts the leaves of a mapping that does not exist.

@@ -8,6 +8,7 @@ pub(crate) mod list;
 pub(crate) mod map;
 pub(crate) mod plan;
 mod require;
+pub(crate) mod resize;
 pub(crate) mod restore;
 pub(crate) mod run;
 pub(crate) mod show;

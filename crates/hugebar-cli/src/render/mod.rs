@@ -11,6 +11,7 @@ mod map;
 mod plan;
 mod print;
 mod progress;
+mod resize;
 #[cfg(test)]
 mod schema;
 mod show;
@@ -28,5 +29,6 @@ pub(crate) use map::MapReport;
 pub(crate) use plan::PlanReport;
 pub(crate) use print::{deliver, deliver_raw, note, print_json, set_verbose, step, warn};
 pub(crate) use progress::Bar;
+pub(crate) use resize::ResizeReport;
 pub(crate) use show::ShowReport;
 pub(crate) use vf::VfReport;

@@ -12,6 +12,7 @@ use super::doctor::DoctorReport;
 use super::failure::FailureReport;
 use super::list::ListReport;
 use super::plan::PlanReport;
+use super::resize::ResizeReport;
 use super::show::ShowReport;
 use super::vf::VfReport;
 
@@ -67,6 +68,7 @@ fn schemas() -> Vec<(&'static str, Schema)> {
         ("show", of::<ShowReport<'_>>()),
         ("doctor", of::<DoctorReport>()),
         ("vf", of::<VfReport<'_>>()),
+        ("resize", of::<ResizeReport<'_>>()),
         ("error", of::<FailureReport>()),
     ]
 }

@@ -105,7 +105,7 @@ fn bind_in(tree: &Tree, address: Address, options: &Options) -> Result<Plan, Err
     Ok(plan)
 }
 
-fn restore_in(tree: &Tree, address: Address, options: &Options) -> Result<Plan, Error> {
+pub(super) fn restore_in(tree: &Tree, address: Address, options: &Options) -> Result<Plan, Error> {
     let function = tree.function(address)?;
     let from = function.driver()?;
     let record = Record::read(tree, address)?;

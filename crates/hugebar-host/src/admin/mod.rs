@@ -1,6 +1,7 @@
-//! Takes devices from their drivers for VFIO, and gives them back.
+//! Takes devices from their drivers for VFIO, and gives them back; creates virtual functions, and resizes BARs.
 //!
-//! [`bind`] and [`restore`] look at a function and return a [`Plan`]: what the function is in use for, and the steps. Nothing
+//! [`bind`], [`restore`], [`set_virtual_functions`] and [`resize()`] look at a function and return a [`Plan`]: what the
+//! function is in use for, and the steps. Nothing
 //! is changed before [`Plan::run`]. What a function had before is remembered in `/run/hugebar` ahead of the first change,
 //! so that a process may be killed at any point.
 
@@ -13,6 +14,8 @@ mod numvfs;
 mod owner;
 mod plan;
 mod record;
+mod resize;
+mod set_size;
 mod sriov;
 mod step;
 mod tree;
@@ -25,6 +28,7 @@ pub use lasting::{Lasting, lasting};
 pub use owner::Owner;
 pub use plan::Plan;
 pub use record::Record;
+pub use resize::{BarSizes, PossibleSize, bar_sizes, resize};
 pub use sriov::{VirtualFunctions, set_virtual_functions, virtual_functions};
 pub use step::Step;
 pub use uses::{Use, uses};

@@ -7,7 +7,6 @@ use hugebar::pci::Address;
 use hugebar::vfio::remedy;
 use rustix::io::Errno;
 
-use super::child;
 use super::error::{Error, ErrorKind};
 use super::failed::failed;
 use super::record::Record;
@@ -29,7 +28,7 @@ pub(super) fn set(
     };
     let before = sysfs::virtual_functions(&folder);
     let path = folder.join("sriov_numvfs");
-    match child::write(&path, &number.to_string(), limit) {
+    match tree.write(&path, &number.to_string(), limit) {
         // While the kernel waits, the links to them have gone already.
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
             return Err(late(tree, address, &what, &before));

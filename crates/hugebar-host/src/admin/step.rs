@@ -11,12 +11,12 @@ use std::time::Duration;
 use hugebar::pci::Address;
 use hugebar::vfio::remedy;
 
-use super::child;
 use super::error::{Error, ErrorKind};
 use super::failed::failed;
 use super::numvfs;
 use super::owner::Owner;
 use super::record::{self, Record};
+use super::set_size;
 use super::tree::Tree;
 
 /// One step of a change. Displayed as a line for a shell.
@@ -39,6 +39,8 @@ pub enum Step {
     Own(Address, Owner),
     /// Set the number of virtual functions, from or to 0 (`sriov_numvfs`).
     VirtualFunctions(Address, u16),
+    /// Give a BAR this size in bytes, which is one that the kernel lists (`resourceN_resize`).
+    Resize(Address, u8, u64),
     /// Forget what the function had.
     Forget(Address),
 }
@@ -53,12 +55,12 @@ impl Step {
                 let path = tree.device(*address).join("driver_override");
                 // An empty line clears it.
                 let text = driver.as_deref().unwrap_or("\n");
-                let written = child::write(&path, text, limit);
+                let written = tree.write(&path, text, limit);
                 written.map_err(|error| failed(tree, *address, "writing driver_override", &error))
             }
             Self::Unbind(address) => {
                 let path = tree.device(*address).join("driver/unbind");
-                match child::write(&path, &address.to_string(), limit) {
+                match tree.write(&path, &address.to_string(), limit) {
                     // It has lost its driver meanwhile. While the kernel waits, the link to the driver is gone already.
                     Err(error)
                         if error.kind() != io::ErrorKind::TimedOut
@@ -73,11 +75,12 @@ impl Step {
             Self::Bind(address, driver) => bind(tree, *address, driver, limit),
             Self::Probe(address) => {
                 let path = tree.path("sys/bus/pci/drivers_probe");
-                let probed = child::write(&path, &address.to_string(), limit);
+                let probed = tree.write(&path, &address.to_string(), limit);
                 probed.map_err(|error| failed(tree, *address, "probing it", &error))
             }
             Self::Own(address, owner) => own(tree, *address, *owner),
             Self::VirtualFunctions(address, number) => numvfs::set(tree, *address, *number, limit),
+            Self::Resize(address, bar, size) => set_size::set(tree, *address, *bar, *size, limit),
             Self::Forget(address) => Record::remove(tree, *address),
         }
     }
@@ -119,7 +122,7 @@ fn bind(tree: &Tree, address: Address, name: &str, limit: Duration) -> Result<()
             "load its module (modprobe {name}), then do this again"
         )));
     }
-    let bound = child::write(&path, &address.to_string(), limit);
+    let bound = tree.write(&path, &address.to_string(), limit);
     // It may have got it from elsewhere: what counts is whether it has it.
     let own = driver(tree, address)?;
     if own.as_deref() == Some(name) {
@@ -220,6 +223,10 @@ impl fmt::Display for Step {
             }
             Self::VirtualFunctions(address, number) => {
                 write!(f, "echo {number} > {}/sriov_numvfs", device(address))
+            }
+            Self::Resize(address, bar, size) => {
+                let power = set_size::power(*size);
+                write!(f, "echo {power} > {}/resource{bar}_resize", device(address))
             }
             Self::Forget(address) => write!(f, "rm {}", file(address)),
         }

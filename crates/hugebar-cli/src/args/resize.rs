@@ -1,0 +1,42 @@
+//! Arguments of `resize`.
+
+use clap::Args as Arguments;
+
+use super::parse::{parse_bar, parse_size};
+
+pub(crate) const RESIZE_EXAMPLES: &str = "\
+Examples:
+  hugebar resize 01:00.0 --bar 0                   the sizes that it can have, and what the windows allow
+  hugebar resize 01:00.0 --bar 0 16G --dry-run     the steps
+  hugebar resize 01:00.0 --bar 0 16G";
+
+#[derive(Arguments, Debug)]
+pub(crate) struct ResizeArgs {
+    /// The device, in any form that map accepts
+    #[arg(value_name = "DEV")]
+    pub(crate) device: String,
+
+    /// The BAR
+    #[arg(long, value_name = "N", value_parser = parse_bar)]
+    pub(crate) bar: u32,
+
+    /// The size that it shall have, such as 16G [default: changes nothing]
+    #[arg(value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) size: Option<u64>,
+
+    /// Take the device from its driver although it is in use: its users lose it
+    #[arg(long, requires = "size")]
+    pub(crate) force: bool,
+
+    /// Print the steps, as lines for a shell, and do nothing
+    #[arg(long, requires = "size")]
+    pub(crate) dry_run: bool,
+
+    /// How long the kernel may take for each step
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) timeout: u64,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
