@@ -60,6 +60,19 @@ pub fn test_for(arch: Arch, package: &str, name: &str, profile: &str) -> Result<
     once(arch, package, name, &target, profile)
 }
 
+/// The unit tests of a package's library; as [`test_for`] otherwise.
+///
+/// # Errors
+/// If they cannot be built.
+pub fn unit_tests_for(arch: Arch, package: &str, profile: &str) -> Result<PathBuf> {
+    // Cargo names a library as a crate.
+    let name = package.replace('-', "_");
+    once(arch, package, &name, &UNIT_TESTS, profile)
+}
+
+/// Cargo's arguments for them.
+const UNIT_TESTS: [&str; 3] = ["--lib", "--no-run", "--all-features"];
+
 /// An example of a package of this workspace, with all features of the package; as [`program`] otherwise.
 ///
 /// # Errors
@@ -101,7 +114,12 @@ fn build(arch: Arch, package: &str, name: &str, target: &[&str], profile: &str) 
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .context("the lab lies within the workspace")?;
-    let output = cargo(arch, workspace)?
+    let command = if target == UNIT_TESTS {
+        "test"
+    } else {
+        "build"
+    };
+    let output = cargo(arch, command, workspace)?
         .args(["--quiet", "--message-format=json-render-diagnostics"])
         .args(["--package", package, "--profile", profile])
         .args(target)
@@ -118,20 +136,20 @@ fn build(arch: Arch, package: &str, name: &str, target: &[&str], profile: &str) 
         .with_context(|| format!("cargo has built no program {name}"))
 }
 
-/// The `cargo build` for an architecture.
-fn cargo(arch: Arch, workspace: &Path) -> Result<Command> {
+/// A command of Cargo for an architecture.
+fn cargo(arch: Arch, command: &str, workspace: &Path) -> Result<Command> {
     match arch {
         Arch::X86_64 => {
             let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
             let mut cargo = Command::new(cargo);
-            cargo.arg("build");
+            cargo.arg(command);
             Ok(cargo)
         }
         // Another version of Rust builds into a folder of its own.
         Arch::Arm64 => {
             let target = env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
             let target = workspace.join(target).join("arm64");
-            Ok(Cross::get(&Cache::open()?)?.cargo("build", &target))
+            Ok(Cross::get(&Cache::open()?)?.cargo(command, &target))
         }
     }
 }
