@@ -66,7 +66,7 @@ const TOOLS: [Tool; 3] = [
 ];
 
 /// What an arm64 machine and its programs need.
-const ARM64_TOOLS: [Tool; 5] = [
+const ARM64_TOOLS: [Tool; 6] = [
     Tool {
         need: Need::Program("qemu-system-aarch64"),
         apt: "qemu-system-arm",
@@ -85,6 +85,13 @@ const ARM64_TOOLS: [Tool; 5] = [
         apt: "libc6-dev-arm64-cross",
         dnf: "glibc-static-aarch64-linux-gnu",
         pacman: "aarch64-linux-gnu-glibc",
+    },
+    // For tests that need no kernel of it.
+    Tool {
+        need: Need::Program("qemu-aarch64"),
+        apt: "qemu-user",
+        dnf: "qemu-user",
+        pacman: "qemu-user",
     },
     SETPRIV,
     XZ,

@@ -61,6 +61,19 @@ pub fn test_for(arch: Arch, package: &str, name: &str, profile: &str) -> Result<
     once(arch, package, name, &target, profile)
 }
 
+/// The unit tests of a package's library; as [`test_for`] otherwise.
+///
+/// # Errors
+/// If they cannot be built.
+pub fn unit_tests_for(arch: Arch, package: &str, profile: &str) -> Result<PathBuf> {
+    // Cargo names a library as a crate.
+    let name = package.replace('-', "_");
+    once(arch, package, &name, &UNIT_TESTS, profile)
+}
+
+/// Cargo's arguments for them.
+const UNIT_TESTS: [&str; 3] = ["--lib", "--no-run", "--all-features"];
+
 /// An example of a package of this workspace, with all features of the package; as [`program`] otherwise.
 ///
 /// # Errors
@@ -86,7 +99,7 @@ pub fn shared_library(package: &str, name: &str, profile: &str) -> Result<PathBu
 /// The libraries of a package for programs in other languages, each a shared and a static one, built with this profile and
 /// without what this workspace's tests need (`.cargo/config.toml`) unless `for_tests`.
 pub(crate) fn libraries(package: &str, profile: &str, for_tests: bool) -> Result<Vec<PathBuf>> {
-    let mut cargo = cargo(Arch::X86_64, &workspace()?)?;
+    let mut cargo = cargo(Arch::X86_64, "build", &workspace()?)?;
     if !for_tests && env::var_os("RUSTFLAGS").is_none() {
         cargo.env("RUSTFLAGS", "");
     }
@@ -117,7 +130,12 @@ fn once(arch: Arch, package: &str, name: &str, target: &[&str], profile: &str) -
 }
 
 fn build(arch: Arch, package: &str, name: &str, target: &[&str], profile: &str) -> Result<PathBuf> {
-    let cargo = cargo(arch, &workspace()?)?;
+    let command = if target == UNIT_TESTS {
+        "test"
+    } else {
+        "build"
+    };
+    let cargo = cargo(arch, command, &workspace()?)?;
     built(messages(cargo, package, target, profile)?, name)
         .with_context(|| format!("cargo has built no program {name}"))
 }
@@ -178,20 +196,20 @@ fn stripped(program: PathBuf) -> Result<PathBuf> {
     Ok(copy)
 }
 
-/// The `cargo build` for an architecture.
-fn cargo(arch: Arch, workspace: &Path) -> Result<Command> {
+/// A command of Cargo for an architecture.
+fn cargo(arch: Arch, command: &str, workspace: &Path) -> Result<Command> {
     match arch {
         Arch::X86_64 => {
             let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
             let mut cargo = Command::new(cargo);
-            cargo.arg("build");
+            cargo.arg(command);
             Ok(cargo)
         }
         // Another version of Rust builds into a folder of its own.
         Arch::Arm64 => {
             let target = env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
             let target = workspace.join(target).join("arm64");
-            Ok(Cross::get(&Cache::open()?)?.cargo("build", &target))
+            Ok(Cross::get(&Cache::open()?)?.cargo(command, &target))
         }
     }
 }

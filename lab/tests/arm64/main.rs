@@ -150,6 +150,29 @@ fn the_library_maps_files_as_on_x86_64() {
     assert!(said.contains("; 0 failed; 0 ignored;"), "{said}");
 }
 
+/// The tests of its modules, and of the kernel's rule, plans and guests, which need no kernel of arm64: as processes that QEMU
+/// emulates.
+#[test]
+fn the_librarys_modules_pass_their_tests() {
+    let unit = hugebar_lab::unit_tests_for(Arch::Arm64, "hugebar", "dev");
+    let tests = ["leaf", "plan", "guest"];
+    let tests = tests.map(|name| hugebar_lab::test_for(Arch::Arm64, "hugebar", name, "dev"));
+    for program in [unit].into_iter().chain(tests) {
+        let program = program.unwrap();
+        let mut emulated = std::process::Command::new("qemu-aarch64");
+        // Emulated, a property takes as long as hundreds on x86-64.
+        let output = emulated.arg(&program).env("PROPTEST_CASES", "8");
+        let output = output.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        let name = program.display();
+        assert!(output.status.success(), "{name}: {said}");
+        let summary = said.lines().find(|line| line.starts_with("test result"));
+        let summary = summary.unwrap_or_else(|| panic!("{name}: {said}"));
+        assert!(summary.contains("; 0 failed; 0 ignored;"), "{name}: {said}");
+        println!("{name}: {summary}");
+    }
+}
+
 #[test]
 fn with_pages_of_4_kib() {
     on(&PAGES_OF_4_KIB);

@@ -274,7 +274,10 @@ fn structs_are_laid_out_as_in_vfio_bindings() {
 #[test]
 fn constants_are_those_of_vfio_bindings() {
     let pairs: &[(u32, u32)] = &[
-        (API_VERSION.cast_unsigned(), theirs::VFIO_API_VERSION),
+        (
+            u32::try_from(API_VERSION).unwrap(),
+            theirs::VFIO_API_VERSION,
+        ),
         (TYPE1V2_IOMMU, theirs::VFIO_TYPE1v2_IOMMU),
         (NOIOMMU_IOMMU, theirs::VFIO_NOIOMMU_IOMMU),
         (GROUP_VIABLE, theirs::VFIO_GROUP_FLAGS_VIABLE),
@@ -297,7 +300,8 @@ fn constants_are_those_of_vfio_bindings() {
         (DEVID_OWNED, theirs::VFIO_PCI_DEVID_OWNED),
         (
             DEVID_NOT_OWNED,
-            theirs::VFIO_PCI_DEVID_NOT_OWNED.cast_unsigned(),
+            // It is -1, in another type.
+            u32::from_ne_bytes(theirs::VFIO_PCI_DEVID_NOT_OWNED.to_ne_bytes()),
         ),
         (DEVICE_PCI, theirs::VFIO_DEVICE_FLAGS_PCI),
         (REGION_CAPS, theirs::VFIO_REGION_INFO_FLAG_CAPS),

@@ -267,8 +267,7 @@ mod tests {
             physical: None,
         };
         // The first page is never mapped, so nothing is unmapped there.
-        let start =
-            NonNull::<u8>::without_provenance(const { std::num::NonZero::new(4096).unwrap() });
+        let start = NonNull::new(std::ptr::without_provenance_mut::<u8>(4096)).unwrap();
         room.remember(start, 4096, Claim::File(signature));
         assert_eq!(room.0, 2);
         assert_eq!(overlapping(0x1800, 0x3000), Some(0x2000));
