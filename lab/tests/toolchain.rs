@@ -1,4 +1,4 @@
-//! Checks `rust-version`: Debian 13's own Rust, which has that version, builds library and command. Also checks that the
+//! Checks `rust-version`: Debian 13's own Rust, which has that version, builds libraries and command. Also checks that the
 //! public interface of the libraries, as the same Rust sees it, matches `docs/api`.
 
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ fn run(command: &mut Command) -> String {
 }
 
 #[test]
-fn the_oldest_rust_builds_library_and_command() {
+fn the_oldest_rust_builds_libraries_and_command() {
     let wanted = env!("CARGO_PKG_RUST_VERSION");
     let toolchain = Toolchain::get(&Cache::open().unwrap()).unwrap();
     for (name, mut program) in [("rustc", toolchain.rustc()), ("cargo", toolchain.cargo())] {
@@ -33,6 +33,7 @@ fn the_oldest_rust_builds_library_and_command() {
         "-p hugebar --all-features",
         "-p hugebar-host --all-features",
         "-p hugebar-cli",
+        "-p hugebar-capi",
     ] {
         run(cargo(&toolchain, "build").args(arguments.split(' ')));
     }
