@@ -100,12 +100,20 @@ fn chosen(device: &Device, wanted: Option<u32>) -> Result<(u32, u64), Failure> {
     if let Some(bar) = wanted {
         return Ok((bar, device.bar(bar)?.region().size()));
     }
-    let regions = device.regions()?;
-    let bars = regions.iter().filter(|region| region.index() < 6);
-    let mappable = bars.filter(|region| Region::is_mappable(region));
-    let largest = mappable.max_by_key(|region| region.size());
-    let largest = largest.map(|region| (region.index(), region.size()));
-    largest.ok_or_else(|| Failure::Usage("the device has no BAR that can be mapped".to_owned()))
+    let mut failed = None;
+    let regions = device.regions().into_iter();
+    // One that cannot be asked about hides no other.
+    let known = regions.filter_map(|region| region.map_err(|error| failed = Some(error)).ok());
+    let bars = known.filter(|region| region.index() < 6);
+    let mappable = bars.filter(Region::is_mappable);
+    let largest = mappable.max_by_key(Region::size);
+    match (largest, failed) {
+        (Some(region), _) => Ok((region.index(), region.size())),
+        (None, Some(error)) => Err(error.into()),
+        (None, None) => Err(Failure::Usage(
+            "the device has no BAR that can be mapped".to_owned(),
+        )),
+    }
 }
 
 /// From 16 MiB on four times as much each, up to all of it.
