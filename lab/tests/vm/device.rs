@@ -172,6 +172,8 @@ fn by_iommufd() {
         exercise("decode 0000:00:10.0 iommufd"),
         exercise("sandbox 0000:01:00.0 iommufd"),
         exercise("dma 0000:00:12.0 iommufd"),
+        exercise("cost 0000:00:10.0"),
+        exercise("cost 0000:00:10.0 iommufd"),
         // And by group on the same kernel.
         exercise("handover 0000:00:10.0 0000:00:11.0"),
     ];
