@@ -300,6 +300,20 @@ fn a_driver_that_does_not_come_back_is_told() {
     assert_eq!((driver, size, record.is_some()), (None, GIB, true));
 }
 
+/// Here nothing answers: the file takes the size, and the BAR stays as it is.
+#[test]
+fn a_size_that_the_bar_does_not_have_afterwards_is_an_error() {
+    let host = Host::new(GIB, false);
+    host.driver(None);
+    let tree = Tree::at(host.0.path());
+    let plan = plan(&tree, address(), 0, GIB, &Options::default()).unwrap();
+    let error = plan.run(|_| ()).unwrap_err();
+    let told = "the kernel has taken it, but the BAR has 256 MiB";
+    assert!(error.to_string().contains(told), "{error}");
+    let file = tree.device(address()).join("resource0_resize");
+    assert!(fs::read_to_string(file).unwrap().starts_with("10"));
+}
+
 #[test]
 fn a_device_in_use_is_left_alone() {
     let host = Host::new(GIB, false);
