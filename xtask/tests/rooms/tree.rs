@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use syn::{Attribute, Expr, File, Item, Lit, Meta};
 
@@ -144,7 +144,7 @@ fn path_of(attribute: &Attribute) -> Option<String> {
 fn file_of(parent: &Path, child: &Module, path: Option<&str>) -> PathBuf {
     let folder = parent.parent().unwrap();
     if let Some(path) = path {
-        return folder.join(path);
+        return without_steps_up(&folder.join(path));
     }
     let name = child.last().unwrap();
     let stem = parent.file_stem().unwrap();
@@ -160,6 +160,18 @@ fn file_of(parent: &Path, child: &Module, path: Option<&str>) -> PathBuf {
     } else {
         folder.join(name).join("mod.rs")
     }
+}
+
+/// The same path without `..`.
+fn without_steps_up(path: &Path) -> PathBuf {
+    let mut own = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => assert!(own.pop(), "{}", path.display()),
+            other => own.push(other),
+        }
+    }
+    own
 }
 
 /// The name of a member's library in other crates.
