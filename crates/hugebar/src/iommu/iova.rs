@@ -46,12 +46,15 @@ impl Wish {
 pub(crate) struct Iovas {
     /// First and last address of each gap; no two touch.
     free: BTreeMap<u64, u64>,
+    /// First address and length of what is never used.
+    kept: Vec<(u64, u64)>,
 }
 
 impl Default for Iovas {
     fn default() -> Self {
         Self {
             free: BTreeMap::from([(0, u64::MAX)]),
+            kept: Vec::new(),
         }
     }
 }
@@ -101,6 +104,14 @@ impl Iovas {
         Some(lowest)
     }
 
+    /// Never takes these addresses, nor those of it that are in use now once they are given back.
+    pub(crate) fn keep_clear_of(&mut self, start: u64, len: u64) {
+        self.withhold(start, len);
+        if !self.kept.contains(&(start, len)) {
+            self.kept.push((start, len));
+        }
+    }
+
     /// Takes addresses that turned out to be used by other code, as far as they are free here.
     pub(crate) fn withhold(&mut self, start: u64, len: u64) {
         let Some(more) = len.checked_sub(1) else {
@@ -142,6 +153,9 @@ impl Iovas {
             }
         }
         self.free.insert(gap.0, gap.1);
+        for (start, len) in self.kept.clone() {
+            self.withhold(start, len);
+        }
     }
 }
 
@@ -179,6 +193,20 @@ mod tests {
         };
         assert_eq!(iovas.take(&RANGES, &narrow), Some(4 * KIB));
         assert_eq!(iovas.take(&RANGES, &narrow), Some(8 * KIB));
+    }
+
+    #[test]
+    fn addresses_to_keep_clear_of_are_not_used_even_if_they_were() {
+        let mut iovas = Iovas::default();
+        assert_eq!(iovas.take(&RANGES, &PAGE), Some(4 * GIB));
+        for _ in 0..2 {
+            iovas.keep_clear_of(4 * GIB, 16 * KIB);
+        }
+        assert_eq!(iovas.kept.len(), 1);
+        assert_eq!(iovas.take(&RANGES, &PAGE), Some(4 * GIB + 16 * KIB));
+        iovas.give_back(4 * GIB, 4 * KIB);
+        iovas.give_back(4 * GIB + 16 * KIB, 4 * KIB);
+        assert_eq!(iovas.take(&RANGES, &PAGE), Some(4 * GIB + 16 * KIB));
     }
 
     #[test]

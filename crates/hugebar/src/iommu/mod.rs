@@ -4,6 +4,7 @@ mod container;
 mod ioas;
 mod iova;
 mod locked;
+mod pages;
 mod space;
 
 pub(crate) use container::Group;

@@ -10,13 +10,14 @@ use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::facts;
-use crate::leaf::{Bytes, GIB, LeafSizes};
+use crate::leaf::Bytes;
+use crate::pci::Resource;
 use crate::sys::{abi, iommufd, process, vfio};
 
 use super::container::{Container, Group, IommuKind};
 use super::ioas::Ioas;
 use super::iova::{IovaRange, Iovas, Wish};
-use super::locked;
+use super::{locked, pages};
 
 /// Linux before 5.4 does not report the ranges; every IOMMU has this one.
 const UNTOLD: IovaRange = IovaRange {
@@ -158,6 +159,14 @@ impl AddressSpace {
         }
     }
 
+    /// Maps nothing at the I/O addresses of this memory, which PCI decodes itself.
+    pub(crate) fn keep_clear_of(&self, memory: &[Resource]) {
+        let mut iovas = self.lock_iovas();
+        for resource in memory {
+            iovas.keep_clear_of(resource.start, resource.size);
+        }
+    }
+
     /// How device memory is mapped here.
     pub(crate) fn device_memory(&self) -> DeviceMemory {
         match &self.0 {
@@ -176,8 +185,8 @@ impl AddressSpace {
         mut map: impl FnMut(u64) -> Result<(), Refused>,
     ) -> Result<u64> {
         let ranges = self.iova_ranges()?;
-        let pages = pages(facts::leaf_sizes());
-        let mut modulus = largest_page(room.len, &pages);
+        let pages = pages::of_iommu(facts::leaf_sizes());
+        let mut modulus = pages::largest(room.len, &pages);
         let mut theirs = room.len;
         loop {
             let wish = Wish {
@@ -189,7 +198,7 @@ impl AddressSpace {
             let Some(iova) = self.lock_iovas().take(&ranges, &wish) else {
                 // Smaller IOMMU pages are better than no mapping.
                 modulus =
-                    smaller_page(modulus, &pages).ok_or_else(|| no_addresses(&ranges, room))?;
+                    pages::smaller(modulus, &pages).ok_or_else(|| no_addresses(&ranges, room))?;
                 continue;
             };
             match map(iova) {
@@ -377,25 +386,6 @@ fn ioas_flags(writes: bool) -> u32 {
     abi::IOAS_MAP_READABLE | write
 }
 
-/// The page sizes of an IOMMU on a machine with these leaf sizes. With 4 KiB base pages they go up to 1 GiB, even if the CPU
-/// has no such leaves; with arm64's larger base pages they are the CPU's (`arm_lpae_restrict_pgsizes`: 16 KiB and 32 MiB,
-/// 64 KiB and 512 MiB).
-fn pages(leaves: LeafSizes) -> LeafSizes {
-    let next = leaves.missing().filter(|with| with.largest() <= GIB);
-    next.unwrap_or(leaves)
-}
-
-/// The largest page that fits.
-fn largest_page(len: u64, pages: &LeafSizes) -> u64 {
-    let mut sizes = pages.as_slice().iter().rev();
-    let fitting = sizes.find(|&&size| size <= len);
-    fitting.copied().unwrap_or(pages.base())
-}
-
-fn smaller_page(size: u64, pages: &LeafSizes) -> Option<u64> {
-    pages.below(size).map(|smaller| smaller.largest())
-}
-
 /// The error for a lack of I/O addresses, with the width of the IOMMU's or of the device's addresses.
 fn no_addresses(ranges: &[IovaRange], room: &Room) -> Error {
     let reach = ranges.iter().map(|range| range.last).max().unwrap_or(0);
@@ -414,38 +404,4 @@ fn no_addresses(ranges: &[IovaRange], room: &Room) -> Error {
         )
     };
     Error::new(ErrorKind::OutOfMemory, operation)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::leaf::{KIB, MIB};
-
-    #[test]
-    fn pages_are_those_of_the_machine() {
-        let x86 = LeafSizes::X86_64;
-        for (own, sizes) in [
-            (x86, &[4 * KIB, 2 * MIB, GIB][..]),
-            (x86.below(GIB).unwrap(), &[4 * KIB, 2 * MIB, GIB]),
-            (LeafSizes::ARM64_4K, &[4 * KIB, 2 * MIB, GIB]),
-            (LeafSizes::ARM64_16K, &[16 * KIB, 32 * MIB]),
-            (LeafSizes::ARM64_64K, &[64 * KIB, 512 * MIB]),
-        ] {
-            let pages = pages(own);
-            assert_eq!(pages.as_slice(), sizes);
-            // From the largest that fits down to the smallest.
-            let mut page = largest_page(768 * MIB, &pages);
-            let mut tried = vec![page];
-            while let Some(smaller) = smaller_page(page, &pages) {
-                page = smaller;
-                tried.push(page);
-            }
-            let mut fitting: Vec<_> = sizes.to_vec();
-            fitting.retain(|&size| size <= 768 * MIB);
-            fitting.reverse();
-            assert_eq!(tried, fitting);
-            assert_eq!(largest_page(1, &pages), sizes[0]);
-            assert_eq!(largest_page(u64::MAX, &pages), *sizes.last().unwrap());
-        }
-    }
 }

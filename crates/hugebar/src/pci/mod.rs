@@ -4,6 +4,7 @@ mod address;
 mod capability;
 mod class;
 pub(crate) mod config;
+mod decoded;
 mod header;
 mod holder;
 pub(crate) mod iomem;

@@ -127,7 +127,9 @@ impl Device {
         let group = group.map_err(|error| explain(error, address))?;
         let fd = group::device(&group, address);
         let fd = fd.map_err(|error| explain(error, address))?;
-        Self::attached_to(fd, Some(address), Attachment::Group(group))
+        let device = Self::attached_to(fd, Some(address), Attachment::Group(group))?;
+        keep_clear(&device);
+        Ok(device)
     }
 
     /// Opens the device at an address by its own node (`/dev/vfio/devices/vfioN`) and attaches it to an
@@ -171,7 +173,9 @@ impl Device {
             .map_err(|errno| subject(bind_failed(errno, address)))?;
         vfio::device_attach_iommufd_pt(fd.as_fd(), ioas.id())
             .map_err(|errno| subject(attach_failed(errno, address)))?;
-        Self::attached_to(fd, address, Attachment::Iommufd(ioas.clone()))
+        let device = Self::attached_to(fd, address, Attachment::Iommufd(ioas.clone()))?;
+        keep_clear(&device);
+        Ok(device)
     }
 
     /// Moves the device to another address space of the iommufd that it is bound to
@@ -191,6 +195,7 @@ impl Device {
             .map_err(|errno| self.subject_error(attach_failed(errno, self.address)))?;
         self.attachment = Attachment::Iommufd(ioas.clone());
         self.handle.moved(self.attachment.clone());
+        keep_clear(self);
         Ok(())
     }
 
@@ -224,6 +229,15 @@ impl Device {
                 IommuKind::None => Backend::NoIommu,
             }),
         }
+    }
+}
+
+/// Leaves out the I/O addresses that PCI decodes itself. If sysfs does not tell them, the others do.
+fn keep_clear(device: &Device) {
+    let function = device.address().and_then(|own| Function::at(own).ok());
+    // Without an IOMMU nothing is mapped.
+    if let (Some(function), Ok(space)) = (function, device.address_space()) {
+        space.keep_clear_of(&function.decoded());
     }
 }
 
