@@ -9,6 +9,7 @@ mod cost;
 mod data;
 mod decode;
 mod dma;
+mod drive;
 mod edu;
 mod failures;
 mod handover;
@@ -35,6 +36,7 @@ mod threads;
 mod watched;
 
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command as Process;
 
 use anyhow::{Context, Result};
@@ -94,6 +96,13 @@ enum Scenario {
         /// Those of an IOMMU of 39 bits
         #[arg(long)]
         narrow: bool,
+    },
+    /// Write a file to an NVMe drive by the kernel's own driver, or compare it with what is there, from a block on
+    Drive {
+        first: u64,
+        file: PathBuf,
+        #[arg(long)]
+        write: bool,
     },
     /// Print this process's open files whose names contain a word
     Descriptors { word: String },
@@ -277,6 +286,12 @@ fn main() -> Result<()> {
             device, backend, ..
         } => bounds::run(device, backend),
         Scenario::Dma { device, backend } => dma::run(device, backend),
+        Scenario::Drive {
+            first,
+            file,
+            write: true,
+        } => drive::write(first, &file),
+        Scenario::Drive { first, file, .. } => drive::compare(first, &file),
         Scenario::Descriptors { word } => state::print(&word),
         Scenario::DecodeOff { device } => decode::switch_off(device),
         Scenario::Mapped {
