@@ -10,6 +10,7 @@ mod data;
 mod decode;
 mod dma;
 mod dma_failures;
+mod drive;
 mod edu;
 mod failures;
 mod faults;
@@ -38,6 +39,7 @@ mod threads;
 mod watched;
 
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command as Process;
 
 use anyhow::{Context, Result};
@@ -97,6 +99,13 @@ enum Scenario {
         /// Those of an IOMMU of 39 bits
         #[arg(long)]
         narrow: bool,
+    },
+    /// Write a file to an NVMe drive by the kernel's own driver, or compare it with what is there, from a block on
+    Drive {
+        first: u64,
+        file: PathBuf,
+        #[arg(long)]
+        write: bool,
     },
     /// Print this process's open files whose names contain a word
     Descriptors { word: String },
@@ -285,6 +294,12 @@ fn main() -> Result<()> {
             dma::run(device, backend)?;
             dma_failures::run(device, backend)
         }
+        Scenario::Drive {
+            first,
+            file,
+            write: true,
+        } => drive::write(first, &file),
+        Scenario::Drive { first, file, .. } => drive::compare(first, &file),
         Scenario::Descriptors { word } => state::print(&word),
         Scenario::DecodeOff { device } => decode::switch_off(device),
         Scenario::Mapped {

@@ -50,14 +50,16 @@ fn all_well(report: &Report) {
     }
 }
 
-/// Moves blocks in pieces as large as a command allows, with a list of pages, and in pieces below a page.
-fn reads_and_writes(kernel: &str, backend: &str) {
+/// Moves blocks in pieces as large as a command allows, with a list of pages, and in pieces below a page; then, on a kernel
+/// that has an NVMe driver of its own, has that read what was written, and the other way round.
+fn reads_and_writes(kernel: &str, backend: &str, has_driver: bool) {
     const BLOCKS: u64 = 16 << 10;
     let before = pattern(BLOCKS * BLOCK, 1);
-    let (drive, long, short) = (
+    let (drive, long, short, other) = (
         file(&before),
         file(&pattern(2051 * BLOCK, 2)),
         file(&pattern(3 * BLOCK, 3)),
+        file(&pattern(1500 * BLOCK, 4)),
     );
     let nvme = |words: &str| {
         let all = ["nvme", "0000:00:10.0"].into_iter();
@@ -66,21 +68,40 @@ fn reads_and_writes(kernel: &str, backend: &str) {
                 .chain(words.split(' ')),
         )
     };
+    let mut commands = vec![
+        nvme("info"),
+        nvme("write 100 /long"),
+        nvme("write 5000 /short"),
+        // Blocks of the file are read and written back elsewhere.
+        nvme("read 6001 2055 /copy"),
+        nvme("write 12000 /copy"),
+        nvme("read 7 1 /copy"),
+        nvme("write 15000 /copy"),
+        nvme("bench --seconds 1 --interrupts --threads 2 --depth 8"),
+        nvme("bench --seconds 1"),
+    ];
+    let words = |text: &str| Command::new(text.split(' '));
+    if has_driver {
+        commands.extend([
+            words("hugebar restore 0000:00:10.0"),
+            words("exercise drive 100 /long"),
+            words("exercise drive 5000 /short"),
+            words("exercise drive --write 8200 /other"),
+            words("hugebar bind 0000:00:10.0"),
+            nvme("read 8200 1500 /copy"),
+            nvme("write 10000 /copy"),
+        ]);
+    }
+    let exercise = hugebar_lab::program("hugebar-lab-exercise", "exercise", "dev").unwrap();
     let report = with_drive(kernel, &drive)
         .copy(at(long.path(), "/long"))
         .copy(at(short.path(), "/short"))
-        .run(&[
-            nvme("info"),
-            nvme("write 100 /long"),
-            nvme("write 5000 /short"),
-            // Blocks of the file are read and written back elsewhere.
-            nvme("read 6001 2055 /copy"),
-            nvme("write 12000 /copy"),
-            nvme("read 7 1 /copy"),
-            nvme("write 15000 /copy"),
-            nvme("bench --seconds 1 --interrupts --threads 2 --depth 8"),
-            nvme("bench --seconds 1"),
-        ])
+        .copy(at(other.path(), "/other"))
+        .copy(HostFile {
+            host: exercise,
+            guest: None,
+        })
+        .run(&commands)
         .unwrap();
     all_well(&report);
     let info = "QEMU NVMe Ctrl: 16384 blocks of 512 bytes, 524288 bytes a command\n";
@@ -105,6 +126,10 @@ fn reads_and_writes(kernel: &str, backend: &str) {
     };
     put(12000, part(6001, 2055));
     put(15000, part(7, 1));
+    if has_driver {
+        put(8200, &pattern(1500 * BLOCK, 4));
+        put(10000, &pattern(1500 * BLOCK, 4));
+    }
     let mut after = vec![0; expected.len()];
     drive.as_file().read_exact_at(&mut after, 0).unwrap();
     let differs = (0..BLOCKS).find(|&block| {
@@ -116,12 +141,12 @@ fn reads_and_writes(kernel: &str, backend: &str) {
 
 #[test]
 fn reads_and_writes_by_type1() {
-    reads_and_writes("newest", "");
+    reads_and_writes("newest", "", false);
 }
 
 #[test]
 fn reads_and_writes_by_iommufd() {
-    reads_and_writes("lab", "--iommufd");
+    reads_and_writes("lab", "--iommufd", true);
 }
 
 /// Reads about as fast as a loop in C, with which it takes turns in one guest. Compares the median of the ratios of the turns:
