@@ -2,7 +2,6 @@
 
 mod backends;
 mod bind;
-#[path = "../common/matrix.rs"]
 mod cells;
 mod device;
 mod devices;
