@@ -9,7 +9,7 @@ use hugebar::leaf::{GIB, KIB, MIB};
 use hugebar_lab::{Arch, Command, Failure, FailureKind, HostFile, Output, Spec, Status, Thp};
 use serde_json::Value;
 
-#[path = "../common/matrix.rs"]
+#[path = "../vm/cells.rs"]
 mod cells;
 mod matrix;
 #[path = "../schema/mod.rs"]

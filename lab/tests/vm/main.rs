@@ -3,7 +3,6 @@
 mod backends;
 mod bench;
 mod bind;
-#[path = "../common/matrix.rs"]
 mod cells;
 mod device;
 mod devices;
