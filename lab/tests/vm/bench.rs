@@ -74,12 +74,14 @@ fn leaves_are_exact(output: &Output) {
                 let counts = ruled.iter().map(|(size, count)| (size.to_string(), count));
                 let counts: Value = counts.collect();
                 assert_eq!(sample["expected"], counts, "{own}");
-                assert_eq!(sample["counted"], true, "{own}");
-                assert_eq!(sample["faults"], ruled.total(), "{own}");
+                // Faults of other causes, such as NUMA balancing, can only add to them.
+                let faults = sample["faults"].as_u64().unwrap();
+                assert!(faults >= ruled.total(), "{own}");
                 let times = sample["times"].as_object().unwrap();
                 assert_eq!(times.len(), 6);
                 assert!(times.values().all(|time| time.as_u64().is_some()), "{own}");
             }
+            assert!(samples.iter().any(|own| own["counted"] == true), "{own}");
         }
         let fewest = series(&document, "congruent", GIB);
         assert_eq!(fewest["leaves"]["max"], 1, "{placement}: {fewest}");
