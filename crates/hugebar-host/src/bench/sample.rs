@@ -46,9 +46,8 @@ pub struct Sample {
     pub address: u64,
     /// The leaves that these addresses give on this kernel.
     pub expected: Leaves,
-    /// Whether the kernel installed just these: at least as many faults (those of other causes
-    /// add to them), and none more for the last page of each large leaf. Before
-    /// Linux 6.12, whether the page tables have grown by as much.
+    /// Whether the kernel installed just these: at least as many faults (those of other causes add to them), and none more
+    /// for the last page of each large leaf. Before Linux 6.12, whether the page tables have grown by as much.
     pub counted: bool,
     /// Minor faults of making it present; `None` if nothing can populate it.
     pub faults: Option<u64>,
