@@ -11,7 +11,7 @@ use hugebar_lab::cache::Cache;
 use hugebar_lab::{Arch, Cross, debian, install, kernel};
 
 /// The kernels that tests boot. They are fetched or built before the tests start.
-const KERNELS: [(Arch, &str); 8] = [
+const KERNELS: [(Arch, &str); 9] = [
     (Arch::X86_64, "6.1"),
     (Arch::X86_64, "6.12"),
     (Arch::X86_64, "6.18"),
@@ -20,6 +20,7 @@ const KERNELS: [(Arch, &str); 8] = [
     (Arch::Arm64, "newest"),
     (Arch::Arm64, "newest-16k"),
     (Arch::Arm64, "6.18"),
+    (Arch::Arm64, "lab-64k"),
 ];
 
 /// Run all checks and tests, including those in virtual machines.

@@ -16,6 +16,7 @@ use crate::bar;
 use crate::dma::{SIZE, buffers};
 use crate::edu::REACH;
 use crate::faults::{Failed, Faults, nth};
+use crate::state;
 
 /// Reserved pages of 2 MiB.
 const PAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
@@ -27,6 +28,7 @@ pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
     fs::write(PAGES, "4")?;
     in_an_open_space(&space)?;
     fs::write(PAGES, "0")?;
+    questions(&space)?;
     cannot_be_unmapped(&space)
 }
 
@@ -64,8 +66,10 @@ fn in_an_open_space(space: &AddressSpace) -> Result<()> {
     let first = DmaBuffer::new(space, SIZE)?.iova();
     let low = DmaBuffer::below(space, SIZE, REACH)?.iova();
     let left = space.mappings_left()?;
+    let files = state::count("memfd")?;
     each_kind(space, |failed, result| {
         ensure!(space.mappings_left()? == left, "mappings are missing");
+        ensure!(state::count("memfd")? == files, "a file was left open");
         ensure!(DmaBuffer::new(space, SIZE)?.iova() == first);
         ensure!(DmaBuffer::below(space, SIZE, REACH)?.iova() == low);
         let free = fs::read_to_string(PAGES.replace("nr_", "free_"))?;
@@ -85,6 +89,23 @@ fn in_an_open_space(space: &AddressSpace) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// What an address space can be asked.
+fn questions(space: &AddressSpace) -> Result<()> {
+    let questions: [&dyn Fn() -> hugebar::Result<()>; 2] =
+        [&|| space.iova_ranges().map(drop), &|| {
+            space.mappings_left().map(drop)
+        }];
+    for ask in questions {
+        let faults = Faults::of(&[libc::ENOTTY, libc::EINVAL]);
+        faults.each(ask, |failed, result| {
+            let errno = result.as_ref().err().and_then(hugebar::Error::errno);
+            ensure!(errno == Some(failed.errno), "{errno:?}");
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 /// Memory of each kind, mapped and unmapped.

@@ -17,10 +17,13 @@ use hugebar::populate::Type1;
 use hugebar::vfio::{Backend, Device};
 use nix::unistd::ForkResult;
 
+use crate::faults::Faults;
+
 pub(crate) fn run(first: Address, second: Address) -> Result<()> {
     one_address_space(first, second)?;
     moved(first)?;
     handed_over(first)?;
+    fails_cleanly(first)?;
     kept_from_children(first)?;
     one_at_a_time(first)?;
     served_by_iommufd(first)
@@ -103,6 +106,36 @@ fn handed_over(address: Address) -> Result<()> {
         Device::bind(null, None, &manager).is_err_and(|e| e.to_string().contains("VFIO device"))
     );
     Ok(())
+}
+
+/// Each call of moving a device, and of passing one on, fails once: its descriptors and address spaces go away.
+fn fails_cleanly(address: Address) -> Result<()> {
+    let moved = || -> hugebar::Result<()> {
+        let ioas = Ioas::open()?;
+        let mut device = Device::open_on(address, &ioas)?;
+        let sibling = ioas.sibling()?;
+        device.attach(&sibling)?;
+        device.detach()
+    };
+    let node = Function::at(address)?.vfio_node()?.context("a node")?;
+    let passed = || -> Result<()> {
+        let iommufd = open("/dev/iommu".as_ref())?;
+        let manager = Ioas::on(iommufd.try_clone()?)?;
+        let ioas = Ioas::existing(iommufd, manager.id())?;
+        let device = Device::bind(open(&node)?, Some(address), &ioas)?;
+        Device::borrowed(device.as_fd(), None)?;
+        Device::from_fd(device.as_fd().try_clone_to_owned()?, None, None)?;
+        Ok(())
+    };
+    let all = [libc::EINVAL, libc::ENOMEM];
+    for tally in [
+        Faults::of(&all).each(moved, |_, _| Ok(()))?,
+        Faults::of(&all).each(passed, |_, _| Ok(()))?,
+    ] {
+        ensure!(tally.failed > tally.calls, "{} failed", tally.failed);
+    }
+    // And the device is as good as before.
+    check(&Device::open_by(address, Backend::Iommufd)?).map(drop)
 }
 
 /// A child after `fork` shares the iommufd, and must not take the address space away from its parent.

@@ -56,6 +56,11 @@ fn open() -> Result<Vec<String>> {
     Ok(files)
 }
 
+/// How many open files have a word in their names.
+pub(crate) fn count(word: &str) -> Result<usize> {
+    Ok(open()?.iter().filter(|name| name.contains(word)).count())
+}
+
 /// Prints the open files whose names contain a word.
 pub(crate) fn print(word: &str) -> Result<()> {
     let files = open()?;

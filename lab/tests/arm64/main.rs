@@ -136,6 +136,28 @@ const PAGES_OF_16_KIB: Machine = Machine {
     reasons: [&[], &["holes"], &["placement"], &[], &[]],
 };
 
+/// The lab kernel: Debian has none with such pages.
+const PAGES_OF_64_KIB: Machine = Machine {
+    kernel: "lab-64k",
+    expected: [
+        (WHOLE, [(512 * MIB, 8), (64 * KIB, 0)]),
+        (HOLED, [(512 * MIB, 7), (64 * KIB, 8191)]),
+        (PLAIN, [(512 * MIB, 0), (64 * KIB, 65_536)]),
+        (SMALL, [(512 * MIB, 0), (64 * KIB, 4096)]),
+        (
+            "0000:00:11.0 --bar 2 --exclude 0x10000+0xfff0000",
+            [(512 * MIB, 0), (64 * KIB, 1)],
+        ),
+    ],
+    reasons: [
+        &[],
+        &["holes"],
+        &["placement"],
+        &["region-size"],
+        &["region-size"],
+    ],
+};
+
 /// The library's own tests of mappings. They plan for pages of 4 KiB.
 #[test]
 fn the_library_maps_files_as_on_x86_64() {
@@ -181,6 +203,11 @@ fn with_pages_of_4_kib() {
 #[test]
 fn with_pages_of_16_kib() {
     on(&PAGES_OF_16_KIB);
+}
+
+#[test]
+fn with_pages_of_64_kib() {
+    on(&PAGES_OF_64_KIB);
 }
 
 /// Scenarios of `exercise`: data and registers through the mapping, interrupts, DMA, and more.

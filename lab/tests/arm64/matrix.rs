@@ -56,6 +56,27 @@ const PAGES_OF_16_KIB: Case = Case {
     ],
 };
 
+const PAGES_OF_64_KIB: Case = Case {
+    devices: ["pci-testdev,membar=2G", "pci-testdev,membar=256M"],
+    sizes: LeafSizes::ARM64_64K,
+    shapes: [
+        ("0000:00:10.0 --bar 2", None),
+        (
+            "0000:00:10.0 --bar 2 --exclude 0x6000+0x1000",
+            Some("holes"),
+        ),
+        (
+            "0000:00:10.0 --bar 2 --exclude 0x5f0f0000+0x20f10000",
+            Some("holes"),
+        ),
+        ("0000:00:11.0 --bar 2", Some("region-size")),
+        (
+            "0000:00:11.0 --bar 2 --exclude 0x10000+0xfff0000",
+            Some("region-size"),
+        ),
+    ],
+};
+
 /// The version of an arm64 kernel that has this name in the lab.
 fn version(word: &str) -> KernelVersion {
     let cache = Cache::open().unwrap();
@@ -71,6 +92,11 @@ fn on_4_kib() {
 #[test]
 fn on_16_kib() {
     matrix("newest-16k", &PAGES_OF_16_KIB);
+}
+
+#[test]
+fn on_64_kib() {
+    matrix("lab-64k", &PAGES_OF_64_KIB);
 }
 
 #[test]

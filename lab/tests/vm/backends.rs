@@ -53,7 +53,7 @@ fn without_a_way_to_populate_it_says_what_would_measure() {
     assert_eq!(unmeasured.codes(), ["no-populate"]);
     let remedy = &unmeasured.reasons[0].remedy;
     assert!(
-        remedy.contains("--backend type1") && remedy.contains("/dev/kvm"),
+        remedy.contains("--backend type1") && remedy.contains("use a KVM that can pre-fault"),
         "{remedy}"
     );
     assert_eq!(

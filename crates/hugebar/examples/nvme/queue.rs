@@ -125,10 +125,12 @@ impl Queue {
             w12 | w13 << 32,
             w14 | w15 << 32,
         ];
-        let place = u64::from(self.tail) * COMMAND;
-        for (offset, word) in (place..).step_by(8).zip(words) {
-            self.commands.write(offset, word)?;
+        let mut bytes = [0; size_of::<[u64; 8]>()];
+        for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
         }
+        self.commands
+            .copy_from(u64::from(self.tail) * COMMAND, &bytes)?;
         self.tail = (self.tail + 1) % self.depth;
         self.in_flight += 1;
         // The command must be in memory before the controller sees the doorbell.

@@ -111,35 +111,27 @@ impl DmaBuffer {
         Ok(())
     }
 
-    /// Copies bytes into it.
+    /// Copies bytes into it, by words of 8 bytes where they are aligned.
     ///
     /// # Errors
     ///
     /// [`AccessError`] beyond the end; nothing is copied then.
     pub fn copy_from(&self, offset: u64, bytes: &[u8]) -> Result<(), AccessError> {
         let place = self.at(offset, bytes.len(), 1)?;
-        for (index, byte) in bytes.iter().enumerate() {
-            // SAFETY: all of the bytes lie within the memory.
-            let place = unsafe { place.add(index) };
-            // SAFETY: as above.
-            unsafe { place.write_volatile(*byte) };
-        }
+        // SAFETY: all of the bytes lie within the memory.
+        unsafe { write(place, bytes) };
         Ok(())
     }
 
-    /// Copies bytes out of it.
+    /// Copies bytes out of it, by words of 8 bytes where they are aligned.
     ///
     /// # Errors
     ///
     /// As [`DmaBuffer::copy_from`].
     pub fn copy_to(&self, offset: u64, bytes: &mut [u8]) -> Result<(), AccessError> {
         let place = self.at(offset, bytes.len(), 1)?;
-        for (index, byte) in bytes.iter_mut().enumerate() {
-            // SAFETY: all of the bytes lie within the memory.
-            let place = unsafe { place.add(index) };
-            // SAFETY: as above.
-            *byte = unsafe { place.read_volatile() };
-        }
+        // SAFETY: all of the bytes lie within the memory.
+        unsafe { read(place, bytes) };
         Ok(())
     }
 
@@ -163,5 +155,113 @@ impl DmaBuffer {
         let len = usize::try_from(self.len).unwrap_or(0);
         // SAFETY: as for `as_slice`; the buffer is borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(self.as_ptr().as_ptr(), len) }
+    }
+}
+
+const WORD: usize = size_of::<u64>();
+
+/// How many bytes precede the next word.
+fn before_word(place: NonNull<u8>) -> usize {
+    place.addr().get().wrapping_neg() % WORD
+}
+
+/// Copies bytes to a place.
+///
+/// # Safety
+///
+/// There must be room for all of them.
+unsafe fn write(mut place: NonNull<u8>, bytes: &[u8]) {
+    let (first, rest) = bytes.split_at(before_word(place).min(bytes.len()));
+    for byte in first {
+        // SAFETY: the caller's contract.
+        place = unsafe { put(place, *byte) };
+    }
+    let words = rest.chunks_exact(WORD);
+    let last = words.remainder();
+    for word in words {
+        let word = word.first_chunk().copied().map_or(0, u64::from_ne_bytes);
+        // SAFETY: as above, and these are aligned.
+        place = unsafe { put(place, word) };
+    }
+    for byte in last {
+        // SAFETY: as above.
+        place = unsafe { put(place, *byte) };
+    }
+}
+
+/// Copies bytes from a place.
+///
+/// # Safety
+///
+/// There must be as many.
+unsafe fn read(mut place: NonNull<u8>, bytes: &mut [u8]) {
+    let first = before_word(place).min(bytes.len());
+    let (first, rest) = bytes.split_at_mut(first);
+    for byte in first {
+        // SAFETY: the caller's contract.
+        (*byte, place) = unsafe { get(place) };
+    }
+    let mut words = rest.chunks_exact_mut(WORD);
+    for own in &mut words {
+        let word: u64;
+        // SAFETY: as above, and these are aligned.
+        (word, place) = unsafe { get(place) };
+        own.copy_from_slice(&word.to_ne_bytes());
+    }
+    for byte in words.into_remainder() {
+        // SAFETY: as above.
+        (*byte, place) = unsafe { get(place) };
+    }
+}
+
+/// Writes a value, and returns the place behind it.
+///
+/// # Safety
+///
+/// It must lie within the memory, aligned.
+unsafe fn put<T>(place: NonNull<u8>, value: T) -> NonNull<u8> {
+    // SAFETY: the caller's contract.
+    unsafe { place.cast::<T>().write_volatile(value) };
+    // SAFETY: this is within the memory, or its end.
+    unsafe { place.add(size_of::<T>()) }
+}
+
+/// Reads a value, and returns the place behind it.
+///
+/// # Safety
+///
+/// As [`put`]; any bytes must be a value.
+unsafe fn get<T>(place: NonNull<u8>) -> (T, NonNull<u8>) {
+    // SAFETY: the caller's contract.
+    let value = unsafe { place.cast::<T>().read_volatile() };
+    // SAFETY: this is within the memory, or its end.
+    (value, unsafe { place.add(size_of::<T>()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_copied_at_every_alignment() {
+        let bytes: Vec<u8> = (1..=40).collect();
+        for start in 0..WORD {
+            for len in 0..=bytes.len() {
+                let mut memory = [0_u64; 8];
+                let place = NonNull::from(&mut memory).cast::<u8>();
+                // SAFETY: it lies within the memory.
+                let place = unsafe { place.add(start) };
+                // SAFETY: there are 64 bytes.
+                unsafe { write(place, &bytes[..len]) };
+                let mut back = vec![0; len];
+                // SAFETY: as above.
+                unsafe { read(place, &mut back) };
+                assert_eq!(back, bytes[..len], "{start} {len}");
+                let all: Vec<u8> = memory.iter().flat_map(|word| word.to_ne_bytes()).collect();
+                assert_eq!(all[start..start + len], bytes[..len]);
+                let others = all[..start].iter().chain(&all[start + len..]);
+                assert!(others.copied().all(|byte| byte == 0), "{start} {len}");
+            }
+        }
     }
 }

@@ -54,7 +54,7 @@ const fn by_iommufd(title: &'static str, prepare: Prepare) -> Step {
 }
 
 /// In the order of the document.
-pub(super) const STEPS: [Step; 28] = [
+pub(super) const STEPS: [Step; 29] = [
     by_type1("Opening a device by type1", open),
     by_iommufd("Opening a device by iommufd", open),
     by_both("Taking a device that is open", |device, backend| {
@@ -188,14 +188,17 @@ pub(super) const STEPS: [Step; 28] = [
             Ok(device)
         })
     }),
-    by_type1("Closing a device", |device, backend| {
-        let device = Device::open_by(device, backend)?;
-        work(move || {
-            drop(device);
-            Ok(())
-        })
-    }),
+    by_type1("Closing a device by type1", close),
+    by_iommufd("Closing a device by iommufd", close),
 ];
+
+fn close(device: Address, backend: Backend) -> Result<Work> {
+    let device = Device::open_by(device, backend)?;
+    work(move || {
+        drop(device);
+        Ok(())
+    })
+}
 
 fn open(device: Address, backend: Backend) -> Result<Work> {
     work(move || Ok(Device::open_by(device, backend)?))
