@@ -96,6 +96,8 @@ struct Machine {
     expected: [(&'static str, Leaves); 5],
     /// The reasons given for each.
     reasons: [&'static [&'static str]; 5],
+    /// Of `exercise`.
+    scenarios: &'static [&'static str],
 }
 
 const WHOLE: &str = "0000:00:10.0 --bar 2";
@@ -121,6 +123,7 @@ const PAGES_OF_4_KIB: Machine = Machine {
         &[],
         &[],
     ],
+    scenarios: &SCENARIOS,
 };
 
 /// A hole is as large as a page, at least; and the next level's leaves would have 64 GiB.
@@ -134,6 +137,7 @@ const PAGES_OF_16_KIB: Machine = Machine {
         (PAGE, [(32 * MIB, 0), (16 * KIB, 1)]),
     ],
     reasons: [&[], &["holes"], &["placement"], &[], &[]],
+    scenarios: &SCENARIOS,
 };
 
 /// The lab kernel: Debian has none with such pages.
@@ -156,6 +160,8 @@ const PAGES_OF_64_KIB: Machine = Machine {
         &["region-size"],
         &["region-size"],
     ],
+    // The first has holes smaller than these pages.
+    scenarios: SCENARIOS.split_at(1).1,
 };
 
 /// The library's own tests of mappings. They plan for pages of 4 KiB.
@@ -249,7 +255,7 @@ fn on(case: &Machine) {
             commands.push(command(&line).thp(policy));
         }
     }
-    for scenario in SCENARIOS {
+    for scenario in case.scenarios {
         commands.push(command(&format!("exercise {scenario}")));
     }
     let held = commands.len();
@@ -274,7 +280,8 @@ fn on(case: &Machine) {
     let memory = File::open(memory.path()).unwrap();
     let mut word = [0; 8];
     memory.read_exact_at(&mut word, 0x8000).unwrap();
-    assert_eq!(u64::from_le_bytes(word), !GREETING ^ 0x8000);
+    let written = case.scenarios.contains(&SCENARIOS[0]);
+    assert!(!written || u64::from_le_bytes(word) == !GREETING ^ 0x8000);
 
     let [doctor, _, inspect] = &report.commands[held..] else {
         panic!("{report:?}");
