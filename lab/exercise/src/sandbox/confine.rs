@@ -116,6 +116,7 @@ fn request(name: &str) -> Option<u64> {
         "VFIO_IOMMU_UNMAP_DMA" => VFIO | 114,
         "VFIO_DEVICE_BIND_IOMMUFD" => VFIO | 118,
         "VFIO_DEVICE_ATTACH_IOMMUFD_PT" => VFIO | 119,
+        "IOMMU_DESTROY" => VFIO | 0x80,
         "IOMMU_IOAS_ALLOC" => VFIO | 0x81,
         "IOMMU_IOAS_IOVA_RANGES" => VFIO | 0x84,
         "IOMMU_IOAS_MAP" => VFIO | 0x85,
