@@ -84,8 +84,8 @@ fn wrong_devices_bars_and_holes() {
             &["--exclude", "--bar", "0, 2"],
         ),
         (
-            map("0000:00:10.0 --bar 2 --require 64K"),
-            &["64 KiB", "4 KiB, 2 MiB, 1 GiB"],
+            map("0000:00:10.0 --bar 2 --require 8K"),
+            &["8 KiB", "4 KiB, 2 MiB, 1 GiB"],
         ),
         (
             map("0000:00:10.0").uid(1000),

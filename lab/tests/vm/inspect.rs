@@ -279,8 +279,10 @@ fn holders(kernel: &str, backend: &str, sizes: &LeafSizes) {
     let rows = columns.stdout();
     let rows: Vec<_> = rows.lines().map(str::split_whitespace).collect();
     let rows: Vec<Vec<_>> = rows.into_iter().map(Iterator::collect).collect();
-    let row = |offset| vec!["0000:00:10.0", "2", offset, judgement];
-    assert_eq!(rows, [row("0x0"), row("0x7000")], "{columns:?}");
+    let row = |offset, judgement| vec!["0000:00:10.0", "2", offset, judgement];
+    // The part below the hole is smaller than a large leaf, and as good as it can be on any kernel.
+    let expected = [row("0x0", "optimal"), row("0x7000", judgement)];
+    assert_eq!(rows, expected, "{columns:?}");
     assert!(
         to_file.success() && to_file.stdout().is_empty(),
         "{to_file:?}"
