@@ -48,7 +48,7 @@ pub(crate) enum End {
     Lost,
     /// It was ended because it took too long.
     TimedOut,
-    /// QEMU itself failed, with this message.
+    /// QEMU itself failed: its message and its status.
     Qemu(String),
 }
 
@@ -104,10 +104,7 @@ pub(crate) fn run(qemu: &[String], dir: &Path, deadline: Instant, sink: Sink<'_>
         boot.console = console.text();
     }
     // If the guest panics or powers off, QEMU ends with status 0.
-    if matches!(boot.end, End::Lost)
-        && boot.release.is_none()
-        && status.code().is_some_and(|code| code != 0)
-    {
+    if matches!(boot.end, End::Lost) && !qemu.killed && !status.success() {
         boot.end = End::Qemu(format!("{} ({status})", text(&words).trim()));
     }
     Ok(boot)
@@ -161,7 +158,11 @@ impl Boot {
 }
 
 /// A QEMU process that ends with its owner.
-struct Qemu(Child);
+struct Qemu {
+    process: Child,
+    /// Whether it was ended from here.
+    killed: bool,
+}
 
 impl Qemu {
     fn start(command: &[String], words: &Path) -> Result<Self> {
@@ -173,13 +174,20 @@ impl Qemu {
             .stdout(Stdio::piped())
             .stderr(File::create(words).context("cannot write to the work folder")?)
             .spawn()
-            .map(Qemu)
+            .map(|process| Qemu {
+                process,
+                killed: false,
+            })
             .with_context(|| format!("cannot run setpriv with {}", command[0]))
     }
 
     /// Its frames, as they arrive. Invalid data ends the line, as does the end of QEMU.
     fn frames(&mut self) -> Result<Receiver<Frame>> {
-        let line = self.0.stdout.take().context("QEMU's output is a pipe")?;
+        let line = self
+            .process
+            .stdout
+            .take()
+            .context("QEMU's output is a pipe")?;
         let (sender, frames) = mpsc::channel();
         thread::spawn(move || {
             let mut line = BufReader::new(line);
@@ -193,19 +201,20 @@ impl Qemu {
     }
 
     fn kill(&mut self) {
+        self.killed = true;
         // It may already have ended.
-        let _ = self.0.kill();
+        let _ = self.process.kill();
     }
 
     /// Waits for its end, and kills it at the deadline.
     fn wait(&mut self, deadline: Instant) -> Result<ExitStatus> {
         loop {
-            if let Some(status) = self.0.try_wait()? {
+            if let Some(status) = self.process.try_wait()? {
                 return Ok(status);
             }
             if Instant::now() >= deadline {
                 self.kill();
-                return Ok(self.0.wait()?);
+                return Ok(self.process.wait()?);
             }
             thread::sleep(Duration::from_millis(10));
         }
@@ -215,7 +224,7 @@ impl Qemu {
 impl Drop for Qemu {
     fn drop(&mut self) {
         self.kill();
-        let _ = self.0.wait();
+        let _ = self.process.wait();
     }
 }
 
@@ -258,6 +267,34 @@ mod tests {
         assert_eq!(boot.commands[0].code(), 125);
         assert_eq!(passed.len(), 3);
         assert_eq!(passed[1], (0, Stream::Stderr, b"err".to_vec()));
+    }
+
+    /// How a boot ends whose machine sends its first frame and then does this.
+    fn end(then: &str) -> End {
+        let dir = tempfile::tempdir().unwrap();
+        let frame = dir.path().join("frame");
+        let hello = Frame::new(Kind::Hello, 0, *b"7.3.4");
+        hello.write(&mut File::create(&frame).unwrap()).unwrap();
+        let script = format!("cat '{}'; {then}", frame.display());
+        let qemu = ["sh".to_owned(), "-c".to_owned(), script];
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let boot = run(&qemu, dir.path(), deadline, &mut |_, _, _| {}).unwrap();
+        assert_eq!(boot.release.as_deref(), Some("7.3.4"));
+        boot.end
+    }
+
+    #[test]
+    fn the_end_of_qemu_itself_is_not_that_of_the_guest() {
+        // A guest that panics ends QEMU with status 0.
+        assert!(matches!(end("exit 0"), End::Lost));
+        let End::Qemu(words) = end("echo 'assertion failed' >&2; kill -ABRT $$") else {
+            panic!("QEMU itself failed");
+        };
+        assert!(words.starts_with("assertion failed (signal: 6"), "{words}");
+        let End::Qemu(words) = end("exit 1") else {
+            panic!("QEMU itself failed");
+        };
+        assert!(words.ends_with("(exit status: 1)"), "{words}");
     }
 
     #[test]

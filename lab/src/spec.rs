@@ -381,10 +381,11 @@ impl Spec {
                 sink,
             )?;
             let what = format!(
-                "{} {} {:?}",
+                "{} {} {:?} {}",
                 parts.kernel.release,
                 accelerator.name(),
-                boot.end
+                boot.end,
+                console::crash(&boot.console).unwrap_or_default()
             );
             slot::record_boot(cache, &what)?;
             let silent = boot.release.is_none();
