@@ -30,7 +30,11 @@ impl Metrics {
             // The exporter writes large numbers as 4.294967296e+09.
             let value: f64 = value.parse().unwrap();
             assert!(value >= 0.0 && value.fract() == 0.0, "{line}");
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "it is neither negative nor fractional, as asserted"
+            )]
             samples.insert(sample.to_owned(), value as u64);
         }
         Self(samples)
