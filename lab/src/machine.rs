@@ -59,13 +59,11 @@ impl Accelerator {
         }
     }
 
-    fn argument(self) -> &'static str {
+    fn argument(self, arch: Arch) -> &'static str {
         match self {
             // The emulated IOMMU remaps interrupts, which an in-kernel interrupt controller would bypass.
             Accelerator::Kvm => "kvm,kernel-irqchip=split",
-            // With a thread for each CPU, a kernel sometimes dies of an `int3` that another CPU has replaced already:
-            // emulated CPUs do not see new code at the same moment. On a busy host that was one boot in ten.
-            Accelerator::Tcg => "tcg,thread=single",
+            Accelerator::Tcg => arch.traits().emulation,
         }
     }
 }
@@ -186,7 +184,7 @@ impl Machine<'_> {
         let path = |path: &Path| PathBuf::from(path).display().to_string();
         let mut arguments = vec!["-M".to_owned()];
         arguments.extend(words(traits.machine));
-        arguments.extend(["-accel".into(), self.accelerator.argument().into()]);
+        arguments.extend(["-accel".into(), self.accelerator.argument(self.arch).into()]);
         arguments.extend(["-cpu".into(), traits.cpu.into()]);
         arguments.extend(["-m".into(), self.memory_mib.to_string()]);
         arguments.extend(["-smp".into(), self.cpus.to_string()]);
@@ -298,6 +296,7 @@ mod tests {
         let line = machine.arguments().unwrap().join(" ");
         for part in [
             "-M virt,",
+            "-accel tcg,thread=multi",
             "-serial chardev:console -chardev stdio,id=line",
             "console=ttyAMA0",
         ] {
