@@ -138,6 +138,23 @@ const C_TOOLS: [Tool; 3] = [
     },
 ];
 
+/// What making packages for Debian needs.
+const DIST_TOOLS: [Tool; 3] = [
+    Tool {
+        need: Need::Program("dpkg-shlibdeps"),
+        apt: "dpkg-dev",
+        dnf: "dpkg-dev",
+        pacman: "dpkg",
+    },
+    Tool {
+        need: Need::Program("strip"),
+        apt: "binutils",
+        dnf: "binutils",
+        pacman: "binutils",
+    },
+    Tool::of_one_name("gcc"),
+];
+
 const DEBOOTSTRAP: [Tool; 1] = [Tool::of_one_name("debootstrap")];
 
 /// A package manager and its command line.
@@ -212,6 +229,14 @@ pub fn ensure_build(arch: Arch, yes: bool) -> Result<()> {
 /// As [`ensure_all`].
 pub fn ensure_c(yes: bool) -> Result<()> {
     ensure_tools(&C_TOOLS, "test", yes)
+}
+
+/// The same for making packages for Debian.
+///
+/// # Errors
+/// As [`ensure_all`].
+pub fn ensure_dist(yes: bool) -> Result<()> {
+    ensure_tools(&DIST_TOOLS, "dist", yes)
 }
 
 /// The same for creating a root of Debian.

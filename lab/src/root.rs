@@ -50,11 +50,11 @@ pub struct Root {
 }
 
 impl Root {
-    /// Makes a root of this release, with its Rust, in the cache. Only one exists at a time.
+    /// Makes a root of this release, with these packages, in the cache. Only one exists at a time.
     ///
     /// # Errors
     /// If this is not Debian or not root, or packages cannot be fetched.
-    pub fn fresh(release: Release, cache: &Cache, yes: bool) -> Result<Self> {
+    pub fn fresh(release: Release, packages: &[&str], cache: &Cache, yes: bool) -> Result<Self> {
         ensure!(
             rustix::process::geteuid().is_root(),
             "making a root of Debian needs root"
@@ -85,9 +85,9 @@ impl Root {
             root.path("/etc/apt/sources.list"),
             mirrors.sources_of(release.suite),
         )?;
-        let rust = release.rust.join(" ");
+        let packages = packages.join(" ");
         let install = format!(
-            "apt-get --quiet update && apt-get --quiet install --yes --no-install-recommends {rust}"
+            "apt-get --quiet update && apt-get --quiet install --yes --no-install-recommends {packages}"
         );
         quietly(root.command(&install).stdout(Stdio::null()))?;
         Ok(root)

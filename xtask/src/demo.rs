@@ -4,8 +4,9 @@ use std::process::{Command as Process, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use hugebar_lab::cache::Cache;
-use hugebar_lab::{Arch, Command, Failure, Report, Spec, Thp, install, kernel};
+use hugebar_lab::{Arch, Command, Report, Spec, Thp, install, kernel};
 
+use crate::shared::{Consent, guest_failed};
 use crate::table::Table;
 
 /// An optimised build, so that the times are those of the kernel.
@@ -32,9 +33,8 @@ pub(crate) struct Args {
     /// Map this device of this host instead, which must already be bound to vfio-pci
     #[arg(long, value_name = "DEV")]
     device: Option<String>,
-    /// Install what is missing without asking
-    #[arg(long)]
-    yes: bool,
+    #[command(flatten)]
+    consent: Consent,
 }
 
 /// Runs the demo.
@@ -42,8 +42,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     match &args.device {
         Some(device) => on_this_host(device),
         None => {
-            install::ensure_all(args.yes)?;
-            kernel::prepare(&Cache::open()?, &args.kernel, Arch::X86_64, args.yes)?;
+            install::ensure_all(args.consent.yes)?;
+            kernel::prepare(
+                &Cache::open()?,
+                &args.kernel,
+                Arch::X86_64,
+                args.consent.yes,
+            )?;
             in_the_lab(&args.kernel)
         }
     }
@@ -103,13 +108,7 @@ fn in_the_lab(kernel: &str) -> Result<ExitCode> {
         .run(&commands);
     let report = match report {
         Ok(report) => report,
-        Err(error) => match error.downcast::<Failure>() {
-            Ok(failure) => {
-                eprintln!("error: {failure}");
-                return Ok(ExitCode::from(failure.code()));
-            }
-            Err(error) => return Err(error),
-        },
+        Err(error) => return guest_failed(error),
     };
     println!("{}", heading(&report));
     let mut table = Table::new();

@@ -6,6 +6,8 @@ use anyhow::Result;
 use hugebar_lab::cache::Cache;
 use hugebar_lab::{Arch, install, kernel};
 
+use crate::shared::Consent;
+
 /// Build the lab kernel, unless the newest source has been built already, and print where it is.
 ///
 /// It has VFIO's device files, iommufd, no-IOMMU, a dump of page tables and KVM (see lab/kernel.config), which Debian's own
@@ -16,14 +18,13 @@ pub(crate) struct Args {
     /// The kernel's architecture, x86-64 or arm64
     #[arg(long, default_value_t)]
     arch: Arch,
-    /// Install what is missing without asking
-    #[arg(long)]
-    yes: bool,
+    #[command(flatten)]
+    consent: Consent,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    install::ensure_build(args.arch, args.yes)?;
+    install::ensure_build(args.arch, args.consent.yes)?;
     let kernel = kernel::build_lab(&Cache::open()?, args.arch)?;
     println!(
         "lab: Linux {}, {}",

@@ -1,9 +1,11 @@
-//! `cargo xtask`: the lab, its kernel, the demo, the tests, and installing the library for C.
+//! `cargo xtask`: the lab, its kernel, the demo, the tests, packages, and installing the library for C.
 
 mod bench;
 mod demo;
+mod dist;
 mod install_c;
 mod kernel;
+mod shared;
 mod soak;
 mod table;
 mod test;
@@ -27,6 +29,7 @@ struct Cli {
 enum Task {
     Bench(bench::Args),
     Demo(demo::Args),
+    Dist(dist::Args),
     InstallC(install_c::Args),
     Kernel(kernel::Args),
     Soak(soak::Args),
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Bench(args) => bench::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Dist(args) => dist::run(&args),
         Task::InstallC(args) => install_c::run(&args),
         Task::Kernel(args) => kernel::run(&args),
         Task::Soak(args) => soak::run(&args),

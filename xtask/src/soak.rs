@@ -7,6 +7,8 @@ use anyhow::{Context, Result, ensure};
 use hugebar_lab::cache::Cache;
 use hugebar_lab::root::{BOOKWORM, Release, Root, TRIXIE};
 
+use crate::shared::Consent;
+
 /// README, which shows the demo's output.
 const README: &str = include_str!("../../README.md");
 
@@ -18,9 +20,8 @@ pub(crate) struct Args {
     /// Only this release: bookworm or trixie
     #[arg(long, value_name = "SUITE", value_parser = ["bookworm", "trixie"])]
     suite: Option<String>,
-    /// Install what is missing without asking
-    #[arg(long)]
-    yes: bool,
+    #[command(flatten)]
+    consent: Consent,
 }
 
 /// Runs the demo on each release, even after a failure.
@@ -33,7 +34,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             continue;
         }
         println!("== the demo on a fresh Debian {suite}");
-        match demo(release, args.yes, &expected) {
+        match demo(release, args.consent.yes, &expected) {
             Ok(()) => println!("== ok: {suite}"),
             Err(error) => {
                 println!("== FAILED: {suite}: {error:#}");
@@ -45,7 +46,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 fn demo(release: Release, yes: bool, expected: &[String]) -> Result<()> {
-    let root = Root::fresh(release, &Cache::open()?, yes)?;
+    let root = Root::fresh(release, release.rust, &Cache::open()?, yes)?;
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let clone = Command::new("git")
         .args(["clone", "--quiet", "--no-local"])

@@ -10,6 +10,8 @@ use anyhow::{Context, Result, ensure};
 use hugebar_lab::cache::Cache;
 use hugebar_lab::{Arch, Cross, debian, install, kernel};
 
+use crate::shared::Consent;
+
 /// The kernels that tests boot. They are fetched or built before the tests start.
 const KERNELS: [(Arch, &str); 9] = [
     (Arch::X86_64, "6.1"),
@@ -31,9 +33,8 @@ pub(crate) struct Args {
     /// Run only the tests whose names contain this, and no other checks
     #[arg(long, value_name = "NAME")]
     filter: Option<String>,
-    /// Install what is missing without asking
-    #[arg(long)]
-    yes: bool,
+    #[command(flatten)]
+    consent: Consent,
 }
 
 /// One step: a name, Cargo's arguments, and a variable of its environment.
@@ -103,7 +104,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut counts = Counts::default();
     let before = hugebar_lab::boots()?;
 
-    prepare(args.yes)?;
+    prepare(args.consent.yes)?;
     if args.filter.is_none() {
         for step in &CHECKS {
             if !step.run(&mut |_| {}, None)? {

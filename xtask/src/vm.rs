@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use hugebar_lab::cache::Cache;
-use hugebar_lab::{
-    Arch, Command, DEFAULT_DEVICE, Failure, HostFile, Spec, Stream, Thp, install, kernel,
-};
+use hugebar_lab::{Arch, Command, DEFAULT_DEVICE, HostFile, Spec, Stream, Thp, install, kernel};
+
+use crate::shared::{Consent, guest_failed};
 
 /// Run a command on a real kernel in a virtual machine, with devices bound to vfio-pci.
 ///
@@ -61,9 +61,8 @@ pub(crate) struct Args {
     /// The Cargo profile for building hugebar
     #[arg(long, default_value = "dev")]
     profile: String,
-    /// Install what is missing without asking
-    #[arg(long)]
-    yes: bool,
+    #[command(flatten)]
+    consent: Consent,
     /// The command; hugebar is on the guest's PATH
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -71,8 +70,8 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    install::ensure_machine(args.arch, args.yes)?;
-    kernel::prepare(&Cache::open()?, &args.kernel, args.arch, args.yes)?;
+    install::ensure_machine(args.arch, args.consent.yes)?;
+    kernel::prepare(&Cache::open()?, &args.kernel, args.arch, args.consent.yes)?;
     let command = Command::new(args.command.iter().map(String::as_str));
     // A reader that goes away early must not take the command's exit status with it.
     let mut print = |_, stream, bytes: &[u8]| match stream {
@@ -87,13 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     };
     match spec(args).run_with(&[command], &mut print) {
         Ok(report) => Ok(status(report.commands[0].code())),
-        Err(error) => match error.downcast::<Failure>() {
-            Ok(failure) => {
-                eprintln!("error: {failure}");
-                Ok(ExitCode::from(failure.code()))
-            }
-            Err(error) => Err(error),
-        },
+        Err(error) => guest_failed(error),
     }
 }
 

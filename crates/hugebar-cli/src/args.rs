@@ -2,6 +2,7 @@
 
 mod bench;
 mod bind;
+mod change;
 mod choice;
 mod columns;
 mod export;
@@ -23,8 +24,10 @@ use hugebar::verdict::Requirement;
 
 pub(crate) use bench::BenchArgs;
 pub(crate) use bind::{BindArgs, RestoreArgs};
+pub(crate) use change::ChangeArgs;
 pub(crate) use choice::{Backend, Hint, Placement};
-pub(crate) use columns::{InspectColumn, ListColumn};
+use columns::TableArgs;
+pub(crate) use columns::{InspectColumn, ListColumn, VfColumn};
 pub(crate) use export::Target;
 use export::{FeaturesArgs, MetricsArgs};
 pub(crate) use inspect::InspectArgs;
@@ -67,10 +70,10 @@ impl Args {
             Command::Bench(bench) => bench.json,
             Command::Doctor(doctor) => doctor.json,
             Command::Inspect(inspect) => inspect.json,
-            Command::Bind(bind) => bind.common.json,
-            Command::Restore(restore) => restore.json,
-            Command::Vf(vf) => vf.json,
-            Command::Resize(resize) => resize.json,
+            Command::Bind(bind) => bind.common.change.json,
+            Command::Restore(restore) => restore.change.json,
+            Command::Vf(vf) => vf.change.json,
+            Command::Resize(resize) => resize.change.json,
             Command::Plan(plan) => plan.json,
             Command::List(list) => list.json,
             Command::Show(show) => show.json,
@@ -142,6 +145,8 @@ pub(crate) enum Command {
     /// For bash: hugebar completions bash > /usr/share/bash-completion/completions/hugebar
     Completions(CompletionsArgs),
     /// Print a manual page: of the program, or of one command
+    ///
+    /// To read one: hugebar man map | man -l -
     Man(ManArgs),
     /// Take devices from their drivers for VFIO, unless they are in use
     ///
@@ -287,24 +292,14 @@ pub(crate) struct PlanArgs {
 }
 
 #[derive(Arguments, Debug)]
+#[command(mut_arg("columns", |own| own.default_value("device,size,bar,driver,group,numa,name")))]
 pub(crate) struct ListArgs {
     /// Also list devices with smaller BARs or none
     #[arg(short, long)]
     pub(crate) all: bool,
 
-    /// Which columns to print, in this order
-    #[arg(
-        short = 'o',
-        long = "output",
-        value_name = "COLUMNS",
-        value_delimiter = ',',
-        default_value = "device,size,bar,driver,group,numa,name"
-    )]
-    pub(crate) columns: Vec<ListColumn>,
-
-    /// Print no heading
-    #[arg(long = "noheadings", alias = "no-headings")]
-    pub(crate) no_headings: bool,
+    #[command(flatten)]
+    pub(crate) table: TableArgs<ListColumn>,
 
     /// Print JSON, always with all fields
     #[arg(long)]
@@ -339,6 +334,10 @@ pub(crate) struct ManArgs {
     /// A command, such as map
     #[arg(value_name = "COMMAND")]
     pub(crate) command: Option<String>,
+
+    /// Write all pages to this folder, for packages
+    #[arg(long, value_name = "DIR", conflicts_with = "command")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 /// Machines by the leaf sizes of their page tables.

@@ -12,6 +12,8 @@ use crate::schema::document;
 
 const DISK: &str = "0000:00:10.0";
 const CARD: &str = "0000:00:11.0";
+/// Two functions of one slot, and so of one group.
+const PAIR: [&str; 2] = ["0000:00:18.0", "0000:00:18.1"];
 
 fn words(text: &str) -> Command {
     Command::new(text.split(' '))
@@ -46,6 +48,8 @@ fn with_drive(kernel: &str, drive: &NamedTempFile) -> Spec {
         .qemu(&format!("-drive file={drive},if=none,id=disk,format=raw"))
         .device("nvme,serial=x,drive=disk")
         .device("virtio-net-pci,romfile=")
+        .device("virtio-net-pci,romfile=,addr=18.0,multifunction=on")
+        .device("virtio-net-pci,romfile=,addr=18.1")
         .copy(copied("/usr/bin/mount"))
         .copy(copied("/usr/bin/umount"))
         .copy(copied("/usr/bin/sleep"))
@@ -90,6 +94,16 @@ struct Changed {
     to: Option<String>,
 }
 
+/// Devices with their drivers before and afterwards.
+fn assert_changed(output: &Output, expected: &[(&str, Option<&str>, Option<&str>)]) {
+    assert!(output.success(), "{output:?}");
+    let parsed: Report = serde_json::from_value(document(output, "bind")).unwrap();
+    assert_eq!(parsed.version, 1);
+    let changed = parsed.devices.iter();
+    let changed = changed.map(|own| (own.device.as_str(), own.from.as_deref(), own.to.as_deref()));
+    assert_eq!(changed.collect::<Vec<_>>(), expected);
+}
+
 #[test]
 fn devices_are_taken_unless_they_are_in_use_and_given_back() {
     let drive = drive();
@@ -127,6 +141,10 @@ fn devices_are_taken_unless_they_are_in_use_and_given_back() {
             Command::new(["@bind", DISK, "vfio-pci"]),
             restore(DISK),
             driver(DISK),
+            bind(PAIR[0]),
+            driver(PAIR[1]),
+            bind(&format!("{} --group", PAIR[0])),
+            restore(&format!("{} --group", PAIR[1])),
             words("exercise killed 0000:00:10.0"),
         ])
         .unwrap();
@@ -157,6 +175,10 @@ fn devices_are_taken_unless_they_are_in_use_and_given_back() {
         _,
         chosen,
         chosen_after,
+        alone,
+        beside,
+        group,
+        group_back,
         killed,
     ] = &report.commands[..]
     else {
@@ -176,19 +198,9 @@ fn devices_are_taken_unless_they_are_in_use_and_given_back() {
     assert!(dry_after.stdout().ends_with("/nvme\n"), "{dry_after:?}");
     assert_eq!(user.code(), 2, "{user:?}");
 
-    assert!(bound.success(), "{bound:?}");
-    let parsed: Report = serde_json::from_value(document(bound, "bind")).unwrap();
-    assert_eq!(parsed.version, 1);
-    let changed: Vec<_> = parsed
-        .devices
-        .iter()
-        .map(|own| (own.device.as_str(), own.from.as_deref(), own.to.as_deref()))
-        .collect();
     let vfio = Some("vfio-pci");
-    assert_eq!(
-        changed,
-        [(CARD, Some("virtio-pci"), vfio), (DISK, Some("nvme"), vfio)]
-    );
+    let virtio = Some("virtio-pci");
+    assert_changed(bound, &[(CARD, virtio, vfio), (DISK, Some("nvme"), vfio)]);
     for line in [
         "driver_override\n",
         "chown 1000:1001 ",
@@ -222,6 +234,18 @@ fn devices_are_taken_unless_they_are_in_use_and_given_back() {
         chosen_after.stdout().ends_with("/nvme\n"),
         "{chosen_after:?}"
     );
+    // The other function keeps its driver, and so the group cannot be opened.
+    assert_changed(alone, &[(PAIR[0], virtio, vfio)]);
+    let told = format!(
+        "no program can open it yet: {} is bound to virtio-pci",
+        PAIR[1]
+    );
+    assert!(alone.stderr().contains(&told), "{alone:?}");
+    assert!(alone.stderr().contains("(--group)"), "{alone:?}");
+    assert!(beside.stdout().ends_with("/virtio-pci\n"), "{beside:?}");
+    assert_changed(group, &[(PAIR[0], vfio, vfio), (PAIR[1], virtio, vfio)]);
+    assert!(!group.stderr().contains("no program"), "{group:?}");
+    assert_changed(group_back, &PAIR.map(|own| (own, vfio, virtio)));
     assert!(killed.success(), "{killed:?}");
 }
 

@@ -19,7 +19,10 @@ fn functions(output: &Output) -> Vec<String> {
         .collect()
 }
 
-/// A virtual function has no memory bit and no resizable BARs of its own.
+/// A drive behind a port whose window the firmware has made for the drive alone. The kernel enlarges no window here.
+const NARROW: &str = "0000:01:00.0";
+
+/// A virtual function has no memory bit and no resizable BARs of its own. A second drive has no room for any.
 #[test]
 fn a_virtual_function() {
     const FIRST: &str = "0000:00:10.1";
@@ -28,6 +31,10 @@ fn a_virtual_function() {
     let report = machine("newest")
         .qemu("-device nvme-subsys,id=subsystem")
         .device("nvme,serial=x,subsys=subsystem,sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2")
+        .qemu("-device nvme-subsys,id=narrow")
+        .device("pcie-root-port,id=port,addr=18.0,hotplug=off")
+        .device("nvme,bus=port,serial=y,subsys=narrow,sriov_max_vfs=127,max_ioqpairs=512,msix_qsize=512,sriov_vq_flexible=254,sriov_vi_flexible=127")
+        .append("pci=realloc=off")
         .no_bind()
         .run(&[
             vf("").uid(1000),
@@ -45,6 +52,7 @@ fn a_virtual_function() {
             Command::new(["@signal", "4", "15"]),
             Command::new(["@wait", "4"]),
             vf("2"),
+            hugebar("vf 0000:00:10.0 -o driver,device"),
             Command::new(["@ls", "/run/hugebar"]),
             vf("0 -v"),
             // VFIO creates them too, and binds them, but asks those who open them for a token.
@@ -66,6 +74,10 @@ fn a_virtual_function() {
             Command::new(["@cat", "/sys/bus/pci/devices/0000:00:10.0/sriov_numvfs"]),
             vf("0"),
             hugebar("vf 0000:00:10.0"),
+            hugebar(&format!("vf {NARROW} --json")),
+            hugebar(&format!("vf {NARROW} 1 --json")),
+            Command::new(["@write", &format!("/sys/bus/pci/devices/{NARROW}/sriov_numvfs"), "1"]),
+            hugebar(&format!("vf {NARROW}")).env("COLUMNS", "80"),
         ])
         .unwrap();
     let [
@@ -79,6 +91,7 @@ fn a_virtual_function() {
         _,
         _,
         others,
+        table,
         records,
         removed,
         taken,
@@ -99,6 +112,10 @@ fn a_virtual_function() {
         number,
         end,
         text,
+        narrow,
+        narrow_refused,
+        narrow_written,
+        narrow_text,
     ] = &report.commands[..]
     else {
         panic!("{report:?}");
@@ -122,6 +139,8 @@ fn a_virtual_function() {
     // The kernel has gone on once it was free. Nothing is remembered about the one that was there before.
     assert_eq!(functions(others), [FIRST, SECOND]);
     assert_eq!(json(others, "vf")["before"], 0);
+    let rows = format!(" driver  device\n -       {FIRST}\n -       {SECOND}\n");
+    assert_eq!(table.stdout(), rows);
     assert_eq!(records.stdout(), "");
     assert_eq!(functions(removed), none);
     assert!(removed.stderr().contains("echo 0 > "), "{removed:?}");
@@ -160,4 +179,20 @@ fn a_virtual_function() {
     assert_eq!(functions(end), none);
     let told = "0000:00:10.0  0 of 2 virtual functions, vfio-pci\n";
     assert!(text.stdout().starts_with(told), "{text:?}");
+
+    let document = json(narrow, "vf");
+    assert_eq!(document["bars"][0]["physical"], Value::Null);
+    assert_eq!(document["narrow"]["bridge"], "0000:00:18.0");
+    let told = "bridge 0000:00:18.0 has a window of";
+    assert_refused(narrow_refused, "no-space", &["no room for BAR 0", told]);
+    // The kernel says so too (`sriov_enable`), without the reason.
+    assert!(
+        narrow_written.stderr().contains("os error 12"),
+        "{narrow_written:?}"
+    );
+    assert!(narrow_text.stdout().contains(told), "{narrow_text:?}");
+    assert!(
+        narrow_text.stdout().lines().all(|line| line.len() <= 80),
+        "{narrow_text:?}"
+    );
 }

@@ -10,7 +10,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use hugebar_lab::cache::Cache;
-use hugebar_lab::{Arch, Failure, install, kernel};
+use hugebar_lab::{Arch, install, kernel};
+
+use crate::shared::{Consent, guest_failed};
 
 /// Measure what mapping BARs costs, on real kernels in the virtual machine, and write docs/benchmarks.md with pictures.
 ///
@@ -34,30 +36,23 @@ pub(crate) struct Args {
     /// The folder for the page and its pictures [default: docs]
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Install what is missing without asking
-    #[arg(long)]
-    yes: bool,
+    #[command(flatten)]
+    consent: Consent,
 }
 
 /// Measures and writes.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    install::ensure_all(args.yes)?;
+    install::ensure_all(args.consent.yes)?;
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
     let folder = args.output.clone().unwrap_or(docs);
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let mut kernels = Vec::new();
     for name in &args.kernel {
-        kernel::prepare(&Cache::open()?, name, Arch::X86_64, args.yes)?;
+        kernel::prepare(&Cache::open()?, name, Arch::X86_64, args.consent.yes)?;
         eprintln!("Measuring on {name}");
         match measure::on(name, args.rounds, args.budget) {
             Ok(measured) => kernels.push(measured),
-            Err(error) => match error.downcast::<Failure>() {
-                Ok(failure) => {
-                    eprintln!("error: {failure}");
-                    return Ok(ExitCode::from(failure.code()));
-                }
-                Err(error) => return Err(error),
-            },
+            Err(error) => return guest_failed(error),
         }
     }
     for own in &kernels {

@@ -2,6 +2,8 @@
 
 use clap::Args as Arguments;
 
+use super::change::ChangeArgs;
+
 #[derive(Arguments, Debug)]
 pub(crate) struct RestoreArgs {
     /// The devices, in any form that map accepts
@@ -16,17 +18,8 @@ pub(crate) struct RestoreArgs {
     #[arg(long)]
     pub(crate) force: bool,
 
-    /// Print the steps, as lines for a shell, and do nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-
-    /// How long the kernel may take for each step
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    pub(crate) timeout: u64,
-
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
 }
 
 #[derive(Arguments, Debug)]

@@ -1,6 +1,23 @@
 //! Columns of tables.
 
-use clap::ValueEnum;
+use clap::{Args as Arguments, ValueEnum};
+
+/// Which columns of a table, by their names.
+#[derive(Arguments, Debug)]
+pub(crate) struct TableArgs<C: ValueEnum + Send + Sync + 'static> {
+    /// Which columns to print, in this order
+    #[arg(
+        short = 'o',
+        long = "output",
+        value_name = "COLUMNS",
+        value_delimiter = ','
+    )]
+    pub(crate) columns: Vec<C>,
+
+    /// Print no heading
+    #[arg(long = "noheadings", alias = "no-headings")]
+    pub(crate) no_headings: bool,
+}
 
 /// Columns of `list`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -29,6 +46,17 @@ pub(crate) enum ListColumn {
     Class,
     /// Vendor and device, from the system's pci.ids
     Name,
+}
+
+/// Columns of `vf`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VfColumn {
+    /// Full PCI address of a virtual function
+    Device,
+    /// Its driver
+    Driver,
+    /// Its IOMMU group
+    Group,
 }
 
 /// Columns of `inspect`.

@@ -5,11 +5,16 @@ use std::time::Duration;
 use clap::Args as Arguments;
 use hugebar::verdict::Requirement;
 
-use super::columns::InspectColumn;
+use super::columns::{InspectColumn, TableArgs};
 use super::export::MetricsArgs;
 use super::parse::parse_requirement;
 
 #[derive(Arguments, Debug)]
+#[command(mut_arg("columns", |own| {
+    own.help("Print one table of all mappings, with these columns in this order")
+        .conflicts_with("prometheus")
+}))]
+#[command(mut_arg("no_headings", |own| own.requires("columns")))]
 pub(crate) struct InspectArgs {
     /// A process, or a device in any form that map accepts [default: all processes]
     #[arg(value_name = "PID|DEV")]
@@ -36,19 +41,8 @@ pub(crate) struct InspectArgs {
     )]
     pub(crate) watchers: Option<Duration>,
 
-    /// Print one table of all mappings, with these columns in this order
-    #[arg(
-        short = 'o',
-        long = "output",
-        value_name = "COLUMNS",
-        value_delimiter = ',',
-        conflicts_with = "prometheus"
-    )]
-    pub(crate) columns: Vec<InspectColumn>,
-
-    /// Print no heading above these columns
-    #[arg(long = "noheadings", alias = "no-headings", requires = "columns")]
-    pub(crate) no_headings: bool,
+    #[command(flatten)]
+    pub(crate) table: TableArgs<InspectColumn>,
 
     /// Print JSON
     #[arg(long)]

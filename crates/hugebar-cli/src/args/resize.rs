@@ -2,6 +2,7 @@
 
 use clap::Args as Arguments;
 
+use super::change::ChangeArgs;
 use super::parse::{parse_bar, parse_size};
 
 pub(crate) const RESIZE_EXAMPLES: &str = "\
@@ -11,6 +12,7 @@ Examples:
   hugebar resize 01:00.0 --bar 0 16G";
 
 #[derive(Arguments, Debug)]
+#[command(mut_arg("dry_run", |own| own.requires("size")))]
 pub(crate) struct ResizeArgs {
     /// The device, in any form that map accepts
     #[arg(value_name = "DEV")]
@@ -28,15 +30,6 @@ pub(crate) struct ResizeArgs {
     #[arg(long, requires = "size")]
     pub(crate) force: bool,
 
-    /// Print the steps, as lines for a shell, and do nothing
-    #[arg(long, requires = "size")]
-    pub(crate) dry_run: bool,
-
-    /// How long the kernel may take for each step
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    pub(crate) timeout: u64,
-
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
 }

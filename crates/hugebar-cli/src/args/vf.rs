@@ -2,13 +2,23 @@
 
 use clap::Args as Arguments;
 
+use super::change::ChangeArgs;
+use super::columns::{TableArgs, VfColumn};
+
 pub(crate) const VF_EXAMPLES: &str = "\
 Examples:
   hugebar vf 01:00.0                               how many there are, and the room for their BARs
   hugebar vf 01:00.0 4                             creates four
-  hugebar vf 01:00.0 0                             removes all";
+  hugebar vf 01:00.0 0                             removes all
+  hugebar vf 01:00.0 4 -o device --noheadings | xargs hugebar bind";
 
 #[derive(Arguments, Debug)]
+#[command(mut_arg("dry_run", |own| own.requires("number")))]
+#[command(mut_arg("columns", |own| {
+    own.help("Print a table of the virtual functions, with these columns in this order")
+        .conflicts_with("dry_run")
+}))]
+#[command(mut_arg("no_headings", |own| own.requires("columns")))]
 pub(crate) struct VfArgs {
     /// The physical function, in any form that map accepts
     #[arg(value_name = "DEV")]
@@ -22,15 +32,9 @@ pub(crate) struct VfArgs {
     #[arg(long, requires = "number")]
     pub(crate) force: bool,
 
-    /// Print the steps, as lines for a shell, and do nothing
-    #[arg(long, requires = "number")]
-    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) table: TableArgs<VfColumn>,
 
-    /// How long the kernel may take for each step
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    pub(crate) timeout: u64,
-
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
 }

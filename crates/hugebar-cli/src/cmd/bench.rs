@@ -16,7 +16,7 @@ use super::map;
 use crate::args::BenchArgs;
 use crate::exit::Answer;
 use crate::failure::Failure;
-use crate::render::{self, BenchReport, Rounds};
+use crate::render::{self, Bar, BenchReport};
 use crate::signals::StopSignal;
 
 /// Runs the command.
@@ -51,7 +51,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Answer, Failure> {
             [] => some_up_to(*size),
             sizes => sorted(sizes),
         };
-        let shown = Rounds::new(&format!("{address} BAR {bar}"));
+        let shown = Bar::of_mappings(&format!("{address} BAR {bar}"));
         let mut watch = |progress: Progress| watched(&shown, &stop, progress);
         let measured = bench::bar(device, *bar, &options, &mut watch);
         report.add(*address, device.backend(), &measured?);
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Answer, Failure> {
             .iter()
             .map(|(_, device, bar, _)| (device, *bar))
             .collect();
-        let shown = Rounds::new("all devices");
+        let shown = Bar::of_mappings("all devices");
         let mut watch = |progress: Progress| watched(&shown, &stop, progress);
         report.set_together(bench::together(&bars, &options, &mut watch)?);
     }
@@ -87,8 +87,8 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Answer, Failure> {
     Ok(Answer::Yes)
 }
 
-fn watched(shown: &Rounds, stop: &StopSignal, progress: Progress) -> ControlFlow<()> {
-    shown.show(progress);
+fn watched(shown: &Bar, stop: &StopSignal, progress: Progress) -> ControlFlow<()> {
+    shown.show(progress.done, progress.total);
     match stop.came() {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),

@@ -1,11 +1,10 @@
 //! `hugebar bind`: takes devices from their drivers for VFIO.
 
-use std::time::Duration;
-
 use hugebar::pci::{self, Function};
 use hugebar::vfio::{held_by_others, remedy};
-use hugebar_host::admin::{self, Options, Owner, Plan};
+use hugebar_host::admin::{self, Owner, Plan};
 
+use super::change;
 use crate::args::{BindArgs, RestoreArgs};
 use crate::exit::Answer;
 use crate::failure::Failure;
@@ -13,7 +12,7 @@ use crate::render::{self, BindReport};
 
 /// Runs the command.
 pub(crate) fn run(args: &BindArgs) -> Result<Answer, Failure> {
-    let mut options = options(&args.common);
+    let mut options = change::options(&args.common.change, args.common.force);
     options.driver.clone_from(&args.driver);
     options.owner = args.owner.as_deref().map(Owner::find).transpose()?;
     let functions = functions(&args.common)?;
@@ -21,8 +20,8 @@ pub(crate) fn run(args: &BindArgs) -> Result<Answer, Failure> {
         .iter()
         .map(|function| admin::bind(function, &options));
     let plans = plans.collect::<Result<Vec<_>, _>>()?;
-    change(&args.common, &plans)?;
-    if !args.common.dry_run {
+    run_all(&args.common, &plans)?;
+    if !args.common.change.dry_run {
         let all = functions.iter().zip(&plans);
         for (function, _) in all.filter(|(_, plan)| plan.from != plan.to) {
             after(function, &args.driver)?;
@@ -49,30 +48,19 @@ pub(super) fn functions(args: &RestoreArgs) -> Result<Vec<Function>, Failure> {
     Ok(functions)
 }
 
-pub(super) fn options(args: &RestoreArgs) -> Options {
-    let mut options = Options::default();
-    options.force = args.force;
-    options.limit = Duration::from_secs(args.timeout);
-    options
-}
-
 /// Does the steps of all, or with `--dry-run` shows them. Nothing changes if one of the devices is refused.
-pub(super) fn change(args: &RestoreArgs, plans: &[Plan]) -> Result<(), Failure> {
+pub(super) fn run_all(args: &RestoreArgs, plans: &[Plan]) -> Result<(), Failure> {
     plans.iter().try_for_each(Plan::check)?;
     for plan in plans.iter().filter(|plan| !plan.steps.is_empty()) {
-        for own in &plan.uses {
-            render::warn(format_args!("{}: {}", plan.device, own.fact));
-        }
+        change::warn_of_uses(plan);
     }
-    if !args.dry_run {
-        for (done, plan) in plans.iter().enumerate() {
-            let changed = plan.run(|step| render::step(step));
-            changed.inspect_err(|_| {
-                for plan in &plans[..done] {
-                    render::note(format_args!("{} is done", plan.device));
-                }
-            })?;
-        }
+    let args = &args.change;
+    for (done, plan) in plans.iter().enumerate() {
+        change::run(args, plan).inspect_err(|_| {
+            for plan in &plans[..done] {
+                render::note(format_args!("{} is done", plan.device));
+            }
+        })?;
     }
     let driver = |plan: &Plan| match args.dry_run {
         true => Ok(plan.to.clone()),

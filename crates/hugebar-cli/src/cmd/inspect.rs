@@ -39,11 +39,11 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Answer, Failure> {
     };
     if let Some(target) = args.metrics.target() {
         export::write(target, &render::mappings(&inspection)?)?;
-    } else if !args.columns.is_empty() && !args.json {
+    } else if !args.table.columns.is_empty() && !args.json {
         let table = MappingTable {
             inspection: &inspection,
-            columns: &args.columns,
-            headings: !args.no_headings,
+            columns: &args.table.columns,
+            headings: !args.table.no_headings,
         };
         render::deliver_text(&table.to_string()).map_err(Failure::Output)?;
     } else {

@@ -39,7 +39,7 @@ pub(crate) fn run(args: &ListArgs) -> Result<Answer, Failure> {
     if all.is_empty() && before > 0 {
         render::warn("no device has a BAR of 2 MiB or more; --all lists those with smaller ones");
     }
-    let report = ListReport::new(&all, &args.columns, !args.no_headings);
+    let report = ListReport::new(&all, &args.table.columns, !args.table.no_headings);
     render::deliver(&report, args.json).map_err(Failure::Output)?;
     Ok(Answer::Yes)
 }

@@ -164,9 +164,9 @@ fn map(
     let bar = bar.map()?;
     let by = measuring.populated_by().unwrap_or("nothing");
     render::step(format_args!("BAR {number}: mapped, populating by {by}"));
-    let shown = render::Bar::new(&format!("BAR {number}"));
+    let shown = render::Bar::of_bytes(&format!("BAR {number}"));
     let mut watch = |progress: Progress| {
-        shown.show(&progress);
+        shown.show(progress.done, progress.total);
         if stop.came() {
             ControlFlow::Break(())
         } else {

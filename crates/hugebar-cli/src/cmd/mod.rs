@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod bind;
+mod change;
 pub(crate) mod doctor;
 mod export;
 pub(crate) mod generate;

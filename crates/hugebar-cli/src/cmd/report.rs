@@ -46,7 +46,7 @@ pub(super) fn text(
         let _ = write!(text, "\n## {title}\n\n{content}");
     };
     section("kernel", Ok(kernel(facts, redact)));
-    section("doctor", Ok(plain(doctor)));
+    section("doctor", Ok(plain(doctor.for_a_file())));
     let ids = PciIds::read();
     let all = devices::list(&ids);
     section(
@@ -112,7 +112,7 @@ fn show(function: &Function, facts: &Facts, ids: &PciIds) -> Result<String, Fail
 
 fn inspect(facts: &Facts) -> Result<String, Failure> {
     let inspection = Inspector::new(facts)?.all()?;
-    Ok(plain(InspectReport::new(facts, &inspection)))
+    Ok(plain(InspectReport::new(facts, &inspection).for_a_file()))
 }
 
 /// Messages on devices, BARs, IOMMU and VFIO.

@@ -2,7 +2,7 @@
 
 use hugebar_host::admin;
 
-use super::bind;
+use super::{bind, change};
 use crate::args::RestoreArgs;
 use crate::exit::Answer;
 use crate::failure::Failure;
@@ -10,14 +10,14 @@ use crate::render;
 
 /// Runs the command.
 pub(crate) fn run(args: &RestoreArgs) -> Result<Answer, Failure> {
-    let options = bind::options(args);
+    let options = change::options(&args.change, args.force);
     let functions = bind::functions(args)?;
     let plans = functions
         .iter()
         .map(|function| admin::restore(function, &options));
     let plans = plans.collect::<Result<Vec<_>, _>>()?;
-    bind::change(args, &plans)?;
-    for function in functions.iter().filter(|_| !args.dry_run) {
+    bind::run_all(args, &plans)?;
+    for function in functions.iter().filter(|_| !args.change.dry_run) {
         for own in admin::lasting(function)? {
             render::warn(format_args!(
                 "{}: {} binds it again at the next boot ({})",

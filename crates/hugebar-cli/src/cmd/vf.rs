@@ -1,10 +1,9 @@
 //! `hugebar vf`: creates, counts and removes virtual functions.
 
-use std::time::Duration;
-
 use hugebar::pci;
-use hugebar_host::admin::{self, Options};
+use hugebar_host::admin;
 
+use super::change;
 use crate::args::VfArgs;
 use crate::exit::Answer;
 use crate::failure::Failure;
@@ -14,24 +13,20 @@ use crate::render::{self, VfReport};
 pub(crate) fn run(args: &VfArgs) -> Result<Answer, Failure> {
     let function = pci::locate(&args.device)?;
     let before = admin::virtual_functions(&function)?;
-    let Some(number) = args.number else {
-        let report = VfReport::new(&before, &before, None, false);
-        render::deliver(&report, args.json).map_err(Failure::Output)?;
-        return Ok(Answer::Yes);
+    let mut plan = None;
+    if let Some(number) = args.number {
+        let options = change::options(&args.change, args.force);
+        let plan = plan.insert(admin::set_virtual_functions(&function, number, &options)?);
+        plan.check()?;
+        change::warn_of_uses(plan);
+        change::run(&args.change, plan)?;
+    }
+    let now = match plan {
+        Some(_) => admin::virtual_functions(&function)?,
+        None => before.clone(),
     };
-    let mut options = Options::default();
-    options.force = args.force;
-    options.limit = Duration::from_secs(args.timeout);
-    let plan = admin::set_virtual_functions(&function, number, &options)?;
-    plan.check()?;
-    for own in &plan.uses {
-        render::warn(format_args!("{}: {}", plan.device, own.fact));
-    }
-    if !args.dry_run {
-        plan.run(|step| render::step(step))?;
-    }
-    let now = admin::virtual_functions(&function)?;
-    let report = VfReport::new(&before, &now, Some(&plan), args.dry_run);
-    render::deliver(&report, args.json).map_err(Failure::Output)?;
+    let mut report = VfReport::new(&before, &now, plan.as_ref(), args.change.dry_run);
+    report.choose(&args.table.columns, !args.table.no_headings);
+    render::deliver(&report, args.change.json).map_err(Failure::Output)?;
     Ok(Answer::Yes)
 }

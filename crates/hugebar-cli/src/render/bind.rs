@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use hugebar_host::admin::{Plan, Use};
 
+use super::change;
 use super::print::VERSION;
 
 /// The report of `hugebar bind` and `hugebar restore`.
@@ -39,7 +40,7 @@ impl BindReport {
             from: plan.from.clone(),
             to,
             uses: plan.uses.clone(),
-            steps: plan.steps.iter().map(ToString::to_string).collect(),
+            steps: change::steps(Some(plan)),
         });
         Self {
             version: VERSION,
@@ -54,13 +55,11 @@ impl fmt::Display for BindReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for own in &self.devices {
             if self.dry_run {
-                own.steps
-                    .iter()
-                    .try_for_each(|step| writeln!(f, "{step}"))?;
+                change::write_steps(f, &own.steps)?;
                 continue;
             }
-            let name = |driver: &Option<String>| driver.clone().unwrap_or("no driver".into());
-            let (from, to) = (name(&own.from), name(&own.to));
+            let from = change::driver(own.from.as_deref());
+            let to = change::driver(own.to.as_deref());
             match from == to {
                 true => writeln!(f, "{}  {to}, as before", own.device)?,
                 false => writeln!(f, "{}  {from} -> {to}", own.device)?,

@@ -9,6 +9,10 @@ use hugebar::facts::Facts;
 use hugebar_host::doctor::{Status, Step};
 
 use super::print::VERSION;
+use super::{table, wrap};
+
+/// The column in which facts begin.
+pub(super) const FACTS: usize = 30;
 
 /// The report of `hugebar doctor`.
 #[derive(Debug, Serialize)]
@@ -37,34 +41,40 @@ impl DoctorReport {
     }
 }
 
-/// As text: a line for each step, the remedy below it.
-impl fmt::Display for DoctorReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl DoctorReport {
+    /// As text: a line for each step, the remedy below it.
+    fn text(&self, width: Option<u16>) -> String {
         let device = self.device.as_deref().unwrap_or("this host");
-        writeln!(f, "{device}  Linux {}", self.release)?;
-        for Step {
-            step,
-            status,
-            fact,
-            remedy,
-            ..
-        } in &self.steps
-        {
-            let (color, word) = match status {
+        let mut text = format!("{device}  Linux {}\n", self.release);
+        for own in &self.steps {
+            let (color, word) = match own.status {
                 Status::Ok => (AnsiColor::Green, "ok"),
                 Status::Warning => (AnsiColor::Yellow, "warning"),
                 _ => (AnsiColor::Red, "blocker"),
             };
             let style = Style::new().fg_color(Some(color.into())).bold();
-            writeln!(f, "  {style}{word:8}{style:#}{step:20}{fact}")?;
-            if let Some(remedy) = remedy {
-                writeln!(f, "{:30}{remedy}", "")?;
-                // The commands that bind it.
-                if *step == "driver" && remedy.contains("driver_override") {
-                    writeln!(f, "{:30}or: hugebar bind {device}", "")?;
-                }
+            let start = format!("  {style}{word:8}{style:#}{:20}", own.step);
+            text.push_str(&wrap::hanging(&start, FACTS, &own.fact, width));
+            let below = " ".repeat(FACTS);
+            if let Some(remedy) = &own.remedy {
+                text.push_str(&wrap::hanging(&below, FACTS, remedy, width));
+            }
+            if let Some(command) = &own.command {
+                text.push_str(&format!("{below}or: {command}\n"));
             }
         }
-        Ok(())
+        text
+    }
+
+    /// The text with lines of any length.
+    pub(crate) fn for_a_file(&self) -> String {
+        self.text(None)
+    }
+}
+
+/// As text, for the terminal.
+impl fmt::Display for DoctorReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text(table::width()))
     }
 }

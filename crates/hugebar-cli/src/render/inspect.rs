@@ -3,7 +3,6 @@
 use std::fmt;
 
 use anstyle::{AnsiColor, Style};
-use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 use hugebar::facts::Facts;
@@ -14,6 +13,7 @@ use hugebar_host::inspect::{Advice, Inspection, Judgement, Mapping, Process, Wat
 use hugebar_host::procfs;
 
 use super::print::VERSION;
+use super::{table, wrap};
 
 /// The report on all inspected processes.
 #[derive(Debug, Serialize)]
@@ -40,6 +40,8 @@ pub(crate) struct InspectReport<'a> {
     /// How many processes this user may not read.
     #[serde(skip)]
     refused: u64,
+    #[serde(skip)]
+    width: Option<u16>,
 }
 
 /// A process that has such a file open.
@@ -149,11 +151,18 @@ impl<'a> InspectReport<'a> {
             watchers: None,
             hidden: inspection.hidden,
             refused: inspection.refused(),
+            width: table::width(),
         }
     }
 }
 
 impl<'a> InspectReport<'a> {
+    /// With lines of any length.
+    pub(crate) fn for_a_file(mut self) -> Self {
+        self.width = None;
+        self
+    }
+
     /// Adds the result of `--watchers`.
     pub(crate) fn add_watchers(&mut self, all: &'a [Watcher]) {
         let report = |own: &'a Watcher| WatcherReport {
@@ -215,7 +224,7 @@ impl fmt::Display for InspectReport<'_> {
         let thp = self.thp.as_deref().unwrap_or("not built in");
         writeln!(f, "Linux {}, THP {thp}", self.release)?;
         for process in &self.processes {
-            write!(f, "\n{process}")?;
+            write!(f, "\n{}", process.text(self.width))?;
         }
         if self
             .processes
@@ -264,43 +273,33 @@ impl fmt::Display for WatcherReport<'_> {
     }
 }
 
-impl fmt::Display for ProcessReport<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "process {}  {}", self.pid, Escaped(self.name))?;
-        writeln!(f, "{}", self.table())?;
+impl ProcessReport<'_> {
+    fn text(&self, width: Option<u16>) -> String {
+        let mut text = format!("process {}  {}\n", self.pid, Escaped(self.name));
+        text.push_str(&self.table(width));
         let mut shown = Vec::new();
         for mapping in &self.mappings {
             for reason in mapping.reasons {
                 // One cause for many mappings is shown once.
                 let line = reason.to_string();
                 if !shown.contains(&line) {
-                    writeln!(f, "  {line}")?;
+                    text.push_str(&wrap::hanging("  ", 4, &line, width));
                     shown.push(line);
                 }
             }
         }
-        Ok(())
+        text
     }
-}
 
-impl ProcessReport<'_> {
-    fn table(&self) -> Table {
+    fn table(&self, width: Option<u16>) -> String {
         let smaps = self.mappings.iter().any(|mapping| mapping.smaps.is_some());
-        let mut table = Table::new();
-        table.load_preset(presets::NOTHING);
         let head = ["device", "BAR", "offset", "size", "address", "congruent"];
         let advice = smaps.then_some("advice");
         let head = head.into_iter().chain(["possible", "best"]).chain(advice);
-        table.set_header(head.chain([""]));
-        for mapping in &self.mappings {
-            table.add_row(mapping.row(smaps));
-        }
-        for column in [1, 2, 3] {
-            if let Some(column) = table.column_mut(column) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
-        table
+        let head: Vec<_> = head.chain([""]).collect();
+        let rows = self.mappings.iter().map(|mapping| mapping.row(smaps));
+        let rows: Vec<_> = rows.collect();
+        table::in_parts(&head, &rows, 2, &[1, 2, 3], width)
     }
 }
 

@@ -9,7 +9,7 @@ use hugebar_host::devices::Described;
 
 use super::device::{BarReport, DeviceReport, escaped};
 use super::print::VERSION;
-use super::table;
+use super::table::{self, Column};
 use crate::args::ListColumn;
 
 /// PCI functions, those with the largest BAR first.
@@ -65,44 +65,41 @@ impl ListReport<'_> {
 /// As text: a table, or nothing where there are no devices.
 impl fmt::Display for ListReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.devices.is_empty() {
-            return Ok(());
-        }
-        let head = self.columns.iter().map(|column| heading(*column)).collect();
         let rows = self.devices.iter().map(|own| {
             let cells = self.columns.iter().map(|column| own.cell(*column));
             cells.collect()
         });
-        let is_number = |column: &ListColumn| {
-            use ListColumn::{Bar, Group, Numa, Physical, Size};
-            matches!(column, Bar | Size | Physical | Group | Numa)
-        };
-        let right = self.columns.iter().enumerate();
-        let right = right.filter(|(_, column)| is_number(column));
-        let right: Vec<_> = right.map(|(number, _)| number).collect();
-        let head = self.headings.then_some(head);
-        let table = table::table(head, rows, &right, self.width);
-        for line in table.lines() {
-            writeln!(f, "{}", line.trim_end())?;
-        }
-        Ok(())
+        let rows = rows.collect();
+        f.write_str(&table::chosen(
+            self.columns,
+            self.headings,
+            rows,
+            self.width,
+        ))
     }
 }
 
-fn heading(column: ListColumn) -> &'static str {
-    match column {
-        ListColumn::Device => "device",
-        ListColumn::Size => "size",
-        ListColumn::Bar => "BAR",
-        ListColumn::Physical => "physical",
-        ListColumn::Bars => "BARs",
-        ListColumn::Driver => "driver",
-        ListColumn::Group => "group",
-        ListColumn::Numa => "NUMA",
-        ListColumn::Power => "power",
-        ListColumn::Ids => "IDs",
-        ListColumn::Class => "class",
-        ListColumn::Name => "name",
+impl Column for ListColumn {
+    fn heading(self) -> &'static str {
+        match self {
+            ListColumn::Device => "device",
+            ListColumn::Size => "size",
+            ListColumn::Bar => "BAR",
+            ListColumn::Physical => "physical",
+            ListColumn::Bars => "BARs",
+            ListColumn::Driver => "driver",
+            ListColumn::Group => "group",
+            ListColumn::Numa => "NUMA",
+            ListColumn::Power => "power",
+            ListColumn::Ids => "IDs",
+            ListColumn::Class => "class",
+            ListColumn::Name => "name",
+        }
+    }
+
+    fn is_number(self) -> bool {
+        use ListColumn::{Bar, Group, Numa, Physical, Size};
+        matches!(self, Bar | Size | Physical | Group | Numa)
     }
 }
 

@@ -20,6 +20,7 @@ use hugebar_host::measure::Measured;
 
 use super::failure::Described;
 use super::print::VERSION;
+use super::{table, wrap};
 use crate::failure::Failure;
 
 /// The report on a device.
@@ -202,7 +203,8 @@ impl fmt::Display for RegionReport {
         }
         writeln!(f)?;
         for reason in &self.reasons {
-            writeln!(f, "  {reason}")?;
+            let reason = reason.to_string();
+            f.write_str(&wrap::hanging("  ", 4, &reason, table::width()))?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use hugebar::leaf::Bytes;
 use hugebar_host::inspect::{Inspection, Mapping, Process};
 
 use super::device::escaped;
-use super::table;
+use super::table::{self, Column};
 use crate::args::InspectColumn;
 
 /// A row for each mapping of all processes.
@@ -24,22 +24,8 @@ impl fmt::Display for MappingTable<'_> {
             let mappings = process.mappings.iter();
             mappings.map(move |own| self.row(process, own))
         });
-        let rows: Vec<Vec<String>> = rows.collect();
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let head = self.columns.iter().map(|column| heading(*column)).collect();
-        let is_number = |column: &InspectColumn| {
-            use InspectColumn::{Address, Offset, Physical, Pid, Region, Size};
-            matches!(column, Pid | Region | Offset | Size | Address | Physical)
-        };
-        let right = self.columns.iter().enumerate();
-        let right = right.filter(|(_, column)| is_number(column));
-        let right: Vec<_> = right.map(|(number, _)| number).collect();
-        let table = table::table(self.headings.then_some(head), rows, &right, table::width());
-        table
-            .lines()
-            .try_for_each(|line| writeln!(f, "{}", line.trim_end()))
+        let table = table::chosen(self.columns, self.headings, rows.collect(), table::width());
+        f.write_str(&table)
     }
 }
 
@@ -50,22 +36,29 @@ impl MappingTable<'_> {
     }
 }
 
-fn heading(column: InspectColumn) -> &'static str {
-    match column {
-        InspectColumn::Pid => "PID",
-        InspectColumn::Process => "process",
-        InspectColumn::Device => "device",
-        InspectColumn::Driver => "driver",
-        InspectColumn::Region => "region",
-        InspectColumn::Offset => "offset",
-        InspectColumn::Size => "size",
-        InspectColumn::Address => "address",
-        InspectColumn::Physical => "physical",
-        InspectColumn::Congruent => "congruent",
-        InspectColumn::Possible => "possible",
-        InspectColumn::Best => "best",
-        InspectColumn::Judgement => "judgement",
-        InspectColumn::Reasons => "reasons",
+impl Column for InspectColumn {
+    fn heading(self) -> &'static str {
+        match self {
+            InspectColumn::Pid => "PID",
+            InspectColumn::Process => "process",
+            InspectColumn::Device => "device",
+            InspectColumn::Driver => "driver",
+            InspectColumn::Region => "region",
+            InspectColumn::Offset => "offset",
+            InspectColumn::Size => "size",
+            InspectColumn::Address => "address",
+            InspectColumn::Physical => "physical",
+            InspectColumn::Congruent => "congruent",
+            InspectColumn::Possible => "possible",
+            InspectColumn::Best => "best",
+            InspectColumn::Judgement => "judgement",
+            InspectColumn::Reasons => "reasons",
+        }
+    }
+
+    fn is_number(self) -> bool {
+        use InspectColumn::{Address, Offset, Physical, Pid, Region, Size};
+        matches!(self, Pid | Region | Offset | Size | Address | Physical)
     }
 }
 

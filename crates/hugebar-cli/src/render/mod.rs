@@ -2,12 +2,14 @@
 
 mod bench;
 mod bind;
+mod change;
 mod device;
 mod doctor;
 mod failure;
 mod inspect;
 mod json;
 mod list;
+mod man;
 mod map;
 mod mappings;
 mod metrics;
@@ -23,15 +25,16 @@ mod schema;
 mod show;
 mod show_text;
 mod table;
-mod uses;
 mod vf;
+mod wrap;
 
-pub(crate) use bench::{BenchReport, Rounds};
+pub(crate) use bench::BenchReport;
 pub(crate) use bind::BindReport;
 pub(crate) use doctor::DoctorReport;
 pub(crate) use failure::{FailureReport, tell_failure, tell_failure_of};
 pub(crate) use inspect::InspectReport;
 pub(crate) use list::ListReport;
+pub(crate) use man::Page;
 pub(crate) use map::MapReport;
 pub(crate) use mappings::MappingTable;
 pub(crate) use metrics::{bars, mappings};

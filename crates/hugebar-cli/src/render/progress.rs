@@ -2,22 +2,34 @@
 
 use std::time::{Duration, Instant};
 
-use hugebar::census::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// How long work runs before a bar is shown.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Shows the progress of a census.
+/// What is counted, as a template.
+const BYTES: &str = "{prefix} {bar:32} {binary_bytes} of {binary_total_bytes}";
+const MAPPINGS: &str = "{prefix} {bar:32} {pos} of {len} mappings";
+
+/// Shows how much of the work is done.
 pub(crate) struct Bar {
     bar: ProgressBar,
     begin: Instant,
 }
 
 impl Bar {
-    pub(crate) fn new(name: &str) -> Self {
+    /// For work that is measured in bytes.
+    pub(crate) fn of_bytes(name: &str) -> Self {
+        Self::new(name, BYTES)
+    }
+
+    /// For work that is measured in mappings.
+    pub(crate) fn of_mappings(name: &str) -> Self {
+        Self::new(name, MAPPINGS)
+    }
+
+    fn new(name: &str, template: &str) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        let template = "{prefix} {bar:32} {binary_bytes} of {binary_total_bytes}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
@@ -26,7 +38,7 @@ impl Bar {
         Self { bar, begin }
     }
 
-    pub(crate) fn show(&self, progress: &Progress) {
+    pub(crate) fn show(&self, done: u64, total: u64) {
         if self.begin.elapsed() < QUIET {
             return;
         }
@@ -34,8 +46,8 @@ impl Bar {
             // Stays hidden where stderr is no terminal.
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }
-        self.bar.set_length(progress.total);
-        self.bar.set_position(progress.done);
+        self.bar.set_length(total);
+        self.bar.set_position(done);
     }
 }
 

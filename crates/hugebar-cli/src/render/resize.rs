@@ -7,9 +7,10 @@ use serde::Serialize;
 use hugebar::leaf::Bytes;
 use hugebar_host::admin::{BarSizes, Plan, PossibleSize};
 
+use super::change::{self, UseReport};
 use super::print::VERSION;
 use super::show::GrowthReport;
-use super::uses::{self, UseReport};
+use super::{table, wrap};
 
 /// The report of `hugebar resize`.
 #[derive(Debug, Serialize)]
@@ -61,7 +62,7 @@ impl<'a> ResizeReport<'a> {
             size: now.size,
             sizes: now.sizes.iter().map(size).collect(),
             uses: UseReport::of(plan),
-            steps: uses::steps(plan),
+            steps: change::steps(plan),
         }
     }
 }
@@ -70,30 +71,25 @@ impl<'a> ResizeReport<'a> {
 impl fmt::Display for ResizeReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.dry_run {
-            let mut steps = self.steps.iter();
-            return steps.try_for_each(|step| writeln!(f, "{step}"));
+            return change::write_steps(f, &self.steps);
         }
         let size = |size: Option<u64>| {
             let size = size.map(|size| Bytes(size).to_string());
             size.unwrap_or_else(|| "no address".to_owned())
         };
-        let driver = self.driver.unwrap_or("no driver");
-        write!(f, "{} BAR {}  {}", self.device, self.bar, size(self.size))?;
-        if self.before != self.size {
-            write!(f, " ({} before)", size(self.before))?;
-        }
-        writeln!(f, ", {driver}")?;
+        let (before, now) = (size(self.before), size(self.size));
+        write!(f, "{} BAR {}  {now}", self.device, self.bar)?;
+        change::write_change(f, (before, now), self.driver)?;
         for own in &self.sizes {
             write!(f, "  {}", Bytes(own.size))?;
             if let Some(narrow) = &own.narrow {
-                let (bridge, window) = (&narrow.bridge, Bytes(narrow.window));
-                write!(f, "  bridge {bridge} has a window of {window}")?;
+                write!(f, "  {}", narrow.fact)?;
             }
             writeln!(f)?;
         }
         let mut narrow = self.sizes.iter().rev();
         match narrow.find_map(|own| own.narrow.as_ref()) {
-            Some(own) => writeln!(f, "  {}", own.remedy),
+            Some(own) => f.write_str(&wrap::hanging("  ", 2, own.remedy, table::width())),
             None => Ok(()),
         }
     }
@@ -109,6 +105,7 @@ mod tests {
 
     fn report() -> ResizeReport<'static> {
         let narrow = || GrowthReport {
+            fact: "bridge 0000:00:01.0 has a window of 512 MiB".to_owned(),
             bridge: "0000:00:01.0".to_owned(),
             window: 512 << 20,
             others: vec![OtherReport {

@@ -49,6 +49,7 @@ pub(super) struct Step {
     status: Status,
     fact: String,
     remedy: Option<String>,
+    command: Option<String>,
 }
 
 #[derive(JsonSchema)]
@@ -174,7 +175,7 @@ fn validate(name: &str, document: &Value) -> Result<(), String> {
 #[test]
 fn a_document_that_differs_is_refused() {
     let right = serde_json::json!({"version": 1, "release": "7.3.4", "device": null, "steps": [
-        {"step": "iommu", "status": "ok", "fact": "on", "remedy": null}
+        {"step": "iommu", "status": "ok", "fact": "on", "remedy": null, "command": null}
     ]});
     check("doctor", &right);
     for (pointer, wrong) in [

@@ -97,6 +97,8 @@ pub(super) struct ShownBarReport<'a> {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct GrowthReport<'a> {
+    #[serde(skip)]
+    pub(super) fact: String,
     pub(super) bridge: String,
     pub(super) window: u64,
     pub(super) others: Vec<OtherReport>,
@@ -227,6 +229,7 @@ impl<'a> GrowthReport<'a> {
             size: own.size,
         };
         Self {
+            fact: own.to_string(),
             bridge: own.bridge.to_string(),
             window: own.window,
             others: own.others.iter().map(other).collect(),

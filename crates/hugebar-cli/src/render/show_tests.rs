@@ -113,21 +113,6 @@ fn text_at_160_columns() {
 }
 
 #[test]
-fn lines_are_broken_between_words() {
-    let broken = |width| super::broken("  name  ".into(), 8, "one two three four five six", width);
-    assert_eq!(broken(None), "  name  one two three four five six\n");
-    assert_eq!(
-        broken(Some(30)),
-        "  name  one two three four\n        five six\n"
-    );
-    // At least 20 characters.
-    assert_eq!(
-        broken(Some(10)),
-        "  name  one two three four\n        five six\n"
-    );
-}
-
-#[test]
 fn json() {
     let (_, document) = shown(None);
     super::super::schema::check("show", &document);

@@ -1,26 +1,20 @@
 //! The report of `hugebar show` as text.
 
 use std::fmt::{self, Formatter};
-use std::iter;
 
 use anstyle::{AnsiColor, Style};
-use textwrap::{Options, WordSeparator, WordSplitter};
 
 use hugebar::layout::Area;
 use hugebar::leaf::{Bytes, Leaves};
 use hugebar_host::doctor::Status;
 
 use super::device::escaped;
+use super::doctor::FACTS;
 use super::show::{GrowthReport, Place, ShowReport, ShownBarReport};
-use super::table;
+use super::{table, wrap};
 
 /// Where values begin.
 const INDENT: usize = 15;
-/// The same for the doctor's facts.
-const FACTS: usize = 30;
-
-/// How much of a value is on a line at least, also where the lines get too long.
-const NARROWEST: usize = 20;
 
 impl fmt::Display for ShowReport<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -152,12 +146,11 @@ impl ShowReport<'_> {
     }
 
     fn growth(&self, f: &mut Formatter<'_>, own: &GrowthReport<'_>) -> fmt::Result {
-        let (bridge, window) = (&own.bridge, Bytes(own.window));
         let others = own.others.iter();
         let others =
             others.map(|own| format!("{} BAR {} ({})", own.device, own.bar, Bytes(own.size)));
         let others: Vec<_> = others.collect();
-        let mut text = format!("bridge {bridge} has a window of {window}");
+        let mut text = own.fact.clone();
         if !others.is_empty() {
             text.push_str(&format!(", shared with {}", others.join(", ")));
         }
@@ -206,7 +199,12 @@ impl ShowReport<'_> {
             };
             let style = Style::new().fg_color(Some(color.into())).bold();
             let start = format!("  {style}{word:8}{style:#}{:20}", step.step);
-            f.write_str(&broken(start, FACTS, &escaped(&step.fact), self.width))?;
+            f.write_str(&wrap::hanging(
+                &start,
+                FACTS,
+                &escaped(&step.fact),
+                self.width,
+            ))?;
         }
         Ok(())
     }
@@ -225,24 +223,7 @@ fn place(own: &Place) -> String {
 /// A name and its value.
 fn line(f: &mut Formatter<'_>, name: &str, value: &str, width: Option<u16>) -> fmt::Result {
     let start = format!("  {name:width$}", width = INDENT - 2);
-    f.write_str(&broken(start, INDENT, value, width))
-}
-
-/// A value behind a start that is `indent` wide, broken between words where lines are limited.
-fn broken(start: String, indent: usize, value: &str, width: Option<u16>) -> String {
-    let room = width.map_or(usize::MAX, |width| {
-        usize::from(width).saturating_sub(indent).max(NARROWEST)
-    });
-    let options = Options::new(room)
-        .break_words(false)
-        .word_separator(WordSeparator::AsciiSpace)
-        .word_splitter(WordSplitter::NoHyphenation);
-    let lines = textwrap::wrap(value, options);
-    let starts = iter::once(start).chain(iter::repeat(" ".repeat(indent)));
-    let lines = starts
-        .zip(lines)
-        .map(|(start, line)| format!("{start}{line}\n"));
-    lines.collect()
+    f.write_str(&wrap::hanging(&start, INDENT, value, width))
 }
 
 #[cfg(test)]

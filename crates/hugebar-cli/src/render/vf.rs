@@ -5,12 +5,17 @@ use std::fmt;
 use serde::Serialize;
 
 use hugebar::leaf::Bytes;
+use hugebar::pci::Function;
 use hugebar_host::admin::{Plan, VirtualFunctions};
 use hugebar_host::doctor::VirtualBar;
 
+use super::change::{self, UseReport};
+use super::device::escaped;
 use super::print::VERSION;
 use super::show::GrowthReport;
-use super::uses::{self, UseReport};
+use super::table::{self, Column};
+use super::wrap;
+use crate::args::VfColumn;
 
 /// The report of `hugebar vf`.
 #[derive(Debug, Serialize)]
@@ -34,6 +39,11 @@ pub(crate) struct VfReport<'a> {
     uses: Vec<UseReport<'a>>,
     /// The steps, as lines for a shell.
     steps: Vec<String>,
+    /// The columns of a table of the functions; empty for the usual text.
+    #[serde(skip)]
+    columns: &'a [VfColumn],
+    #[serde(skip)]
+    headings: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -41,6 +51,8 @@ pub(crate) struct VfReport<'a> {
 struct MemberReport<'a> {
     device: String,
     driver: Option<&'a str>,
+    /// Its IOMMU group.
+    group: Option<u32>,
 }
 
 /// A BAR of the virtual functions.
@@ -67,6 +79,9 @@ impl<'a> VfReport<'a> {
         let functions = now.functions.iter().map(|(address, driver)| MemberReport {
             device: address.to_string(),
             driver: driver.as_deref(),
+            group: Function::at(*address)
+                .ok()
+                .and_then(|own| own.iommu_group().ok()?),
         });
         Self {
             version: VERSION,
@@ -79,8 +94,28 @@ impl<'a> VfReport<'a> {
             bars: now.bars.iter().map(BarReport::of).collect(),
             narrow: now.narrow.as_ref().map(GrowthReport::of),
             uses: UseReport::of(plan),
-            steps: uses::steps(plan),
+            steps: change::steps(plan),
+            columns: &[],
+            headings: true,
         }
+    }
+
+    /// Has the text be a table of the virtual functions.
+    pub(crate) fn choose(&mut self, columns: &'a [VfColumn], headings: bool) {
+        self.columns = columns;
+        self.headings = headings;
+    }
+
+    fn table(&self) -> String {
+        let rows = self.functions.iter().map(|own| {
+            let cell = |column: &VfColumn| match column {
+                VfColumn::Device => own.device.clone(),
+                VfColumn::Driver => own.driver.map_or("-".to_owned(), escaped),
+                VfColumn::Group => own.group.map_or("-".to_owned(), |group| group.to_string()),
+            };
+            self.columns.iter().map(cell).collect()
+        });
+        table::chosen(self.columns, self.headings, rows.collect(), table::width())
     }
 }
 
@@ -96,33 +131,41 @@ impl BarReport {
     }
 }
 
+impl Column for VfColumn {
+    fn heading(self) -> &'static str {
+        match self {
+            Self::Device => "device",
+            Self::Driver => "driver",
+            Self::Group => "group",
+        }
+    }
+
+    fn is_number(self) -> bool {
+        self == Self::Group
+    }
+}
+
 /// With `--dry-run` only the steps, for a shell.
 impl fmt::Display for VfReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.dry_run {
-            let mut steps = self.steps.iter();
-            return steps.try_for_each(|step| writeln!(f, "{step}"));
+            return change::write_steps(f, &self.steps);
         }
-        let driver = |driver: Option<&str>| driver.unwrap_or("no driver").to_owned();
+        if !self.columns.is_empty() {
+            return f.write_str(&self.table());
+        }
         let (now, total) = (self.functions.len(), self.total);
         write!(f, "{}  {now} of {total} virtual functions", self.device)?;
-        if self.before != now {
-            write!(f, " ({} before)", self.before)?;
-        }
-        writeln!(f, ", {}", driver(self.driver))?;
+        change::write_change(f, (self.before, now), self.driver)?;
         for own in &self.functions {
-            writeln!(f, "  {}  {}", own.device, driver(own.driver))?;
+            writeln!(f, "  {}  {}", own.device, change::driver(own.driver))?;
         }
         for own in &self.bars {
             own.line(f)?;
         }
         if let Some(own) = &self.narrow {
-            let (bridge, window) = (&own.bridge, Bytes(own.window));
-            writeln!(
-                f,
-                "  bridge {bridge} has a window of {window}; {}",
-                own.remedy
-            )?;
+            let told = format!("{}; {}", own.fact, own.remedy);
+            f.write_str(&wrap::hanging("  ", 2, &told, table::width()))?;
         }
         Ok(())
     }
@@ -149,7 +192,7 @@ mod tests {
     #[test]
     fn documents() {
         let right = serde_json::json!({"version": 1, "dry_run": false, "device": "0000:01:00.0", "driver": "nvme",
-            "total": 2, "before": 0, "functions": [{"device": "0000:01:00.1", "driver": null}],
+            "total": 2, "before": 0, "functions": [{"device": "0000:01:00.1", "driver": null, "group": 7}],
             "bars": [{"bar": 0, "each": 16384, "all": 32768, "physical": "0xfe800000", "prefetchable": false}],
             "narrow": null, "uses": [], "steps": []});
         schema::check("vf", &right);

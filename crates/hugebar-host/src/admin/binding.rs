@@ -1,43 +1,16 @@
 //! Plans the binding of functions to VFIO's drivers, and the way back.
 
-use std::time::Duration;
-
 use hugebar::pci::{Address, Function};
 use hugebar::vfio::is_vfio;
 
 use super::error::{Error, ErrorKind};
-use super::owner::Owner;
+use super::options::Options;
 use super::plan::{Plan, Undo};
 use super::record::{self, Record};
 use super::step::Step;
 use super::tree::Tree;
 use super::uses;
 use super::way::{steps_back, steps_to, steps_to_any};
-
-/// How to bind and to restore.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Options {
-    /// The driver to bind to, `vfio-pci` or a variant of it.
-    pub driver: String,
-    /// Takes devices that are in use.
-    pub force: bool,
-    /// Who gets the device files.
-    pub owner: Option<Owner>,
-    /// How long the kernel may take for a step.
-    pub limit: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            driver: "vfio-pci".to_owned(),
-            force: false,
-            owner: None,
-            limit: Duration::from_secs(30),
-        }
-    }
-}
 
 /// Plans to bind a function. What it is in use for is found out by opening its disks for exclusive use ([`super::uses()`]).
 ///
@@ -83,17 +56,11 @@ fn bind_in(tree: &Tree, address: Address, options: &Options) -> Result<Plan, Err
         );
     }
     let function = tree.function(address)?;
+    let record = Record::read(tree, address)?;
     let mut plan = Plan {
-        device: address,
-        from: function.driver()?,
         to: Some(driver.clone()),
-        uses: Vec::new(),
-        steps: Vec::new(),
-        force: options.force,
-        limit: options.limit,
-        record: Record::read(tree, address)?,
         undo: Undo::Binding,
-        tree: tree.clone(),
+        ..Plan::empty(tree, address, function.driver()?, record, options)
     };
     if plan.from != plan.to {
         plan.uses = uses::of(tree, &function)?;
@@ -126,59 +93,43 @@ pub(super) fn restore_in(tree: &Tree, address: Address, options: &Options) -> Re
         false => uses::of(tree, &function)?,
     };
     Ok(Plan {
-        device: address,
-        record,
-        force: options.force,
-        limit: options.limit,
-        undo: Undo::Nothing,
-        tree: tree.clone(),
-        from,
         to,
         uses,
         steps,
+        ..Plan::empty(tree, address, from, record, options)
     })
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::symlink;
+    use std::ops::Deref;
+    use std::time::Duration;
 
+    use super::super::fake::{DEVICE, Fake, address};
     use super::*;
 
-    const DEVICE: &str = "0000:01:00.0";
+    struct Host(Fake);
 
-    struct Host(tempfile::TempDir);
+    impl Deref for Host {
+        type Target = Fake;
+
+        fn deref(&self) -> &Fake {
+            &self.0
+        }
+    }
 
     impl Host {
         /// A host with one network card, of which vfio-pci is loaded.
         fn new(driver: Option<&str>) -> Self {
-            let own = Self(tempfile::tempdir().unwrap());
+            let own = Self(Fake::new());
             own.put("class", "0x020000\n");
             own.put("driver_override", "(null)\n");
             for name in ["vfio-pci", "e1000e"] {
                 fs::create_dir_all(own.tree().driver(name)).unwrap();
             }
-            own.bound(driver);
+            own.driver(driver);
             own
-        }
-
-        fn tree(&self) -> Tree {
-            Tree::at(self.0.path())
-        }
-
-        fn put(&self, name: &str, text: &str) {
-            let path = self.tree().device(address()).join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-
-        fn bound(&self, driver: Option<&str>) {
-            let link = self.tree().device(address()).join("driver");
-            let _ = fs::remove_file(&link);
-            if let Some(driver) = driver {
-                symlink(format!("../../../bus/pci/drivers/{driver}"), link).unwrap();
-            }
         }
 
         fn bind(&self) -> Vec<Step> {
@@ -198,10 +149,6 @@ mod tests {
             let _lock = record::lock(&self.tree()).unwrap();
             steps[0].run(&self.tree(), Duration::ZERO).unwrap();
         }
-    }
-
-    fn address() -> Address {
-        DEVICE.parse().unwrap()
     }
 
     fn over(driver: Option<&str>) -> Step {
@@ -261,11 +208,11 @@ mod tests {
             ]
         );
         // Unbound.
-        host.bound(None);
+        host.driver(None);
         assert_eq!(host.bind(), [over(Some("vfio-pci")), to("vfio-pci")]);
         assert_eq!(back(), [over(None), to("e1000e"), forget()]);
         // Bound.
-        host.bound(Some("vfio-pci"));
+        host.driver(Some("vfio-pci"));
         assert_eq!(host.bind(), []);
         assert_eq!(
             back(),
@@ -301,9 +248,9 @@ mod tests {
         let steps = plan().steps;
         // Another process has bound it, or has only begun.
         let other = plan();
-        host.bound(Some("vfio-pci"));
+        host.driver(Some("vfio-pci"));
         changed(other);
-        host.bound(Some("e1000e"));
+        host.driver(Some("e1000e"));
         let other = plan();
         host.remember(&steps);
         changed(other);
@@ -320,7 +267,7 @@ mod tests {
         let host = Host::new(None);
         host.put("driver_override", "none\n");
         host.remember(&host.bind());
-        host.bound(Some("vfio-pci"));
+        host.driver(Some("vfio-pci"));
         let back = host.back();
         let expected = [
             over(Some("none")),

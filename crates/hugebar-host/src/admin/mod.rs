@@ -9,8 +9,11 @@ mod binding;
 mod child;
 mod error;
 mod failed;
+#[cfg(test)]
+mod fake;
 mod lasting;
 mod numvfs;
+mod options;
 mod owner;
 mod plan;
 mod record;
@@ -22,9 +25,10 @@ mod tree;
 mod uses;
 mod way;
 
-pub use binding::{Options, bind, members, restore};
+pub use binding::{bind, members, restore};
 pub use error::{Error, ErrorKind};
 pub use lasting::{Lasting, lasting};
+pub use options::Options;
 pub use owner::Owner;
 pub use plan::Plan;
 pub use record::Record;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use hugebar::pci::Address;
 
 use super::error::{Error, ErrorKind};
+use super::options::Options;
 use super::record::{self, Record};
 use super::step::Step;
 use super::tree::Tree;
@@ -45,6 +46,28 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// A plan for a function with this driver and this record that changes nothing.
+    pub(super) fn empty(
+        tree: &Tree,
+        device: Address,
+        driver: Option<String>,
+        record: Option<Record>,
+        options: &Options,
+    ) -> Self {
+        Self {
+            device,
+            from: driver.clone(),
+            to: driver,
+            uses: Vec::new(),
+            steps: Vec::new(),
+            record,
+            force: options.force,
+            limit: options.limit,
+            undo: Undo::Nothing,
+            tree: tree.clone(),
+        }
+    }
+
     /// Whether the function may be taken: it is in no use that force does not overrule.
     ///
     /// # Errors

@@ -6,8 +6,8 @@ use std::io;
 use hugebar::leaf::Bytes;
 use hugebar::pci::{Address, Function};
 
-use super::binding::Options;
 use super::error::{Error, ErrorKind};
+use super::options::Options;
 use super::plan::{Plan, Undo};
 use super::record::Record;
 use super::set_size;
@@ -152,20 +152,15 @@ fn plan(
         steps.push(Step::Resize(address, bar, size));
         steps.extend(back.iter().cloned());
     }
+    let undo = match back.is_empty() {
+        true => Undo::Nothing,
+        false => Undo::Steps(back, format!("hugebar restore {address}")),
+    };
     Ok(Plan {
-        device: address,
-        from: found.driver.clone(),
-        to: found.driver,
         uses,
         steps,
-        force: options.force,
-        limit: options.limit,
-        record,
-        undo: match back.is_empty() {
-            true => Undo::Nothing,
-            false => Undo::Steps(back, format!("hugebar restore {address}")),
-        },
-        tree: tree.clone(),
+        undo,
+        ..Plan::empty(tree, address, found.driver, record, options)
     })
 }
 

@@ -1,36 +1,42 @@
 //! Resizing on a recorded tree that answers as the kernel does: no emulated device has resizable BARs.
 
-use std::os::unix::fs::symlink;
+use std::ops::Deref;
 use std::path::Path;
 
+use super::super::fake::{DEVICE, Fake, PORT, ZERO, address, set_driver};
 use super::*;
 use hugebar::pci::Resource;
 use rustix::io::Errno;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
-const DEVICE: &str = "0000:01:00.0";
 const BASE: u64 = 0x3800_0000_0000;
-const ZERO: &str = "0x0000000000000000 0x0000000000000000 0x0000000000000000\n";
 
 fn line(start: u64, size: u64, flags: u64) -> String {
     format!("{start:#018x} {:#018x} {flags:#018x}\n", start + size - 1)
 }
 
 /// A GPU with a BAR of 256 MiB that can have up to 8 GiB, and its audio function, behind a port with a window of this size.
-struct Host(tempfile::TempDir);
+struct Host(Fake);
+
+impl Deref for Host {
+    type Target = Fake;
+
+    fn deref(&self) -> &Fake {
+        &self.0
+    }
+}
 
 impl Host {
     fn new(window: u64, audio: bool) -> Self {
-        let own = Self(tempfile::tempdir().unwrap());
-        let port = "sys/devices/pci0000:00/0000:00:01.0";
+        let own = Self(Fake::answering(kernel));
         let resource = [ZERO.repeat(9), line(BASE, window, 0x10_2201)].concat();
-        own.function(port, "0x060400", &resource);
+        own.function(PORT, "0x060400", &resource);
         let resource = [line(BASE, 256 * MIB, 0x14_220c), ZERO.repeat(5)].concat();
-        own.function(&format!("{port}/{DEVICE}"), "0x030200", &resource);
+        own.function(&format!("{PORT}/{DEVICE}"), "0x030200", &resource);
         if audio {
             let resource = [line(BASE + 256 * MIB, 16 << 10, 0x14_220c), ZERO.repeat(5)].concat();
-            own.function(&format!("{port}/0000:01:00.1"), "0x040300", &resource);
+            own.function(&format!("{PORT}/0000:01:00.1"), "0x040300", &resource);
         }
         own.put("resource0_resize", "0000000000003f00\n");
         own.put("driver_override", "(null)\n");
@@ -39,28 +45,6 @@ impl Host {
         }
         own.driver(Some("gpu"));
         own
-    }
-
-    fn function(&self, path: &str, class: &str, resource: &str) {
-        let folder = self.0.path().join(path);
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("class"), class).unwrap();
-        fs::write(folder.join("resource"), resource).unwrap();
-        let devices = self.0.path().join("sys/bus/pci/devices");
-        fs::create_dir_all(&devices).unwrap();
-        symlink(&folder, devices.join(folder.file_name().unwrap())).unwrap();
-    }
-
-    fn tree(&self) -> Tree {
-        Tree::answering(self.0.path(), kernel)
-    }
-
-    fn put(&self, name: &str, text: &str) {
-        fs::write(self.tree().device(address()).join(name), text).unwrap();
-    }
-
-    fn driver(&self, name: Option<&str>) {
-        set_driver(&self.tree(), name);
     }
 
     fn plan(&self, size: u64) -> Result<Plan, Error> {
@@ -76,18 +60,6 @@ impl Host {
             size.map_or(0, |line| line.size),
             Record::read(&tree, address()).unwrap(),
         )
-    }
-}
-
-fn address() -> Address {
-    DEVICE.parse().unwrap()
-}
-
-fn set_driver(tree: &Tree, name: Option<&str>) {
-    let link = tree.device(address()).join("driver");
-    let _ = fs::remove_file(&link);
-    if let Some(name) = name {
-        symlink(tree.driver(name), link).unwrap();
     }
 }
 
@@ -305,7 +277,7 @@ fn a_driver_that_does_not_come_back_is_told() {
 fn a_size_that_the_bar_does_not_have_afterwards_is_an_error() {
     let host = Host::new(GIB, false);
     host.driver(None);
-    let tree = Tree::at(host.0.path());
+    let tree = Tree::at(host.root());
     let plan = plan(&tree, address(), 0, GIB, &Options::default()).unwrap();
     let error = plan.run(|_| ()).unwrap_err();
     let told = "the kernel has taken it, but the BAR has 256 MiB";

@@ -107,14 +107,7 @@ fn no_room(tree: &Tree, address: Address, bar: u8, wanted: u64, told: Error) -> 
         )
     });
     match found {
-        Some(own) => {
-            let window = format!(
-                "bridge {} has a window of {}",
-                own.bridge,
-                Bytes(own.window)
-            );
-            told.with_remedy(format!("{window}: {}", own.remedy))
-        }
+        Some(own) => told.with_remedy(format!("{own}: {}", own.remedy)),
         None => told.with_remedy(crate::doctor::NO_ROOM),
     }
 }

@@ -6,8 +6,8 @@ use hugebar::leaf::Bytes;
 use hugebar::pci::{Address, Function};
 use hugebar::vfio::{is_vfio, remedy};
 
-use super::binding::Options;
 use super::error::{Error, ErrorKind};
+use super::options::Options;
 use super::plan::{Plan, Undo};
 use super::record::Record;
 use super::step::Step;
@@ -145,17 +145,12 @@ fn plan(tree: &Tree, address: Address, number: u16, options: &Options) -> Result
             undo = Undo::Steps(back, format!("hugebar vf {address} {former}"));
         }
     }
+    let record = Record::read(tree, address)?;
     Ok(Plan {
-        device: address,
-        from: found.driver.clone(),
-        to: found.driver,
         uses,
         steps,
-        force: options.force,
-        limit: options.limit,
-        record: Record::read(tree, address)?,
         undo,
-        tree: tree.clone(),
+        ..Plan::empty(tree, address, found.driver, record, options)
     })
 }
 
@@ -223,12 +218,7 @@ fn check(tree: &Tree, found: &VirtualFunctions, number: u16) -> Result<(), Error
             refused(ErrorKind::NoSpace, what, remedy)
         }
         Some(own) => {
-            let window = format!(
-                "bridge {} has a window of {}",
-                own.bridge,
-                Bytes(own.window)
-            );
-            let what = format!("{what}: {window}");
+            let what = format!("{what}: {own}");
             refused(ErrorKind::NoSpace, what, own.remedy.clone())
         }
     }

@@ -1,23 +1,30 @@
 //! Virtual functions in folders that imitate sysfs.
 
+use std::ops::Deref;
 use std::os::unix::fs::symlink;
 
+use super::super::fake::{DEVICE, Fake, PORT, ZERO, address};
 use super::*;
 
-const PORT: &str = "sys/devices/pci0000:00/0000:00:01.0";
-const DEVICE: &str = "0000:01:00.0";
-const ZERO: &str = "0x0000000000000000 0x0000000000000000 0x0000000000000000\n";
 const OWN: &str = "0x0000380000000000 0x00003800000fffff 0x000000000014220c\n";
 /// 4 MiB each for 8.
 const PLACED: &str = "0x0000380000400000 0x00003800023fffff 0x000000000014220c\n";
 const UNSET: &str = "0x0000000000000000 0x0000000001ffffff 0x000000002014220c\n";
 
 /// A physical function of a driver `ixgbe` for 8 virtual ones, behind a port with a window of 16 MiB or 1 GiB.
-struct Host(tempfile::TempDir);
+struct Host(Fake);
+
+impl Deref for Host {
+    type Target = Fake;
+
+    fn deref(&self) -> &Fake {
+        &self.0
+    }
+}
 
 impl Host {
     fn new(of_virtual: &str, window: &str) -> Self {
-        let own = Self(tempfile::tempdir().unwrap());
+        let own = Self(Fake::new());
         let window = format!("0x0000380000000000 0x0000{window} 0x0000000000102201\n");
         own.function(PORT, "0x060400", &[&ZERO.repeat(9), &window[..]].concat());
         let resource = [OWN, &ZERO.repeat(6), of_virtual, &ZERO.repeat(5)].concat();
@@ -26,32 +33,6 @@ impl Host {
         own.put("sriov_numvfs", "0\n");
         own.driver(Some("ixgbe"));
         own
-    }
-
-    fn function(&self, path: &str, class: &str, resource: &str) {
-        let folder = self.0.path().join(path);
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("class"), class).unwrap();
-        fs::write(folder.join("resource"), resource).unwrap();
-        let devices = self.0.path().join("sys/bus/pci/devices");
-        fs::create_dir_all(&devices).unwrap();
-        symlink(&folder, devices.join(folder.file_name().unwrap())).unwrap();
-    }
-
-    fn tree(&self) -> Tree {
-        Tree::at(self.0.path())
-    }
-
-    fn put(&self, name: &str, text: &str) {
-        fs::write(self.tree().device(address()).join(name), text).unwrap();
-    }
-
-    fn driver(&self, name: Option<&str>) {
-        let link = self.tree().device(address()).join("driver");
-        let _ = fs::remove_file(&link);
-        if let Some(name) = name {
-            symlink(format!("../drivers/{name}"), link).unwrap();
-        }
     }
 
     /// Virtual functions of network cards, as after a write to `sriov_numvfs`.
@@ -75,10 +56,6 @@ impl Host {
         let error = self.plan(number).unwrap_err();
         (error.kind(), error.to_string())
     }
-}
-
-fn address() -> Address {
-    DEVICE.parse().unwrap()
 }
 
 fn to(number: u16) -> Step {

@@ -158,7 +158,12 @@ fn resize(
         remedy.push_str("; if there is no room for it, ");
         remedy.push_str(NO_ROOM);
     }
-    Step::warning(STEP, fact, remedy)
+    let size = rebar::bytes(largest).map(|size| Bytes(size).to_string().replace(' ', ""));
+    let step = Step::warning(STEP, fact, remedy);
+    match size {
+        Some(size) => step.by(format!("hugebar resize {address} --bar {bar} {size}")),
+        None => step,
+    }
 }
 
 fn of_virtual_function(own: &Resizable) -> Step {

@@ -12,7 +12,10 @@ pub(super) fn step(function: &Function, driver: Option<&str>) -> Step {
         let remedy = "choose a device behind it: vfio-pci does not bind to bridges";
         return Step::blocker("driver", "the device is a bridge", remedy);
     }
-    let remedy = || remedy::bind(function, driver);
+    let unbound = |fact: String| {
+        let bind = format!("hugebar bind {}", function.address());
+        Step::blocker("driver", fact, remedy::bind(function, driver)).by(bind)
+    };
     let mediated = sysfs::mediated(&sysfs::of(function, ""));
     match driver {
         Some(driver) if is_vfio(driver) => Step::ok("driver", driver),
@@ -24,7 +27,7 @@ pub(super) fn step(function: &Function, driver: Option<&str>) -> Step {
             ),
             "remove these first (their users lose them), then unbind the driver",
         ),
-        Some(driver) => Step::blocker("driver", format!("bound to {driver}"), remedy()),
-        None => Step::blocker("driver", "bound to no driver", remedy()),
+        Some(driver) => unbound(format!("bound to {driver}")),
+        None => unbound("bound to no driver".to_owned()),
     }
 }

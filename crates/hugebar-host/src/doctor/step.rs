@@ -13,6 +13,8 @@ pub struct Step {
     pub fact: String,
     /// What to do about it; `None` if there is nothing to do.
     pub remedy: Option<String>,
+    /// The command of `hugebar` that does it ([`crate::admin`]); `None` if there is none.
+    pub command: Option<String>,
 }
 
 /// The status of a step.
@@ -36,6 +38,7 @@ impl Step {
             status: Status::Ok,
             fact: fact.into(),
             remedy: None,
+            command: None,
         }
     }
 
@@ -59,6 +62,14 @@ impl Step {
         Self {
             status: Status::Blocker,
             ..Self::warning(step, fact, remedy)
+        }
+    }
+
+    /// The same with a command of `hugebar` that does what the remedy says.
+    pub(crate) fn by(self, command: String) -> Self {
+        Self {
+            command: Some(command),
+            ..self
         }
     }
 }

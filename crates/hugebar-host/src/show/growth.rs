@@ -1,5 +1,8 @@
 //! What keeps a BAR from being larger: the window of a bridge above it.
 
+use std::fmt;
+
+use hugebar::leaf::Bytes;
 use hugebar::pci::{Address, Function};
 
 use crate::bridge::{self, Behind, Bridge};
@@ -18,6 +21,14 @@ pub struct Growth {
     pub others: Vec<Neighbour>,
     /// What would free it.
     pub remedy: String,
+}
+
+/// The fact, without what else lies in the window.
+impl fmt::Display for Growth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bridge, window) = (self.bridge, Bytes(self.window));
+        write!(f, "bridge {bridge} has a window of {window}")
+    }
 }
 
 /// A BAR in the same window.

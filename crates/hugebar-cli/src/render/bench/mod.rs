@@ -3,9 +3,7 @@
 mod csv;
 mod html;
 mod plot;
-mod progress;
 mod report;
 mod text;
 
-pub(crate) use progress::Rounds;
 pub(crate) use report::BenchReport;

@@ -7,7 +7,7 @@ use hugebar_host::bench::{LeftOut, Step};
 use indicatif::HumanCount;
 
 use super::report::{BarReport, BenchReport, SeriesReport, Spread};
-use crate::render::table;
+use crate::render::{table, wrap};
 
 /// The heads of [`cells`].
 pub(super) const HEAD: [&str; 12] = [
@@ -140,6 +140,7 @@ impl BenchReport {
 
 impl fmt::Display for BenchReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = table::width();
         writeln!(f, "{}", self.heading())?;
         if let Some(holes) = self.holes() {
             writeln!(f, "{holes}")?;
@@ -149,17 +150,14 @@ impl fmt::Display for BenchReport {
             if let Some(why) = &bar.unpopulated {
                 writeln!(f, "  {why}")?;
             }
-            let rows = bar.series.iter().map(cells);
+            let rows: Vec<_> = bar.series.iter().map(cells).collect();
             let numbers: Vec<_> = NUMBERS.collect();
-            let table = table::table(Some(HEAD.to_vec()), rows, &numbers, None);
-            for line in table.lines() {
-                writeln!(f, "{}", line.trim_end())?;
-            }
+            f.write_str(&table::in_parts(&HEAD, &rows, 2, &numbers, width))?;
         }
         if let Some(together) = self.together() {
             writeln!(f, "\n{together}")?;
         }
-        writeln!(f, "\n{LEGEND}")
+        write!(f, "\n{}", wrap::hanging("", 0, LEGEND, width))
     }
 }
 

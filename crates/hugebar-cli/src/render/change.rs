@@ -1,4 +1,6 @@
-//! What a device is in use for, in JSON.
+//! What the reports of commands that change a device have in common.
+
+use std::fmt;
 
 use serde::Serialize;
 
@@ -32,4 +34,26 @@ impl<'a> UseReport<'a> {
 pub(super) fn steps(plan: Option<&Plan>) -> Vec<String> {
     let steps = plan.into_iter().flat_map(|plan| &plan.steps);
     steps.map(ToString::to_string).collect()
+}
+
+/// Prints only the steps, for a shell.
+pub(super) fn write_steps(f: &mut fmt::Formatter<'_>, steps: &[String]) -> fmt::Result {
+    steps.iter().try_for_each(|step| writeln!(f, "{step}"))
+}
+
+/// Ends the first line: with what there was before if that is something else, and the driver.
+pub(super) fn write_change<T: fmt::Display + PartialEq>(
+    f: &mut fmt::Formatter<'_>,
+    (before, now): (T, T),
+    of: Option<&str>,
+) -> fmt::Result {
+    if before != now {
+        write!(f, " ({before} before)")?;
+    }
+    writeln!(f, ", {}", driver(of))
+}
+
+/// The name of a driver, for people.
+pub(super) fn driver(name: Option<&str>) -> &str {
+    name.unwrap_or("no driver")
 }

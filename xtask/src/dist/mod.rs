@@ -1,0 +1,75 @@
+//! `cargo xtask dist`: packages for Debian, equal for equal sources.
+
+mod attempt;
+mod build;
+mod commit;
+mod contents;
+mod control;
+mod licences;
+mod tree;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use hugebar_lab::install;
+
+use crate::shared::Consent;
+use build::Build;
+use commit::Commit;
+use tree::Tree;
+
+/// Build packages for this machine's Debian and newer ones: hugebar, libhugebar0 and libhugebar-dev.
+///
+/// Two builds of one commit have equal bytes, in whichever folder it was checked out, with the same Rust and Debian.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The folder for the packages [default: target/dist]
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Also build them from a clone in another folder, compare, and install and use them in fresh roots of Debian 12 and 13. Needs root
+    #[arg(long = "try")]
+    attempt: bool,
+    #[command(flatten)]
+    consent: Consent,
+}
+
+/// Builds the packages, and tries them if asked to.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    install::ensure_dist(args.consent.yes)?;
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let workspace = workspace.canonicalize()?;
+    let output = args.output.clone();
+    let output = output.unwrap_or_else(|| workspace.join("target/dist"));
+    fs::create_dir_all(&output).with_context(|| output.display().to_string())?;
+    let packages = packages(&workspace, &output)?;
+    for path in &packages {
+        let size = fs::metadata(path)?.len();
+        println!("{}  {size} bytes", path.display());
+    }
+    if args.attempt {
+        attempt::again(&workspace, &packages)?;
+        attempt::install(&packages, args.consent.yes)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn packages(workspace: &Path, output: &Path) -> Result<Vec<PathBuf>> {
+    let commit = Commit::checked_out(workspace)?;
+    let build = Build::make(workspace, &commit)?;
+    let work = tempfile::tempdir()?;
+    let mut made = Vec::new();
+    for package in control::PACKAGES {
+        let tree = Tree::new(work.path().join(package.name))?;
+        (package.contents)(&build, &commit, &tree)?;
+        made.push(control::build(
+            &package,
+            &tree,
+            &build.arch,
+            &commit,
+            output,
+        )?);
+    }
+    Ok(made)
+}
