@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use crate::report::{LONG, machine};
+use hugebar_lab::capi::{Installed, Link};
 use hugebar_lab::{Command, HostFile, Report, Spec};
 
 /// A machine that has the program on its `PATH`.
@@ -12,6 +13,17 @@ pub(crate) fn with_exercise(kernel: &str) -> Spec {
     machine(kernel).copy(HostFile {
         host: program,
         guest: None,
+    })
+}
+
+/// Adds a program in C that uses the installed library (`crates/hugebar-capi/tests/c`).
+pub(crate) fn with_c(spec: Spec, name: &str) -> Spec {
+    let installed = Installed::get().unwrap();
+    let source = format!("tests/c/{name}.c");
+    let program = installed.program(&source, Link::Shared).unwrap();
+    spec.copy(installed.library()).copy(HostFile {
+        host: program,
+        guest: Some(format!("/bin/{name}")),
     })
 }
 

@@ -3,22 +3,34 @@
 
 use hugebar_lab::Command;
 
-use crate::device::with_exercise;
+use crate::device::{with_c, with_exercise};
 
-/// A BAR of 4 GiB, QEMU's teaching device, and a device with memory for it to write into.
+/// A BAR of 4 GiB, QEMU's teaching device, and a device with memory for it to write into; by iommufd also with a program in C.
 fn peers(kernel: &str, backend: &str) -> String {
-    let command = format!("exercise peer 0000:00:10.0 0000:00:11.0 0000:01:00.0 {backend}");
-    let report = with_exercise(kernel)
+    let words = |words: String| Command::new(words.split(' ').map(str::to_owned));
+    let mut commands = vec![words(format!(
+        "exercise peer 0000:00:10.0 0000:00:11.0 0000:01:00.0 {backend}"
+    ))];
+    if backend == "iommufd" {
+        let edu = format!("edu 0000:00:11.0 0000:01:00.0 {backend}");
+        commands.insert(0, words(edu));
+    }
+    let report = with_c(with_exercise(kernel), "edu")
+        .append("hugepagesz=2M hugepages=1")
         .qemu("-object memory-backend-memfd,id=memory,share=on,size=4M")
         .device("pci-testdev,membar=4G")
         .device("edu")
         // Behind a port it can be reset.
         .device("pcie-root-port,id=port1")
         .device("ivshmem-plain,memdev=memory,bus=port1")
-        .run(&[Command::new(command.split(' '))])
+        .run(&commands)
         .unwrap();
-    assert!(report.commands[0].success(), "{report:?}");
-    report.commands[0].stdout().into()
+    let (peer, in_c) = report.commands.split_last().unwrap();
+    for output in in_c {
+        assert!(output.success() && output.stdout() == "ok\n", "{output:?}");
+    }
+    assert!(peer.success(), "{peer:?}");
+    peer.stdout().into()
 }
 
 /// The IOMMU has the fewest pages possible.
