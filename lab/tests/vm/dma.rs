@@ -5,16 +5,15 @@ use hugebar_lab::Command;
 
 use crate::device::{with_c, with_exercise};
 
-/// A BAR of 4 GiB, QEMU's teaching device, and a device with memory for it to write into; by iommufd also with a program in C.
+/// A BAR of 4 GiB, QEMU's teaching device, and a device with memory for it to write into; also by a program in C.
 fn peers(kernel: &str, backend: &str) -> String {
     let words = |words: String| Command::new(words.split(' ').map(str::to_owned));
-    let mut commands = vec![words(format!(
-        "exercise peer 0000:00:10.0 0000:00:11.0 0000:01:00.0 {backend}"
-    ))];
-    if backend == "iommufd" {
-        let edu = format!("edu 0000:00:11.0 0000:01:00.0 {backend}");
-        commands.insert(0, words(edu));
-    }
+    let commands = [
+        words(format!("edu 0000:00:11.0 0000:01:00.0 {backend}")),
+        words(format!(
+            "exercise peer 0000:00:10.0 0000:00:11.0 0000:01:00.0 {backend}"
+        )),
+    ];
     let report = with_c(with_exercise(kernel), "edu")
         .append("hugepagesz=2M hugepages=1")
         .qemu("-object memory-backend-memfd,id=memory,share=on,size=4M")
@@ -25,10 +24,10 @@ fn peers(kernel: &str, backend: &str) -> String {
         .device("ivshmem-plain,memdev=memory,bus=port1")
         .run(&commands)
         .unwrap();
-    let (peer, in_c) = report.commands.split_last().unwrap();
-    for output in in_c {
-        assert!(output.success() && output.stdout() == "ok\n", "{output:?}");
-    }
+    let [in_c, peer] = &report.commands[..] else {
+        panic!("{report:?}");
+    };
+    assert!(in_c.success() && in_c.stdout() == "ok\n", "{in_c:?}");
     assert!(peer.success(), "{peer:?}");
     peer.stdout().into()
 }
