@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use crate::apt::{Apt, Package};
 use crate::arch::Arch;
 use crate::cache::Cache;
+use crate::copy::HostFile;
 use crate::note;
 use crate::toolchain::{FOLDER, Toolchain};
 
@@ -23,7 +24,20 @@ const PLACE: &str = "usr/lib/rustlib/aarch64-unknown-linux-gnu";
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 
 /// The linker, which also knows where the C library lies.
-const LINKER: &str = "aarch64-linux-gnu-gcc";
+pub(crate) const LINKER: &str = "aarch64-linux-gnu-gcc";
+
+/// The loader and the C library of the cross compiler, for programs that are not static.
+const SHARED: [&str; 2] = ["ld-linux-aarch64.so.1", "libc.so.6"];
+const SHARED_IN: &str = "/usr/aarch64-linux-gnu/lib";
+
+/// What is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A static program, because guests have no libraries unless they are copied.
+    Program,
+    /// A shared library for programs that are not static.
+    Library,
+}
 
 /// A toolchain that also has the standard library of arm64.
 #[derive(Clone, Debug)]
@@ -48,12 +62,15 @@ impl Cross {
     }
 
     /// Cargo's command, which builds into this folder.
-    ///
-    /// Programs are static, because the guest has no libraries.
-    pub(crate) fn cargo(&self, command: &str, target_dir: &Path) -> Command {
+    pub(crate) fn cargo(&self, command: &str, target_dir: &Path, kind: Kind) -> Command {
         let mut cargo = self.0.cargo();
+        let sign = match kind {
+            Kind::Program => '+',
+            Kind::Library => '-',
+        };
         // The cfg is that of .cargo/config.toml, which these flags replace.
-        let flags = format!("--cfg hugebar_seam -C target-feature=+crt-static -C linker={LINKER}");
+        let flags =
+            format!("--cfg hugebar_seam -C target-feature={sign}crt-static -C linker={LINKER}");
         cargo
             .args([command, "--target", TARGET, "--target-dir"])
             .arg(target_dir)
@@ -61,6 +78,14 @@ impl Cross {
             .env("CARGO_PROFILE_DEV_DEBUG", "0");
         cargo
     }
+}
+
+/// The loader and the C library that an arm64 guest needs for a program that is not static.
+pub fn shared_c_library() -> [HostFile; 2] {
+    SHARED.map(|name| HostFile {
+        host: Path::new(SHARED_IN).join(name),
+        guest: Some(format!("/lib/{name}")),
+    })
 }
 
 /// Fetches the library of this version; the caller must hold the lock.

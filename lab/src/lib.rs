@@ -37,11 +37,12 @@ mod spec;
 
 pub use arch::Arch;
 pub use copy::HostFile;
-pub use cross::Cross;
+pub use cross::{Cross, shared_c_library};
 pub use hugebar_lab_guest::job::{Command, Status, Thp};
 pub use machine::DEFAULT_DEVICE;
 pub use programs::{
-    example, hugebar, program, program_for, shared_library, test_for, unit_tests_for,
+    compile_c, example, hugebar, program, program_for, shared_library, shared_library_for,
+    test_for, unit_tests_for,
 };
 pub use report::{Failure, FailureKind, Output, Report, Stream};
 pub use slot::boots;

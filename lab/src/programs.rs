@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::arch::Arch;
 use crate::cache::Cache;
-use crate::cross::Cross;
+use crate::cross::{self, Cross, Kind};
 
 /// Built programs, by architecture, profile and Cargo's arguments.
 static BUILT: Mutex<BTreeMap<(Arch, String, String), PathBuf>> = Mutex::new(BTreeMap::new());
@@ -93,17 +93,50 @@ pub fn example(package: &str, name: &str, profile: &str) -> Result<PathBuf> {
 /// # Errors
 /// If it cannot be built.
 pub fn shared_library(package: &str, name: &str, profile: &str) -> Result<PathBuf> {
-    once(Arch::X86_64, package, name, &["--lib"], profile)
+    shared_library_for(Arch::X86_64, package, name, profile)
+}
+
+/// The same for programs of this architecture.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn shared_library_for(arch: Arch, package: &str, name: &str, profile: &str) -> Result<PathBuf> {
+    once(arch, package, name, &SHARED_LIBRARY, profile)
+}
+
+/// Cargo's arguments for one.
+const SHARED_LIBRARY: [&str; 1] = ["--lib"];
+
+/// Compiles a program in C that needs nothing but the C library, for a guest of this architecture; not static.
+///
+/// # Errors
+/// If the compiler says anything about it.
+pub fn compile_c(arch: Arch, source: &Path, program: &Path) -> Result<()> {
+    let compiler = match arch {
+        Arch::X86_64 => "cc",
+        Arch::Arm64 => cross::LINKER,
+    };
+    let built = Command::new(compiler)
+        .args(["-O2", "-Wall", "-Wextra", "-Werror", "-o"])
+        .args([program, source])
+        .status()
+        .with_context(|| format!("cannot run {compiler}"))?;
+    ensure!(
+        built.success(),
+        "{compiler} cannot build {}",
+        source.display()
+    );
+    Ok(())
 }
 
 /// The libraries of a package for programs in other languages, each a shared and a static one, built with this profile and
 /// without what this workspace's tests need (`.cargo/config.toml`) unless `for_tests`.
 pub(crate) fn libraries(package: &str, profile: &str, for_tests: bool) -> Result<Vec<PathBuf>> {
-    let mut cargo = cargo(Arch::X86_64, "build", &workspace()?)?;
+    let mut cargo = cargo(Arch::X86_64, "build", Kind::Library)?;
     if !for_tests && env::var_os("RUSTFLAGS").is_none() {
         cargo.env("RUSTFLAGS", "");
     }
-    let messages = messages(cargo, package, &["--lib"], profile)?;
+    let messages = messages(cargo, package, &SHARED_LIBRARY, profile)?;
     let found = messages.into_iter().filter(|message| {
         let target = message.target.as_ref();
         target.is_some_and(|target| target.kind.iter().any(|kind| kind == "staticlib"))
@@ -135,7 +168,11 @@ fn build(arch: Arch, package: &str, name: &str, target: &[&str], profile: &str) 
     } else {
         "build"
     };
-    let cargo = cargo(arch, command, &workspace()?)?;
+    let kind = match target == SHARED_LIBRARY {
+        true => Kind::Library,
+        false => Kind::Program,
+    };
+    let cargo = cargo(arch, command, kind)?;
     built(messages(cargo, package, target, profile)?, name)
         .with_context(|| format!("cargo has built no program {name}"))
 }
@@ -197,7 +234,7 @@ fn stripped(program: PathBuf) -> Result<PathBuf> {
 }
 
 /// A command of Cargo for an architecture.
-fn cargo(arch: Arch, command: &str, workspace: &Path) -> Result<Command> {
+fn cargo(arch: Arch, command: &str, kind: Kind) -> Result<Command> {
     match arch {
         Arch::X86_64 => {
             let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -208,8 +245,8 @@ fn cargo(arch: Arch, command: &str, workspace: &Path) -> Result<Command> {
         // Another version of Rust builds into a folder of its own.
         Arch::Arm64 => {
             let target = env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
-            let target = workspace.join(target).join("arm64");
-            Ok(Cross::get(&Cache::open()?)?.cargo(command, &target))
+            let target = workspace()?.join(target).join("arm64");
+            Ok(Cross::get(&Cache::open()?)?.cargo(command, &target, kind))
         }
     }
 }

@@ -5,29 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use hugebar_lab::capi::{self, Destination};
-use hugebar_lab::{HostFile, Spec, install};
+use hugebar_lab::capi::{self, Installed, Link};
+use hugebar_lab::{HostFile, Spec};
 use object::{Object, ObjectSymbol};
-use tempfile::TempDir;
 
-/// Installed once, with the profile of the other tests.
-static PREFIX: LazyLock<TempDir> = LazyLock::new(|| {
-    install::ensure_c(false).unwrap();
-    let prefix = tempfile::tempdir().unwrap();
-    let destination = Destination {
-        prefix: prefix.path(),
-        libdir: Path::new("lib"),
-        destdir: None,
-    };
-    capi::install(&destination, "dev").unwrap();
-    prefix
-});
+fn installed() -> &'static Installed {
+    Installed::get().unwrap()
+}
 
-fn sources() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/hugebar-capi")
+fn prefix() -> &'static Path {
+    installed().prefix()
+}
+
+fn build(source: &str, link: Link) -> PathBuf {
+    installed().program(source, link).unwrap()
 }
 
 fn run(command: &mut Command) -> String {
@@ -37,80 +30,9 @@ fn run(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn pkg_config(words: &str) -> Vec<String> {
-    let mut command = Command::new("pkg-config");
-    let folder = PREFIX.path().join("lib/pkgconfig");
-    let said = run(command
-        .env("PKG_CONFIG_PATH", folder)
-        .args(words.split(' '))
-        .arg("hugebar"));
-    said.split_whitespace().map(str::to_owned).collect()
-}
-
-/// How a program is linked.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Link {
-    Shared,
-    /// And with checks for addresses and undefined behaviour.
-    Sanitized,
-    Static,
-}
-
-/// What was built, by source.
-static BUILT: Mutex<BTreeMap<(String, Link), PathBuf>> = Mutex::new(BTreeMap::new());
-
-/// A program built against the installed library, once.
-fn build(source: &str, link: Link) -> PathBuf {
-    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    let program = built.entry((source.to_owned(), link));
-    program.or_insert_with(|| build_anew(source, link)).clone()
-}
-
-fn build_anew(source: &str, link: Link) -> PathBuf {
-    let (compiler, standard) = match source.ends_with(".cpp") {
-        true => ("g++", "-std=c++17"),
-        false => ("gcc", "-std=c11"),
-    };
-    let source = sources().join(source);
-    let name = source.file_stem().unwrap().to_str().unwrap();
-    let program = PREFIX.path().join(format!("{name}-{}", link as u8));
-    let mut command = Command::new(compiler);
-    command
-        .args([standard, "-g", "-Wall", "-Wextra", "-Wpedantic", "-Werror"])
-        .args(pkg_config("--cflags"))
-        .arg(format!(
-            "-DHUGEBAR_EXPECTED_VERSION=\"{}\"",
-            pkg_config("--modversion").concat()
-        ))
-        .arg(&source)
-        .arg("-o")
-        .arg(&program);
-    let lib = PREFIX.path().join("lib");
-    match link {
-        Link::Static => {
-            // What pkg-config says, but with the archive instead of the shared library.
-            let archive = lib.join("libhugebar.a").display().to_string();
-            let words = pkg_config("--static --libs").into_iter();
-            command.args(words.map(|word| match word.as_str() {
-                "-lhugebar" => archive.clone(),
-                _ => word,
-            }));
-        }
-        Link::Shared | Link::Sanitized => {
-            command.args(pkg_config("--libs"));
-            command.arg(format!("-Wl,-rpath,{}", lib.display()));
-        }
-    }
-    if link == Link::Sanitized {
-        command.args(["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]);
-    }
-    run(&mut command);
-    program
-}
-
 /// Each function of the installed header with its parameters.
 fn functions() -> BTreeMap<String, Vec<String>> {
-    let header = fs::read_to_string(PREFIX.path().join("include/hugebar.h")).unwrap();
+    let header = fs::read_to_string(prefix().join("include/hugebar.h")).unwrap();
     let code: String = header
         .lines()
         .filter(|line| !line.starts_with("//"))
@@ -137,7 +59,7 @@ fn functions() -> BTreeMap<String, Vec<String>> {
 
 #[test]
 fn only_the_functions_of_the_header_are_exported() {
-    let lib = PREFIX.path().join("lib");
+    let lib = prefix().join("lib");
     let library = fs::read(lib.join("libhugebar.so")).unwrap();
     let library = object::File::parse(&*library).unwrap();
     let exported: BTreeSet<_> = library
@@ -151,7 +73,7 @@ fn only_the_functions_of_the_header_are_exported() {
     // Panics unwind, and so can become errors.
     let mut imported = library.dynamic_symbols().filter(ObjectSymbol::is_undefined);
     assert!(imported.any(|own| own.name() == Ok("_Unwind_RaiseException")));
-    let manifest = fs::read_to_string(sources().join("../../Cargo.toml")).unwrap();
+    let manifest = fs::read_to_string(Installed::sources().join("../../Cargo.toml")).unwrap();
     let (_, profile) = manifest.split_once("\n[profile.capi]\n").unwrap();
     let (profile, _) = profile.split_once("\n\n").unwrap();
     assert!(profile.contains("panic = \"unwind\""), "{profile}");
@@ -178,14 +100,16 @@ fn programs_run_with_either_library_and_with_checks() {
 
 #[test]
 fn the_program_in_the_guide_compiles() {
-    let guide = fs::read_to_string(sources().join("../../docs/c.md")).unwrap();
+    let guide = fs::read_to_string(Installed::sources().join("../../docs/c.md")).unwrap();
     let (_, program) = guide.split_once("```c\n").unwrap();
     let (program, _) = program.split_once("```").unwrap();
-    let source = PREFIX.path().join("guide.c");
+    let source = prefix().join("guide.c");
     fs::write(&source, program).unwrap();
     let mut command = Command::new("gcc");
     command.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]);
-    run(command.args(pkg_config("--cflags")).arg(source));
+    run(command
+        .args(installed().pkg_config("--cflags").unwrap())
+        .arg(source));
 }
 
 /// Every function has returned an error for each wrong argument that it can have.
@@ -232,12 +156,19 @@ fn all_refused(said: &str) {
 
 /// `mapping` for `const struct hugebar_mapping *other`.
 fn handle_of(parameter: &str) -> Option<&str> {
-    const KINDS: [&str; 7] = [
-        "device", "dma", "mapping", "plan", "report", "space", "window",
+    const KINDS: [&str; 8] = [
+        "device",
+        "dma",
+        "interrupts",
+        "mapping",
+        "plan",
+        "report",
+        "space",
+        "window",
     ];
     let (_, rest) = parameter.split_once("struct hugebar_")?;
     let (kind, name) = rest.split_once(" *")?;
-    (KINDS.contains(&kind) && !name.starts_with('*')).then_some(kind)
+    (KINDS.contains(&kind) && !name.contains('*')).then_some(kind)
 }
 
 #[test]
@@ -249,12 +180,10 @@ fn programs_use_a_device() {
         ("tests/c/use.cpp", Link::Sanitized),
         ("tests/c/arguments.c", Link::Sanitized),
     ];
-    let library = HostFile {
-        host: PREFIX.path().join("lib").join(capi::SONAME),
-        guest: Some("/lib/".into()),
-    };
     let spec = Spec::new("newest").device("pci-testdev,membar=4G");
-    let mut spec = spec.timeout(Duration::from_secs(900)).copy(library);
+    let mut spec = spec
+        .timeout(Duration::from_secs(900))
+        .copy(installed().library());
     let mut commands = Vec::new();
     for (source, link) in programs {
         let host = build(source, link);

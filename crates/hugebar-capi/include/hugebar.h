@@ -176,11 +176,44 @@
 // Devices may read and write the memory.
 #define HUGEBAR_DMA_READ_WRITE 3
 
+// The interrupt line: a single interrupt, which the kernel masks when it fires.
+#define HUGEBAR_IRQ_INTX 0
+
+// Messages: one, or up to 32.
+#define HUGEBAR_IRQ_MSI 1
+
+// Up to 2048 messages, from a table in a BAR.
+#define HUGEBAR_IRQ_MSIX 2
+
+// The kernel was told of an uncorrected error (AER).
+#define HUGEBAR_IRQ_ERROR 3
+
+// The kernel wants the device back, because somebody unbinds or removes it.
+#define HUGEBAR_IRQ_REQUEST 4
+
+// They can signal eventfds.
+#define HUGEBAR_IRQ_EVENTFD 1
+
+// They can be masked and unmasked.
+#define HUGEBAR_IRQ_MASKABLE 2
+
+// The kernel masks an interrupt when it fires.
+#define HUGEBAR_IRQ_AUTOMASKED 4
+
+// Vectors cannot be added later.
+#define HUGEBAR_IRQ_NORESIZE 8
+
+// In place of a group whose number is unknown.
+#define HUGEBAR_NO_GROUP UINT32_MAX
+
 // An open VFIO device.
 typedef struct hugebar_device hugebar_device;
 
 // Memory, or a region of a device, that is mapped into an I/O address space.
 typedef struct hugebar_dma hugebar_dma;
+
+// Enabled interrupts of one kind.
+typedef struct hugebar_interrupts hugebar_interrupts;
 
 // A mapped region.
 typedef struct hugebar_mapping hugebar_mapping;
@@ -363,6 +396,46 @@ typedef struct hugebar_dma_info {
   uint64_t size;
 } hugebar_dma_info;
 
+// What a device has of one kind of interrupt.
+typedef struct hugebar_irq_info {
+  // How many; 0 if there are none of this kind.
+  uint32_t count;
+  // `HUGEBAR_IRQ_EVENTFD` and others.
+  uint32_t flags;
+} hugebar_irq_info;
+
+// What a device is.
+typedef struct hugebar_identity {
+  // Its vendor.
+  uint16_t vendor;
+  // The vendor's number of the device.
+  uint16_t device;
+  // The vendor of the card.
+  uint16_t subsystem_vendor;
+  // That vendor's number of the card.
+  uint16_t subsystem_device;
+  // The class code, such as 0x010802 for NVMe: class, subclass, and programming interface in the lowest byte.
+  uint32_t class_code;
+  // The revision.
+  uint8_t revision;
+} hugebar_identity;
+
+// A device that a hot reset affects.
+typedef struct hugebar_affected {
+  // The PCI domain.
+  uint32_t domain;
+  // The bus.
+  uint8_t bus;
+  // The device on its bus.
+  uint8_t device;
+  // The function.
+  uint8_t function;
+  // Whether the queried device's iommufd owns it: it is open there, or shares a group with one that is.
+  bool owned;
+  // Its IOMMU group if the queried device was opened by its group, otherwise `HUGEBAR_NO_GROUP`.
+  uint32_t group;
+} hugebar_affected;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -458,15 +531,6 @@ int hugebar_device_region_write(const struct hugebar_device *device,
                                 uint64_t offset,
                                 const uint8_t *bytes,
                                 size_t count);
-
-// Resets the function (`VFIO_DEVICE_RESET`). Mappings stay but lose their leaves: `hugebar_install` brings them back.
-int hugebar_device_reset(const struct hugebar_device *device);
-
-// Allows the device DMA, or forbids it (the bus master bit).
-int hugebar_device_set_bus_master(const struct hugebar_device *device, bool on);
-
-// Returns whether memory decode is on. While it is off, an access to a mapping of a BAR raises SIGBUS.
-int hugebar_device_memory_decode(const struct hugebar_device *device, bool *on);
 
 // Plans a region of `size` bytes. `phys` says what is known about its physical addresses, `HUGEBAR_PHYS_AT` that it starts
 // at `phys_address`; for a file in memory that is the offset in the file. `options` and `sizes` may be NULL, for the
@@ -692,8 +756,10 @@ int hugebar_dma_map(const struct hugebar_space *space,
                     uint64_t limit,
                     struct hugebar_dma **dma);
 
-// Maps a region of a device for peer-to-peer DMA by the devices of an address space. `device` is the device of the region,
-// which may be in this address space or in another one. -ENOTSUP if the kernel cannot do that here.
+// Maps a region of a device for peer-to-peer DMA by the devices of an address space. `device` is the device of the
+// region, which may be in this address space or in another one. -ENOTSUP if the kernel cannot do that here. Holes of
+// the mapping are not mapped either. By iommufd it is lost when the device is reset or its memory decode is off:
+// `hugebar_dma_renew`.
 int hugebar_dma_map_region(const struct hugebar_space *space,
                            const struct hugebar_device *device,
                            const struct hugebar_mapping *mapping,
@@ -703,10 +769,169 @@ int hugebar_dma_map_region(const struct hugebar_space *space,
 // Returns where the memory or region lies.
 int hugebar_dma_get_info(const struct hugebar_dma *dma, struct hugebar_dma_info *info);
 
+// Maps a region again, at the same I/O address, after its device was reset or its memory decode was off. A mapping by
+// type1 was not lost, so that this does nothing. -ENODEV while memory decode is off, -ENOTSUP for memory, which is
+// never lost.
+int hugebar_dma_renew(const struct hugebar_dma *dma);
+
 // Unmaps memory or a region from its address space, and frees the memory of `hugebar_dma_alloc`. On an error of the kernel
 // the handle is closed as well, but devices may still reach the memory, which is therefore kept. With -EBUSY another thread
 // uses the handle, which stays open.
 int hugebar_dma_close(struct hugebar_dma *dma);
+
+// Orders reads of memory that a device writes: use it between seeing that the device is done and reading its data.
+void hugebar_dma_rmb(void);
+
+// Orders writes: use it between filling in memory and telling the device to read it.
+void hugebar_dma_wmb(void);
+
+// Returns how many interrupts of a kind (`HUGEBAR_IRQ_INTX` or another) the device has, and what they support.
+int hugebar_device_irq_info(const struct hugebar_device *device,
+                            uint32_t kind,
+                            struct hugebar_irq_info *info);
+
+// Enables the first `count` interrupts of a kind, each with an eventfd of its own. INTx, MSI and MSI-X exclude one
+// another: -EBUSY while another is enabled. MSI and MSI-X need `hugebar_device_set_bus_master`.
+int hugebar_interrupts_enable(const struct hugebar_device *device,
+                              uint32_t kind,
+                              uint32_t count,
+                              struct hugebar_interrupts **interrupts);
+
+// Enables interrupts of a kind with eventfds of the program's, one for each vector, such as those that KVM injects
+// interrupts from. -1 leaves a vector out. They may be closed afterwards.
+int hugebar_interrupts_enable_with(const struct hugebar_device *device,
+                                   uint32_t kind,
+                                   const int *eventfds,
+                                   size_t count,
+                                   struct hugebar_interrupts **interrupts);
+
+// Disables interrupts. On an error of the kernel the handle is closed as well, and they are disabled before others are
+// enabled, or when the device is closed. With -EBUSY another thread uses the handle, which stays open.
+int hugebar_interrupts_close(struct hugebar_interrupts *interrupts);
+
+// Returns the eventfd of a vector, to poll it together with others: it is close-on-exec and nonblocking, and reading
+// its eight bytes returns how often the interrupt fired. It stays the library's: do not close it, and use it no longer
+// than the handle. -EINVAL for a vector that is not enabled or has an eventfd of the program's.
+int hugebar_interrupts_fd(const struct hugebar_interrupts *interrupts,
+                          uint32_t vector,
+                          int *fd);
+
+// Waits until a vector fires, for `timeout_ms` milliseconds at most, or for good if that is negative. Returns how
+// often it fired since the last call, 0 if the time was over. Signals do not end it.
+int hugebar_interrupts_wait(const struct hugebar_interrupts *interrupts,
+                            uint32_t vector,
+                            int timeout_ms,
+                            uint64_t *times);
+
+// Masks INTx. -ENOTSUP for other kinds: take the eventfd from a vector (`hugebar_interrupts_set`), or silence the
+// device.
+int hugebar_interrupts_mask(const struct hugebar_interrupts *interrupts);
+
+// Unmasks INTx, which the kernel masks each time it fires. Call it after serving the device: if its line is still
+// asserted, the interrupt fires again at once.
+int hugebar_interrupts_unmask(const struct hugebar_interrupts *interrupts);
+
+// Lets the kernel unmask INTx whenever an eventfd of the program's is signalled, as KVM does when a guest has ended
+// its interrupt. -1 ends this. -EBUSY while another eventfd does so.
+int hugebar_interrupts_unmask_by(const struct hugebar_interrupts *interrupts,
+                                 int eventfd);
+
+// Signals a vector's eventfd as if the device had fired, as a test.
+int hugebar_interrupts_trigger(const struct hugebar_interrupts *interrupts, uint32_t vector);
+
+// Enables one more vector, or one that was left out, with an eventfd of its own. The others stay enabled. -ENOTSUP for
+// a vector that the device does not have, or beyond those enabled first with `HUGEBAR_IRQ_NORESIZE`; -EBUSY while
+// another thread uses the handle.
+int hugebar_interrupts_add(const struct hugebar_interrupts *interrupts,
+                           uint32_t vector);
+
+// Makes a vector signal an eventfd of the program's, or none with -1. It can add vectors, and fails, as
+// `hugebar_interrupts_add`.
+int hugebar_interrupts_set(const struct hugebar_interrupts *interrupts, uint32_t vector, int eventfd);
+
+// Returns what the device is: its ids, its class and its revision.
+int hugebar_config_identity(const struct hugebar_device *device, struct hugebar_identity *identity);
+
+// Returns the size of configuration space: 256 bytes, or 4096 with its extended part.
+int hugebar_config_size(const struct hugebar_device *device, uint64_t *size);
+
+// Reads the command register (`PCI_COMMAND_MEMORY` and others of linux/pci_regs.h).
+int hugebar_config_command(const struct hugebar_device *device, uint16_t *command);
+
+// Writes the command register. Without `PCI_COMMAND_MEMORY` all mappings of the device's BARs lose their leaves, and
+// an access raises SIGBUS.
+int hugebar_config_set_command(const struct hugebar_device *device,
+                               uint16_t command);
+
+// Reads the status register (`PCI_STATUS_CAP_LIST` and others of linux/pci_regs.h).
+int hugebar_config_status(const struct hugebar_device *device, uint16_t *status);
+
+// Finds the first capability with an id (`PCI_CAP_ID_EXP` and others of linux/pci_regs.h), and returns where it
+// starts. -ENOENT if there is none; the driver may leave some out.
+int hugebar_config_capability(const struct hugebar_device *device,
+                              uint8_t id,
+                              uint16_t *offset);
+
+// Finds the first extended capability with an id (`PCI_EXT_CAP_ID_ERR` and others of linux/pci_regs.h), as
+// `hugebar_config_capability`.
+int hugebar_config_extended_capability(const struct hugebar_device *device, uint16_t id, uint16_t *offset);
+
+// Reads 8 bits of configuration space.
+int hugebar_config_read_u8(const struct hugebar_device *device, uint16_t offset, uint8_t *value);
+
+// Reads 16 bits of configuration space, at an offset that is a multiple of 2, in the order of this machine.
+int hugebar_config_read_u16(const struct hugebar_device *device, uint16_t offset, uint16_t *value);
+
+// Reads 32 bits of configuration space, at an offset that is a multiple of 4, in the order of this machine.
+int hugebar_config_read_u32(const struct hugebar_device *device, uint16_t offset, uint32_t *value);
+
+// Writes 8 bits of configuration space. Bits that are read-only, or that the driver keeps for itself, do not change,
+// without an error. Interrupts are set up by `hugebar_interrupts_enable`.
+int hugebar_config_write_u8(const struct hugebar_device *device,
+                            uint16_t offset,
+                            uint8_t value);
+
+// Writes 16 bits of configuration space, at an offset that is a multiple of 2, as `hugebar_config_write_u8`.
+int hugebar_config_write_u16(const struct hugebar_device *device, uint16_t offset, uint16_t value);
+
+// Writes 32 bits of configuration space, at an offset that is a multiple of 4, as `hugebar_config_write_u8`.
+int hugebar_config_write_u32(const struct hugebar_device *device, uint16_t offset, uint32_t value);
+
+// Allows the device DMA, and interrupts by MSI and MSI-X, or forbids them (the bus master bit). Opening a device
+// forbids them.
+int hugebar_device_set_bus_master(const struct hugebar_device *device,
+                                  bool on);
+
+// Returns whether memory decode is on. While it is off, an access to a mapping of a BAR raises SIGBUS.
+int hugebar_device_memory_decode(const struct hugebar_device *device, bool *on);
+
+// Resets the function (`VFIO_DEVICE_RESET`). Memory decode, bus mastering and interrupts stay as they are. Mappings
+// stay but lose their leaves: `hugebar_install` brings them back. -ENOTSUP if the function cannot be reset by itself.
+int hugebar_device_reset(const struct hugebar_device *device);
+
+// Returns whether the function can be reset by itself.
+int hugebar_device_can_reset(const struct hugebar_device *device, bool *can);
+
+// Lists the devices that a hot reset affects, this one included: those on its slot or bus, and all behind them. Writes
+// at most `room` of them to `affected`, which may be NULL if `room` is 0, and to `count` how many there are. -ENOTSUP
+// if neither slot nor bus can be reset, as on a root bus.
+int hugebar_device_hot_reset_info(const struct hugebar_device *device,
+                                  struct hugebar_affected *affected,
+                                  size_t room,
+                                  size_t *count);
+
+// Resets all devices on the slot or bus (`VFIO_DEVICE_PCI_HOT_RESET`). `others` are the program's devices that are
+// reset as well: one of each affected group or, by iommufd, each that is open; it may be NULL if `count` is 0. All
+// other affected devices must be bound to a VFIO driver and not be open: -EBUSY otherwise, and the message names them.
+int hugebar_device_hot_reset(const struct hugebar_device *device,
+                             const struct hugebar_device *const *others,
+                             size_t count);
+
+// The same for a device of `hugebar_device_from_fd`, whose groups only the program knows: `groups` are the descriptors
+// of all affected groups, or none for a device that was opened by its own node.
+int hugebar_device_hot_reset_by_groups(const struct hugebar_device *device,
+                                       const int *groups,
+                                       size_t count);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -5,7 +5,6 @@ use std::mem::MaybeUninit;
 
 use hugebar::mem::Word;
 
-use crate::argument::out;
 use crate::error::call;
 use crate::handle;
 use crate::map::hugebar_mapping;
@@ -15,11 +14,7 @@ fn read<W: Word>(
     offset: u64,
     value: Option<&mut MaybeUninit<W>>,
 ) -> c_int {
-    call(|| {
-        let value = out(value)?;
-        value.write(handle::get(mapping)?.mapping().read(offset)?);
-        Ok(())
-    })
+    handle::tell(value, mapping, |own| Ok(own.mapping().read(offset)?))
 }
 
 fn write<W: Word>(mapping: *const hugebar_mapping, offset: u64, value: W) -> c_int {

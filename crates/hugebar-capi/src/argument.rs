@@ -1,10 +1,11 @@
 //! Checks of arguments that come from C.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_int};
 use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
 use std::{ptr, slice};
 
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Result, call};
 
 fn null() -> Failure {
     Failure::new(libc::EFAULT, "a pointer is NULL")
@@ -16,8 +17,19 @@ pub(crate) fn invalid(message: impl Into<String>) -> Failure {
 }
 
 /// The place for a result.
-pub(crate) fn out<T>(place: Option<&mut MaybeUninit<T>>) -> Result<&mut MaybeUninit<T>> {
+fn out<T>(place: Option<&mut MaybeUninit<T>>) -> Result<&mut MaybeUninit<T>> {
     place.ok_or_else(null)
+}
+
+/// The body of a function that returns something by a pointer. Does nothing without a place for it.
+pub(crate) fn answer<T>(
+    place: Option<&mut MaybeUninit<T>>,
+    find: impl FnOnce() -> Result<T>,
+) -> c_int {
+    call(|| {
+        out(place)?.write(find()?);
+        Ok(())
+    })
 }
 
 /// A structure that must be there.
@@ -37,6 +49,19 @@ pub(crate) unsafe fn text<'a>(pointer: *const c_char) -> Result<&'a str> {
     // SAFETY: the caller's contract.
     let text = unsafe { CStr::from_ptr(pointer) };
     text.to_str().map_err(|_| invalid("a text is not UTF-8"))
+}
+
+/// A descriptor.
+///
+/// # Safety
+///
+/// It is not closed during the lifetime. It may be none, which the kernel refuses to use.
+pub(crate) unsafe fn descriptor<'a>(fd: c_int) -> Result<BorrowedFd<'a>> {
+    if fd < 0 {
+        return Err(Failure::new(libc::EBADF, format!("{fd} is no descriptor")));
+    }
+    // SAFETY: the caller's contract.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
 /// How many bytes `count` of them have, if an object can be that large.

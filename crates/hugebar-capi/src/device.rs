@@ -2,7 +2,7 @@
 
 use std::ffi::{c_char, c_int};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use hugebar::iommu::Container;
 use hugebar::layout::Area;
@@ -10,7 +10,7 @@ use hugebar::pci::Address;
 use hugebar::phys::Phys;
 use hugebar::vfio::{Backend, Device, Region};
 
-use crate::argument::{array, buffer, fill, invalid, out, text};
+use crate::argument::{array, buffer, descriptor, fill, invalid, text};
 use crate::error::{Failure, Result, call};
 use crate::handle;
 
@@ -107,11 +107,8 @@ unsafe fn address(pointer: *const c_char) -> Result<Address> {
 
 /// A duplicate of a caller's descriptor.
 fn duplicate(fd: c_int) -> Result<OwnedFd> {
-    if fd < 0 {
-        return Err(Failure::new(libc::EBADF, format!("{fd} is no descriptor")));
-    }
-    // SAFETY: the caller keeps it open during the call. If it is none, the kernel refuses to duplicate it.
-    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    // SAFETY: the caller keeps it open during the call.
+    let fd = unsafe { descriptor(fd) }?;
     fd.try_clone_to_owned().map_err(|error| {
         let errno = error.raw_os_error().unwrap_or(libc::EBADF);
         Failure::new(
@@ -135,21 +132,19 @@ pub unsafe extern "C" fn hugebar_device_open(
     backend: u32,
     device: Option<&mut MaybeUninit<*mut hugebar_device>>,
 ) -> c_int {
-    call(|| {
-        handle::give(device, || {
-            // SAFETY: the caller's contract.
-            let address = unsafe { self::address(address) }?;
-            Ok(hugebar_device(match backend {
-                HUGEBAR_BACKEND_AUTO => Device::open(address)?,
-                HUGEBAR_BACKEND_TYPE1 => Device::open_by(address, Backend::Type1)?,
-                HUGEBAR_BACKEND_IOMMUFD => Device::open_by(address, Backend::Iommufd)?,
-                _ => {
-                    return Err(invalid(format!(
-                        "{backend} is no backend to open a device by"
-                    )));
-                }
-            }))
-        })
+    handle::give(device, || {
+        // SAFETY: the caller's contract.
+        let address = unsafe { self::address(address) }?;
+        Ok(hugebar_device(match backend {
+            HUGEBAR_BACKEND_AUTO => Device::open(address)?,
+            HUGEBAR_BACKEND_TYPE1 => Device::open_by(address, Backend::Type1)?,
+            HUGEBAR_BACKEND_IOMMUFD => Device::open_by(address, Backend::Iommufd)?,
+            _ => {
+                return Err(invalid(format!(
+                    "{backend} is no backend to open a device by"
+                )));
+            }
+        }))
     })
 }
 
@@ -160,21 +155,19 @@ pub unsafe extern "C" fn hugebar_device_open_beside(
     other: *const hugebar_device,
     device: Option<&mut MaybeUninit<*mut hugebar_device>>,
 ) -> c_int {
-    call(|| {
-        handle::give(device, || {
-            let other = handle::get(other)?;
-            // SAFETY: the caller's contract.
-            let address = unsafe { self::address(address) }?;
-            let opened = match (other.0.container(), other.0.ioas()) {
-                (Some(container), _) => Device::open_in(address, container)?,
-                (None, Some(ioas)) => Device::open_on(address, ioas)?,
-                (None, None) => {
-                    let message = "the other device's address space is unknown";
-                    return Err(Failure::new(libc::ENOTSUP, message));
-                }
-            };
-            Ok(hugebar_device(opened))
-        })
+    handle::give(device, || {
+        let other = handle::get(other)?;
+        // SAFETY: the caller's contract.
+        let address = unsafe { self::address(address) }?;
+        let opened = match (other.0.container(), other.0.ioas()) {
+            (Some(container), _) => Device::open_in(address, container)?,
+            (None, Some(ioas)) => Device::open_on(address, ioas)?,
+            (None, None) => {
+                let message = "the other device's address space is unknown";
+                return Err(Failure::new(libc::ENOTSUP, message));
+            }
+        };
+        Ok(hugebar_device(opened))
     })
 }
 
@@ -188,20 +181,18 @@ pub unsafe extern "C" fn hugebar_device_from_fd(
     container_fd: c_int,
     device: Option<&mut MaybeUninit<*mut hugebar_device>>,
 ) -> c_int {
-    call(|| {
-        handle::give(device, || {
-            let address = match address.is_null() {
-                true => None,
-                // SAFETY: the caller's contract.
-                false => Some(unsafe { self::address(address) }?),
-            };
-            let container = match container_fd {
-                -1 => None,
-                fd => Some(Container::from_fd(duplicate(fd)?)?),
-            };
-            let opened = Device::from_fd(duplicate(fd)?, address, container)?;
-            Ok(hugebar_device(opened))
-        })
+    handle::give(device, || {
+        let address = match address.is_null() {
+            true => None,
+            // SAFETY: the caller's contract.
+            false => Some(unsafe { self::address(address) }?),
+        };
+        let container = match container_fd {
+            -1 => None,
+            fd => Some(Container::from_fd(duplicate(fd)?)?),
+        };
+        let opened = Device::from_fd(duplicate(fd)?, address, container)?;
+        Ok(hugebar_device(opened))
     })
 }
 
@@ -217,11 +208,7 @@ pub extern "C" fn hugebar_device_fd(
     device: *const hugebar_device,
     fd: Option<&mut MaybeUninit<c_int>>,
 ) -> c_int {
-    call(|| {
-        let fd = out(fd)?;
-        fd.write(handle::get(device)?.0.as_fd().as_raw_fd());
-        Ok(())
-    })
+    handle::tell(fd, device, |own| Ok(own.0.as_fd().as_raw_fd()))
 }
 
 /// Returns how the device was opened: `HUGEBAR_BACKEND_TYPE1` or another.
@@ -230,15 +217,13 @@ pub extern "C" fn hugebar_device_backend(
     device: *const hugebar_device,
     backend: Option<&mut MaybeUninit<u32>>,
 ) -> c_int {
-    call(|| {
-        let backend = out(backend)?;
-        backend.write(match handle::get(device)?.0.backend() {
+    handle::tell(backend, device, |own| {
+        Ok(match own.0.backend() {
             Some(Backend::Type1) => HUGEBAR_BACKEND_TYPE1,
             Some(Backend::Iommufd) => HUGEBAR_BACKEND_IOMMUFD,
             Some(Backend::NoIommu) => HUGEBAR_BACKEND_NOIOMMU,
             None => HUGEBAR_BACKEND_OTHER,
-        });
-        Ok(())
+        })
     })
 }
 
@@ -248,11 +233,7 @@ pub extern "C" fn hugebar_device_region_count(
     device: *const hugebar_device,
     count: Option<&mut MaybeUninit<u32>>,
 ) -> c_int {
-    call(|| {
-        let count = out(count)?;
-        count.write(handle::get(device)?.0.region_count());
-        Ok(())
-    })
+    handle::tell(count, device, |own| Ok(own.0.region_count()))
 }
 
 /// Queries a region. -ENOENT if the device does not have it, such as an absent BAR.
@@ -262,25 +243,22 @@ pub extern "C" fn hugebar_device_region(
     index: u32,
     region: Option<&mut MaybeUninit<hugebar_region>>,
 ) -> c_int {
-    call(|| {
-        let place = out(region)?;
-        let device = &handle::get(device)?.0;
-        let own = self::region(device, index)?;
-        let (phys, phys_address) = match device.phys(&own) {
+    handle::tell(region, device, |device| {
+        let own = self::region(&device.0, index)?;
+        let (phys, phys_address) = match device.0.phys(&own) {
             Phys::Natural => (HUGEBAR_PHYS_NATURAL, 0),
             Phys::At(address) => (HUGEBAR_PHYS_AT, address),
             Phys::Unknown => (HUGEBAR_PHYS_UNKNOWN, 0),
         };
         let known = HUGEBAR_REGION_READ | HUGEBAR_REGION_WRITE | HUGEBAR_REGION_MMAP;
-        place.write(hugebar_region {
+        Ok(hugebar_region {
             index,
             flags: own.flags().bits() & known,
             size: own.size(),
             fd_offset: own.offset(),
             phys,
             phys_address,
-        });
-        Ok(())
+        })
     })
 }
 
@@ -309,19 +287,16 @@ pub extern "C" fn hugebar_device_msix(
     device: *const hugebar_device,
     msix: Option<&mut MaybeUninit<hugebar_msix>>,
 ) -> c_int {
-    call(|| {
-        let place = out(msix)?;
-        let own = handle::get(device)?.0.msix()?;
+    handle::tell(msix, device, |device| {
         let none = || Failure::new(libc::ENOENT, "the device has no MSI-X table");
-        let own = own.ok_or_else(none)?;
-        place.write(hugebar_msix {
+        let own = device.0.msix()?.ok_or_else(none)?;
+        Ok(hugebar_msix {
             vectors: own.vectors.into(),
             table_bar: own.table_bar.into(),
             table: own.table.into(),
             pba_bar: own.pba_bar.into(),
             pba: own.pba.into(),
-        });
-        Ok(())
+        })
     })
 }
 
@@ -356,30 +331,5 @@ pub unsafe extern "C" fn hugebar_device_region_write(
         // SAFETY: the caller's contract.
         let bytes = unsafe { array(bytes, count) }?;
         Ok(device.0.region_write(index, offset, bytes)?)
-    })
-}
-
-/// Resets the function (`VFIO_DEVICE_RESET`). Mappings stay but lose their leaves: `hugebar_install` brings them back.
-#[unsafe(no_mangle)]
-pub extern "C" fn hugebar_device_reset(device: *const hugebar_device) -> c_int {
-    call(|| Ok(handle::get(device)?.0.reset()?))
-}
-
-/// Allows the device DMA, or forbids it (the bus master bit).
-#[unsafe(no_mangle)]
-pub extern "C" fn hugebar_device_set_bus_master(device: *const hugebar_device, on: bool) -> c_int {
-    call(|| Ok(handle::get(device)?.0.set_bus_master(on)?))
-}
-
-/// Returns whether memory decode is on. While it is off, an access to a mapping of a BAR raises SIGBUS.
-#[unsafe(no_mangle)]
-pub extern "C" fn hugebar_device_memory_decode(
-    device: *const hugebar_device,
-    on: Option<&mut MaybeUninit<bool>>,
-) -> c_int {
-    call(|| {
-        let on = out(on)?;
-        on.write(handle::get(device)?.0.memory_decode()?);
-        Ok(())
     })
 }

@@ -3,15 +3,16 @@
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
+use std::sync::{Mutex, PoisonError};
 
 use hugebar::dma::{DmaMapping, PeerMapping, RawDmaMapping};
 use hugebar::iommu::{AddressSpace, DmaAccess};
 use hugebar::leaf::{GIB, MIB};
-use hugebar::mem::{HugePage, Memory};
+use hugebar::mem::{self, HugePage, Memory};
 
-use crate::argument::{fill, invalid, out};
+use crate::argument::{fill, invalid};
 use crate::device::hugebar_device;
-use crate::error::{Result, call};
+use crate::error::{Failure, Result, call};
 use crate::handle;
 use crate::map::hugebar_mapping;
 
@@ -32,7 +33,7 @@ enum Reached {
     /// Memory of the caller's, by its address.
     Callers(RawDmaMapping, usize),
     /// A region of a device, and its length.
-    Region(PeerMapping, u64),
+    Region(Mutex<PeerMapping>, u64),
 }
 
 /// A range of I/O addresses.
@@ -72,10 +73,8 @@ pub extern "C" fn hugebar_device_space(
     device: *const hugebar_device,
     space: Option<&mut MaybeUninit<*mut hugebar_space>>,
 ) -> c_int {
-    call(|| {
-        handle::give(space, || {
-            Ok(hugebar_space(handle::get(device)?.0.address_space()?))
-        })
+    handle::give(space, || {
+        Ok(hugebar_space(handle::get(device)?.0.address_space()?))
     })
 }
 
@@ -118,19 +117,17 @@ pub extern "C" fn hugebar_dma_alloc(
     dma: Option<&mut MaybeUninit<*mut hugebar_dma>>,
 ) -> c_int {
     const MIB_2: u64 = 2 * MIB;
-    call(|| {
-        handle::give(dma, || {
-            let space = handle::get(space)?;
-            let memory = match page {
-                0 => Memory::anonymous(size)?,
-                MIB_2 => Memory::huge_pages(size, HugePage::Mib2)?,
-                GIB => Memory::huge_pages(size, HugePage::Gib1)?,
-                _ => return Err(invalid(format!("there are no huge pages of {page} bytes"))),
-            };
-            let access = DmaAccess::ReadWrite;
-            let mapping = space.0.map_owned_below(memory, access, below(limit))?;
-            Ok(hugebar_dma(Reached::Owned(mapping)))
-        })
+    handle::give(dma, || {
+        let space = handle::get(space)?;
+        let memory = match page {
+            0 => Memory::anonymous(size)?,
+            MIB_2 => Memory::huge_pages(size, HugePage::Mib2)?,
+            GIB => Memory::huge_pages(size, HugePage::Gib1)?,
+            _ => return Err(invalid(format!("there are no huge pages of {page} bytes"))),
+        };
+        let access = DmaAccess::ReadWrite;
+        let mapping = space.0.map_owned_below(memory, access, below(limit))?;
+        Ok(hugebar_dma(Reached::Owned(mapping)))
     })
 }
 
@@ -145,25 +142,25 @@ pub unsafe extern "C" fn hugebar_dma_map(
     limit: u64,
     dma: Option<&mut MaybeUninit<*mut hugebar_dma>>,
 ) -> c_int {
-    call(|| {
-        handle::give(dma, || {
-            let space = handle::get(space)?;
-            let start = NonNull::new(memory.cast()).ok_or_else(|| invalid("the memory is NULL"))?;
-            let access = match access {
-                HUGEBAR_DMA_READ => DmaAccess::Read,
-                HUGEBAR_DMA_READ_WRITE => DmaAccess::ReadWrite,
-                _ => return Err(invalid(format!("{access:#x} is no access"))),
-            };
-            // SAFETY: the caller's contract.
-            let mapping = unsafe { space.0.map_raw(start, size, access, below(limit)) };
-            let address = memory.expose_provenance();
-            Ok(hugebar_dma(Reached::Callers(mapping?, address)))
-        })
+    handle::give(dma, || {
+        let space = handle::get(space)?;
+        let start = NonNull::new(memory.cast()).ok_or_else(|| invalid("the memory is NULL"))?;
+        let access = match access {
+            HUGEBAR_DMA_READ => DmaAccess::Read,
+            HUGEBAR_DMA_READ_WRITE => DmaAccess::ReadWrite,
+            _ => return Err(invalid(format!("{access:#x} is no access"))),
+        };
+        // SAFETY: the caller's contract.
+        let mapping = unsafe { space.0.map_raw(start, size, access, below(limit)) };
+        let address = memory.expose_provenance();
+        Ok(hugebar_dma(Reached::Callers(mapping?, address)))
     })
 }
 
-/// Maps a region of a device for peer-to-peer DMA by the devices of an address space. `device` is the device of the region,
-/// which may be in this address space or in another one. -ENOTSUP if the kernel cannot do that here.
+/// Maps a region of a device for peer-to-peer DMA by the devices of an address space. `device` is the device of the
+/// region, which may be in this address space or in another one. -ENOTSUP if the kernel cannot do that here. Holes of
+/// the mapping are not mapped either. By iommufd it is lost when the device is reset or its memory decode is off:
+/// `hugebar_dma_renew`.
 #[unsafe(no_mangle)]
 pub extern "C" fn hugebar_dma_map_region(
     space: *const hugebar_space,
@@ -172,14 +169,13 @@ pub extern "C" fn hugebar_dma_map_region(
     limit: u64,
     dma: Option<&mut MaybeUninit<*mut hugebar_dma>>,
 ) -> c_int {
-    call(|| {
-        handle::give(dma, || {
-            let (space, device) = (handle::get(space)?, handle::get(device)?);
-            let mapping = handle::get(mapping)?;
-            let bar = mapping.bar()?;
-            let peer = space.0.map_bar_below(&device.0, bar, below(limit))?;
-            Ok(hugebar_dma(Reached::Region(peer, bar.region().size())))
-        })
+    handle::give(dma, || {
+        let (space, device) = (handle::get(space)?, handle::get(device)?);
+        let mapping = handle::get(mapping)?;
+        let bar = mapping.bar()?;
+        let peer = space.0.map_bar_below(&device.0, bar, below(limit))?;
+        let size = bar.region().size();
+        Ok(hugebar_dma(Reached::Region(Mutex::new(peer), size)))
     })
 }
 
@@ -189,10 +185,8 @@ pub extern "C" fn hugebar_dma_get_info(
     dma: *const hugebar_dma,
     info: Option<&mut MaybeUninit<hugebar_dma_info>>,
 ) -> c_int {
-    call(|| {
-        let info = out(info)?;
-        let own = handle::get(dma)?;
-        info.write(match &own.0 {
+    handle::tell(info, dma, |own| {
+        Ok(match &own.0 {
             Reached::Owned(own) => hugebar_dma_info {
                 address: own.as_ptr().as_ptr().cast(),
                 iova: own.iova(),
@@ -205,11 +199,27 @@ pub extern "C" fn hugebar_dma_get_info(
             },
             Reached::Region(own, size) => hugebar_dma_info {
                 address: ptr::null_mut(),
-                iova: own.iova(),
+                iova: own.lock().unwrap_or_else(PoisonError::into_inner).iova(),
                 size: *size,
             },
-        });
-        Ok(())
+        })
+    })
+}
+
+/// Maps a region again, at the same I/O address, after its device was reset or its memory decode was off. A mapping by
+/// type1 was not lost, so that this does nothing. -ENODEV while memory decode is off, -ENOTSUP for memory, which is
+/// never lost.
+#[unsafe(no_mangle)]
+pub extern "C" fn hugebar_dma_renew(dma: *const hugebar_dma) -> c_int {
+    call(|| match &handle::get(dma)?.0 {
+        Reached::Region(own, _) => {
+            let mut own = own.lock().unwrap_or_else(PoisonError::into_inner);
+            Ok(own.renew()?)
+        }
+        Reached::Owned(_) | Reached::Callers(..) => {
+            let message = "this is memory, which stays mapped";
+            Err(Failure::new(libc::ENOTSUP, message))
+        }
     })
 }
 
@@ -222,8 +232,23 @@ pub extern "C" fn hugebar_dma_close(dma: *mut hugebar_dma) -> c_int {
         match handle::take(dma)?.0 {
             Reached::Owned(own) => drop(own.unmap()?),
             Reached::Callers(own, _) => own.unmap()?,
-            Reached::Region(own, _) => own.unmap()?,
+            Reached::Region(own, _) => {
+                let own = own.into_inner().unwrap_or_else(PoisonError::into_inner);
+                own.unmap()?;
+            }
         }
         Ok(())
     })
+}
+
+/// Orders reads of memory that a device writes: use it between seeing that the device is done and reading its data.
+#[unsafe(no_mangle)]
+pub extern "C" fn hugebar_dma_rmb() {
+    mem::dma_rmb();
+}
+
+/// Orders writes: use it between filling in memory and telling the device to read it.
+#[unsafe(no_mangle)]
+pub extern "C" fn hugebar_dma_wmb() {
+    mem::dma_wmb();
 }

@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::argument::out;
+use crate::argument::answer;
 use crate::error::{Failure, Result, call};
 
 type Object = Arc<dyn Any + Send + Sync>;
@@ -109,14 +109,22 @@ pub(crate) fn open<T: Any + Send + Sync>(object: T) -> Result<*mut T> {
     Ok(ptr::without_provenance_mut(table.insert(object)?))
 }
 
-/// Makes an object and gives its handle to the caller. Makes none if there is no place for the handle.
+/// The body of a function that makes an object: gives its handle to the caller. Makes none if there is no place for the
+/// handle.
 pub(crate) fn give<T: Any + Send + Sync>(
     place: Option<&mut MaybeUninit<*mut T>>,
     make: impl FnOnce() -> Result<T>,
-) -> Result<()> {
-    let place = out(place)?;
-    place.write(open(make()?)?);
-    Ok(())
+) -> c_int {
+    answer(place, || open(make()?))
+}
+
+/// The body of a function that tells something about an object.
+pub(crate) fn tell<T: Any + Send + Sync, V>(
+    place: Option<&mut MaybeUninit<V>>,
+    handle: *const T,
+    find: impl FnOnce(&T) -> Result<V>,
+) -> c_int {
+    answer(place, || find(&*get(handle)?))
 }
 
 /// The object of a handle.

@@ -6,8 +6,8 @@ use std::mem::MaybeUninit;
 use hugebar::facts::{self, Facts};
 use hugebar::leaf::{self, LeafSizes, Leaves};
 
-use crate::argument::{invalid, out, required};
-use crate::error::{Result, call};
+use crate::argument::{answer, invalid, required};
+use crate::error::Result;
 
 /// The room for leaf sizes in this interface. Today's machines use up to three.
 pub const HUGEBAR_MAX_LEAF_SIZES: usize = 8;
@@ -81,10 +81,7 @@ pub(crate) fn sizes(given: Option<&hugebar_leaf_sizes>) -> Result<LeafSizes> {
 pub extern "C" fn hugebar_machine_leaf_sizes(
     sizes: Option<&mut MaybeUninit<hugebar_leaf_sizes>>,
 ) -> c_int {
-    call(|| {
-        out(sizes)?.write((&facts::leaf_sizes()).into());
-        Ok(())
-    })
+    answer(sizes, || Ok((&facts::leaf_sizes()).into()))
 }
 
 /// Returns the leaf sizes that this kernel uses for device memory: only pages before Linux 6.12.
@@ -92,11 +89,7 @@ pub extern "C" fn hugebar_machine_leaf_sizes(
 pub extern "C" fn hugebar_kernel_leaf_sizes(
     sizes: Option<&mut MaybeUninit<hugebar_leaf_sizes>>,
 ) -> c_int {
-    call(|| {
-        let sizes = out(sizes)?;
-        sizes.write((&Facts::observe().device_leaf_sizes()).into());
-        Ok(())
-    })
+    answer(sizes, || Ok((&Facts::observe().device_leaf_sizes()).into()))
 }
 
 /// Computes the leaves of `bytes` bytes that are mapped at the virtual address `virtual_address` and lie at the physical
@@ -109,11 +102,9 @@ pub extern "C" fn hugebar_leaves_at(
     sizes: Option<&hugebar_leaf_sizes>,
     leaves: Option<&mut MaybeUninit<hugebar_leaves>>,
 ) -> c_int {
-    call(|| {
-        let leaves = out(leaves)?;
+    answer(leaves, || {
         let sizes = self::sizes(sizes)?;
-        leaves.write((&leaf::leaves(virtual_address, physical, bytes, &sizes)).into());
-        Ok(())
+        Ok((&leaf::leaves(virtual_address, physical, bytes, &sizes)).into())
     })
 }
 
@@ -127,21 +118,12 @@ pub extern "C" fn hugebar_congruence(
     sizes: Option<&hugebar_leaf_sizes>,
     largest: Option<&mut MaybeUninit<u64>>,
 ) -> c_int {
-    call(|| {
-        let largest = out(largest)?;
+    answer(largest, || {
         let sizes = self::sizes(sizes)?;
         let apart = one_address ^ other_address;
-        let fits = |size: &&u64| apart & (**size - 1) == 0;
-        largest.write(
-            sizes
-                .as_slice()
-                .iter()
-                .rev()
-                .find(fits)
-                .copied()
-                .unwrap_or(0),
-        );
-        Ok(())
+        let mut descending = sizes.as_slice().iter().rev();
+        let fitting = descending.find(|&&size| apart & (size - 1) == 0);
+        Ok(fitting.copied().unwrap_or(0))
     })
 }
 
@@ -151,17 +133,14 @@ pub extern "C" fn hugebar_leaves_total(
     leaves: Option<&hugebar_leaves>,
     total: Option<&mut MaybeUninit<u64>>,
 ) -> c_int {
-    call(|| {
-        let (leaves, total) = (required(leaves)?, out(total)?);
+    answer(total, || {
+        let leaves = required(leaves)?;
         let used = usize::try_from(leaves.count).ok();
         let counts = used.and_then(|count| leaves.counts.get(..count));
         let counts =
             counts.ok_or_else(|| invalid("there are more leaf sizes than room for them"))?;
-        total.write(
-            counts
-                .iter()
-                .fold(0, |sum, &count| sum.saturating_add(count)),
-        );
-        Ok(())
+        Ok(counts
+            .iter()
+            .fold(0, |sum, &count| sum.saturating_add(count)))
     })
 }

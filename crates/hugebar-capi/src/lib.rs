@@ -19,12 +19,15 @@ mod argument;
 mod handle;
 
 pub mod access;
+pub mod config;
 pub mod device;
 pub mod dma;
 pub mod error;
+pub mod interrupts;
 pub mod leaf;
 pub mod map;
 pub mod plan;
 pub mod reason;
 pub mod report;
+pub mod reset;
 pub mod window;

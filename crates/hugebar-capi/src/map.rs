@@ -2,14 +2,13 @@
 
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use hugebar::bar::Bar;
 use hugebar::facts::Facts;
 use hugebar::mem::{MapOptions, Mapping};
 
-use crate::argument::{fill, out};
+use crate::argument::{descriptor, fill};
 use crate::device::{hugebar_area, hugebar_device};
 use crate::error::{Failure, Result, call};
 use crate::handle;
@@ -92,27 +91,18 @@ pub unsafe extern "C" fn hugebar_map_region(
     window: *mut hugebar_window,
     mapping: Option<&mut MaybeUninit<*mut hugebar_mapping>>,
 ) -> c_int {
-    call(|| {
-        handle::give(mapping, || {
-            let device = handle::get(device)?;
-            // SAFETY: the caller's contract.
-            let options = unsafe { self::options(options) }?;
-            let mut bar = device.0.bar(index)?;
-            bar = bar.placement(options.placement).hint(options.hint);
-            for hole in options.holes {
-                bar = match options.clamp {
-                    true => bar.exclude_clamped(hole),
-                    false => bar.exclude(hole),
-                };
-            }
-            if options.read_only {
-                bar = bar.read_only();
-            }
-            if !window.is_null() {
-                bar = bar.within(handle::take(window)?.0);
-            }
-            Ok(hugebar_mapping(Mapped::Region(bar.map()?)))
-        })
+    handle::give(mapping, || {
+        let device = handle::get(device)?;
+        // SAFETY: the caller's contract.
+        let options = unsafe { self::options(options) }?;
+        let mut bar = options.region(&device, index)?;
+        if options.read_only {
+            bar = bar.read_only();
+        }
+        if !window.is_null() {
+            bar = bar.within(handle::take(window)?.0);
+        }
+        Ok(hugebar_mapping(Mapped::Region(bar.map()?)))
     })
 }
 
@@ -128,28 +118,23 @@ pub unsafe extern "C" fn hugebar_map_fd(
     window: *mut hugebar_window,
     mapping: Option<&mut MaybeUninit<*mut hugebar_mapping>>,
 ) -> c_int {
-    call(|| {
-        handle::give(mapping, || {
-            if fd < 0 {
-                return Err(Failure::new(libc::EBADF, format!("{fd} is no descriptor")));
-            }
-            let plan = handle::get(plan)?;
-            // SAFETY: the caller's contract.
-            let options = unsafe { self::options(options) }?;
-            let options = MapOptions {
-                read: true,
-                write: !options.read_only,
-                hint: options.hint,
-            };
-            let window = match window.is_null() {
-                true => hugebar::mem::Window::reserve(&plan.0)?,
-                false => handle::take(window)?.0,
-            };
-            // SAFETY: the caller keeps it open during the call. If it is none, the kernel refuses to map it.
-            let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-            let mapping = Mapping::new(fd, fd_offset, &plan.0, window, options)?;
-            Ok(hugebar_mapping(Mapped::File(Arc::new(mapping))))
-        })
+    handle::give(mapping, || {
+        // SAFETY: the caller keeps it open during the call.
+        let fd = unsafe { descriptor(fd) }?;
+        let plan = handle::get(plan)?;
+        // SAFETY: the caller's contract.
+        let options = unsafe { self::options(options) }?;
+        let options = MapOptions {
+            read: true,
+            write: !options.read_only,
+            hint: options.hint,
+        };
+        let window = match window.is_null() {
+            true => hugebar::mem::Window::reserve(&plan.0)?,
+            false => handle::take(window)?.0,
+        };
+        let mapping = Mapping::new(fd, fd_offset, &plan.0, window, options)?;
+        Ok(hugebar_mapping(Mapped::File(Arc::new(mapping))))
     })
 }
 
@@ -167,22 +152,20 @@ pub extern "C" fn hugebar_mapping_into_window(
     mapping: *mut hugebar_mapping,
     window: Option<&mut MaybeUninit<*mut hugebar_window>>,
 ) -> c_int {
-    call(|| {
-        handle::give(window, || {
-            let shared = || Failure::new(libc::EBUSY, "the region is mapped for other devices");
-            if let Ok(bar) = handle::get(mapping)?.bar() {
-                if Arc::strong_count(bar.mapping()) > 1 {
-                    return Err(shared());
-                }
+    handle::give(window, || {
+        let shared = || Failure::new(libc::EBUSY, "the region is mapped for other devices");
+        if let Ok(bar) = handle::get(mapping)?.bar() {
+            if Arc::strong_count(bar.mapping()) > 1 {
+                return Err(shared());
             }
-            Ok(hugebar_window(match handle::take(mapping)?.0 {
-                Mapped::Region(bar) => bar.into_window()?,
-                Mapped::File(mapping) => {
-                    let mapping = Arc::into_inner(mapping).ok_or_else(shared)?;
-                    mapping.into_window()?
-                }
-            }))
-        })
+        }
+        Ok(hugebar_window(match handle::take(mapping)?.0 {
+            Mapped::Region(bar) => bar.into_window()?,
+            Mapped::File(mapping) => {
+                let mapping = Arc::into_inner(mapping).ok_or_else(shared)?;
+                mapping.into_window()?
+            }
+        }))
     })
 }
 
@@ -193,12 +176,10 @@ pub extern "C" fn hugebar_mapping_base(
     mapping: *const hugebar_mapping,
     base: Option<&mut MaybeUninit<*mut c_void>>,
 ) -> c_int {
-    call(|| {
-        let place = out(base)?;
-        let base = handle::get(mapping)?.mapping().as_ptr();
+    handle::tell(base, mapping, |own| {
         let apart = || Failure::new(libc::ENOTSUP, "the areas of the mapping lie apart");
-        place.write(base.ok_or_else(apart)?.as_ptr().cast());
-        Ok(())
+        let base = own.mapping().as_ptr().ok_or_else(apart)?;
+        Ok(base.as_ptr().cast())
     })
 }
 
@@ -211,11 +192,8 @@ pub extern "C" fn hugebar_mapping_pointer(
     size: u64,
     pointer: Option<&mut MaybeUninit<*mut c_void>>,
 ) -> c_int {
-    call(|| {
-        let place = out(pointer)?;
-        let pointer = handle::get(mapping)?.mapping().pointer(offset, size)?;
-        place.write(pointer.as_ptr().cast());
-        Ok(())
+    handle::tell(pointer, mapping, |own| {
+        Ok(own.mapping().pointer(offset, size)?.as_ptr().cast())
     })
 }
 
@@ -225,11 +203,7 @@ pub extern "C" fn hugebar_mapping_area_count(
     mapping: *const hugebar_mapping,
     count: Option<&mut MaybeUninit<usize>>,
 ) -> c_int {
-    call(|| {
-        let count = out(count)?;
-        count.write(handle::get(mapping)?.mapping().areas().len());
-        Ok(())
-    })
+    handle::tell(count, mapping, |own| Ok(own.mapping().areas().len()))
 }
 
 /// Returns a mapped area; they ascend by offset. -ENOENT if there is no such area.
@@ -239,17 +213,14 @@ pub extern "C" fn hugebar_mapping_area(
     number: usize,
     area: Option<&mut MaybeUninit<hugebar_mapped_area>>,
 ) -> c_int {
-    call(|| {
-        let place = out(area)?;
-        let mapping = handle::get(mapping)?;
+    handle::tell(area, mapping, |mapping| {
         let own = mapping.mapping().areas().get(number);
         let own = own.ok_or_else(|| absent("area", number))?;
-        place.write(hugebar_mapped_area {
+        Ok(hugebar_mapped_area {
             offset: own.area.offset,
             size: own.area.size,
             address: pointer(own.address())?,
-        });
-        Ok(())
+        })
     })
 }
 
@@ -259,11 +230,7 @@ pub extern "C" fn hugebar_mapping_alignment(
     mapping: *const hugebar_mapping,
     alignment: Option<&mut MaybeUninit<u64>>,
 ) -> c_int {
-    call(|| {
-        let alignment = out(alignment)?;
-        alignment.write(handle::get(mapping)?.mapping().alignment());
-        Ok(())
-    })
+    handle::tell(alignment, mapping, |own| Ok(own.mapping().alignment()))
 }
 
 /// Returns whether the kernel took the hint for huge pages (`MADV_HUGEPAGE`).
@@ -272,11 +239,7 @@ pub extern "C" fn hugebar_mapping_hinted(
     mapping: *const hugebar_mapping,
     hinted: Option<&mut MaybeUninit<bool>>,
 ) -> c_int {
-    call(|| {
-        let hinted = out(hinted)?;
-        hinted.write(handle::get(mapping)?.mapping().hinted());
-        Ok(())
-    })
+    handle::tell(hinted, mapping, |own| Ok(own.mapping().hinted()))
 }
 
 /// Returns the fewest leaves that any addresses give.
@@ -285,10 +248,8 @@ pub extern "C" fn hugebar_mapping_best(
     mapping: *const hugebar_mapping,
     leaves: Option<&mut MaybeUninit<hugebar_leaves>>,
 ) -> c_int {
-    call(|| {
-        let leaves = out(leaves)?;
-        leaves.write((&handle::get(mapping)?.mapping().plan().best()).into());
-        Ok(())
+    handle::tell(leaves, mapping, |own| {
+        Ok((&own.mapping().plan().best()).into())
     })
 }
 
@@ -298,12 +259,9 @@ pub extern "C" fn hugebar_mapping_expected(
     mapping: *const hugebar_mapping,
     leaves: Option<&mut MaybeUninit<hugebar_leaves>>,
 ) -> c_int {
-    call(|| {
-        let leaves = out(leaves)?;
-        let mapping = handle::get(mapping)?;
+    handle::tell(leaves, mapping, |own| {
         let sizes = Facts::observe().device_leaf_sizes();
-        leaves.write((&mapping.mapping().expected(&sizes)).into());
-        Ok(())
+        Ok((&own.mapping().expected(&sizes)).into())
     })
 }
 

@@ -3,16 +3,17 @@
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
 
+use hugebar::bar::UnmappedBar;
 use hugebar::layout::{Area, Layout};
 use hugebar::mem::Hint;
 use hugebar::phys::Phys;
 use hugebar::plan::{Placement, Plan};
 
-use crate::argument::{array, invalid, out};
+use crate::argument::{array, invalid};
 use crate::device::{
     HUGEBAR_PHYS_AT, HUGEBAR_PHYS_NATURAL, HUGEBAR_PHYS_UNKNOWN, hugebar_area, hugebar_device,
 };
-use crate::error::{Failure, Result, call};
+use crate::error::{Failure, Result};
 use crate::handle;
 use crate::leaf::{hugebar_leaf_sizes, hugebar_leaves, sizes};
 
@@ -79,6 +80,25 @@ pub(crate) struct Options {
     pub(crate) holes: Vec<Area>,
 }
 
+impl Options {
+    /// A region of a device with the placement, the hint and the holes.
+    pub(crate) fn region<'device>(
+        &self,
+        device: &'device hugebar_device,
+        index: u32,
+    ) -> Result<UnmappedBar<'device>> {
+        let mut bar = device.0.bar(index)?;
+        bar = bar.placement(self.placement).hint(self.hint);
+        for &hole in &self.holes {
+            bar = match self.clamp {
+                true => bar.exclude_clamped(hole),
+                false => bar.exclude(hole),
+            };
+        }
+        Ok(bar)
+    }
+}
+
 /// Areas that a caller gives.
 ///
 /// # Safety
@@ -143,30 +163,28 @@ pub unsafe extern "C" fn hugebar_plan_new(
     sizes: Option<&hugebar_leaf_sizes>,
     plan: Option<&mut MaybeUninit<*mut hugebar_plan>>,
 ) -> c_int {
-    call(|| {
-        handle::give(plan, || {
-            // SAFETY: the caller's contract.
-            let options = unsafe { self::options(options) }?;
-            let sizes = self::sizes(sizes)?;
-            let phys = match phys {
-                HUGEBAR_PHYS_NATURAL => Phys::Natural,
-                HUGEBAR_PHYS_AT => Phys::At(phys_address),
-                HUGEBAR_PHYS_UNKNOWN => Phys::Unknown,
-                other => return Err(invalid(format!("{other} is none of HUGEBAR_PHYS_…"))),
+    handle::give(plan, || {
+        // SAFETY: the caller's contract.
+        let options = unsafe { self::options(options) }?;
+        let sizes = self::sizes(sizes)?;
+        let phys = match phys {
+            HUGEBAR_PHYS_NATURAL => Phys::Natural,
+            HUGEBAR_PHYS_AT => Phys::At(phys_address),
+            HUGEBAR_PHYS_UNKNOWN => Phys::Unknown,
+            other => return Err(invalid(format!("{other} is none of HUGEBAR_PHYS_…"))),
+        };
+        let mut layout = Layout::whole(size, sizes.base())?;
+        for hole in &options.holes {
+            let clamped = match options.clamp {
+                true => hole.clamped(size),
+                false => Some(*hole),
             };
-            let mut layout = Layout::whole(size, sizes.base())?;
-            for hole in &options.holes {
-                let clamped = match options.clamp {
-                    true => hole.clamped(size),
-                    false => Some(*hole),
-                };
-                if let Some(hole) = clamped {
-                    layout = layout.without(hole)?;
-                }
+            if let Some(hole) = clamped {
+                layout = layout.without(hole)?;
             }
-            let plan = Plan::new(&layout, phys, &sizes, options.placement)?;
-            Ok(hugebar_plan(plan))
-        })
+        }
+        let plan = Plan::new(&layout, phys, &sizes, options.placement)?;
+        Ok(hugebar_plan(plan))
     })
 }
 
@@ -178,20 +196,11 @@ pub unsafe extern "C" fn hugebar_plan_of_region(
     options: Option<&hugebar_map_options>,
     plan: Option<&mut MaybeUninit<*mut hugebar_plan>>,
 ) -> c_int {
-    call(|| {
-        handle::give(plan, || {
-            let device = handle::get(device)?;
-            // SAFETY: the caller's contract.
-            let options = unsafe { self::options(options) }?;
-            let mut bar = device.0.bar(index)?.placement(options.placement);
-            for hole in options.holes {
-                bar = match options.clamp {
-                    true => bar.exclude_clamped(hole),
-                    false => bar.exclude(hole),
-                };
-            }
-            Ok(hugebar_plan(bar.plan()?))
-        })
+    handle::give(plan, || {
+        let device = handle::get(device)?;
+        // SAFETY: the caller's contract.
+        let options = unsafe { self::options(options) }?;
+        Ok(hugebar_plan(options.region(&device, index)?.plan()?))
     })
 }
 
@@ -207,11 +216,7 @@ pub extern "C" fn hugebar_plan_best(
     plan: *const hugebar_plan,
     leaves: Option<&mut MaybeUninit<hugebar_leaves>>,
 ) -> c_int {
-    call(|| {
-        let leaves = out(leaves)?;
-        leaves.write((&handle::get(plan)?.0.best()).into());
-        Ok(())
-    })
+    handle::tell(leaves, plan, |own| Ok((&own.0.best()).into()))
 }
 
 /// Returns how many blocks of addresses a plan needs: one if it is congruent.
@@ -220,11 +225,7 @@ pub extern "C" fn hugebar_plan_shape_count(
     plan: *const hugebar_plan,
     count: Option<&mut MaybeUninit<usize>>,
 ) -> c_int {
-    call(|| {
-        let count = out(count)?;
-        count.write(handle::get(plan)?.0.shapes().len());
-        Ok(())
-    })
+    handle::tell(count, plan, |own| Ok(own.0.shapes().len()))
 }
 
 /// Returns which addresses a block of a plan needs, for programs that choose addresses themselves. -ENOENT if there is no
@@ -235,18 +236,15 @@ pub extern "C" fn hugebar_plan_shape(
     number: usize,
     shape: Option<&mut MaybeUninit<hugebar_shape>>,
 ) -> c_int {
-    call(|| {
-        let place = out(shape)?;
-        let plan = handle::get(plan)?;
-        let shape = plan.0.shapes().get(number);
+    handle::tell(shape, plan, |own| {
+        let shape = own.0.shapes().get(number);
         let shape = shape.ok_or_else(|| absent("shape", number))?;
-        place.write(hugebar_shape {
+        Ok(hugebar_shape {
             size: shape.length(),
             alignment: shape.alignment(),
             residue: shape.residue(),
             offset: shape.origin(),
-        });
-        Ok(())
+        })
     })
 }
 

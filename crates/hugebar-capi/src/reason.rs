@@ -58,57 +58,34 @@ pub const HUGEBAR_REASON_LIMIT: u32 = 19;
 /// None of the above.
 pub const HUGEBAR_REASON_UNEXPLAINED: u32 = 20;
 
+/// Rows of a table, one a line.
+macro_rules! rows {
+    ($($own:ident, $code:ident, $name:literal;)*) => { &[$((Code::$own, $code, $name)),*] };
+}
+
 /// Every code with its name, which the command prints too.
-const REASONS: &[(Code, u32, &CStr)] = &[
-    (Code::Kernel, HUGEBAR_REASON_KERNEL, c"kernel"),
-    (
-        Code::ThpNotBuiltIn,
-        HUGEBAR_REASON_THP_NOT_BUILT_IN,
-        c"thp-not-built-in",
-    ),
-    (Code::ThpPolicy, HUGEBAR_REASON_THP_POLICY, c"thp-policy"),
-    (
-        Code::ThpDisabled,
-        HUGEBAR_REASON_THP_DISABLED,
-        c"thp-disabled",
-    ),
-    (Code::NoHugepage, HUGEBAR_REASON_NO_HUGEPAGE, c"no-hugepage"),
-    (Code::Placement, HUGEBAR_REASON_PLACEMENT, c"placement"),
-    (
-        Code::AddressSpace,
-        HUGEBAR_REASON_ADDRESS_SPACE,
-        c"address-space",
-    ),
-    (Code::RegionSize, HUGEBAR_REASON_REGION_SIZE, c"region-size"),
-    (
-        Code::Architecture,
-        HUGEBAR_REASON_ARCHITECTURE,
-        c"architecture",
-    ),
-    (Code::Holes, HUGEBAR_REASON_HOLES, c"holes"),
-    (
-        Code::PhysUnaligned,
-        HUGEBAR_REASON_PHYS_UNALIGNED,
-        c"phys-unaligned",
-    ),
-    (
-        Code::PhysUnknown,
-        HUGEBAR_REASON_PHYS_UNKNOWN,
-        c"phys-unknown",
-    ),
-    (Code::Device, HUGEBAR_REASON_DEVICE, c"device"),
-    (Code::Driver, HUGEBAR_REASON_DRIVER, c"driver"),
-    (Code::PageTables, HUGEBAR_REASON_PAGE_TABLES, c"page-tables"),
-    (Code::DecodeOff, HUGEBAR_REASON_DECODE_OFF, c"decode-off"),
-    (Code::NoPopulate, HUGEBAR_REASON_NO_POPULATE, c"no-populate"),
-    (Code::Unmeasured, HUGEBAR_REASON_UNMEASURED, c"unmeasured"),
-    (Code::Limit, HUGEBAR_REASON_LIMIT, c"limit"),
-    (
-        Code::Unexplained,
-        HUGEBAR_REASON_UNEXPLAINED,
-        c"unexplained",
-    ),
-];
+const REASONS: &[(Code, u32, &CStr)] = rows! {
+    Kernel, HUGEBAR_REASON_KERNEL, c"kernel";
+    ThpNotBuiltIn, HUGEBAR_REASON_THP_NOT_BUILT_IN, c"thp-not-built-in";
+    ThpPolicy, HUGEBAR_REASON_THP_POLICY, c"thp-policy";
+    ThpDisabled, HUGEBAR_REASON_THP_DISABLED, c"thp-disabled";
+    NoHugepage, HUGEBAR_REASON_NO_HUGEPAGE, c"no-hugepage";
+    Placement, HUGEBAR_REASON_PLACEMENT, c"placement";
+    AddressSpace, HUGEBAR_REASON_ADDRESS_SPACE, c"address-space";
+    RegionSize, HUGEBAR_REASON_REGION_SIZE, c"region-size";
+    Architecture, HUGEBAR_REASON_ARCHITECTURE, c"architecture";
+    Holes, HUGEBAR_REASON_HOLES, c"holes";
+    PhysUnaligned, HUGEBAR_REASON_PHYS_UNALIGNED, c"phys-unaligned";
+    PhysUnknown, HUGEBAR_REASON_PHYS_UNKNOWN, c"phys-unknown";
+    Device, HUGEBAR_REASON_DEVICE, c"device";
+    Driver, HUGEBAR_REASON_DRIVER, c"driver";
+    PageTables, HUGEBAR_REASON_PAGE_TABLES, c"page-tables";
+    DecodeOff, HUGEBAR_REASON_DECODE_OFF, c"decode-off";
+    NoPopulate, HUGEBAR_REASON_NO_POPULATE, c"no-populate";
+    Unmeasured, HUGEBAR_REASON_UNMEASURED, c"unmeasured";
+    Limit, HUGEBAR_REASON_LIMIT, c"limit";
+    Unexplained, HUGEBAR_REASON_UNEXPLAINED, c"unexplained";
+};
 
 /// The code of a reason.
 pub(crate) fn code(own: Code) -> u32 {

@@ -12,9 +12,9 @@ use hugebar::reason::{self, Evidence, Reason};
 use hugebar::verdict::Verdict;
 use hugebar_host::measure::{Measured, Measuring};
 
-use crate::argument::{invalid, out};
+use crate::argument::{answer, invalid};
 use crate::device::hugebar_device;
-use crate::error::{Failure, Result, call};
+use crate::error::Failure;
 use crate::handle;
 use crate::leaf::{NONE, hugebar_leaves};
 use crate::map::hugebar_mapping;
@@ -128,20 +128,18 @@ pub extern "C" fn hugebar_measure(
     limit: u64,
     report: Option<&mut MaybeUninit<*mut hugebar_report>>,
 ) -> c_int {
-    call(|| {
-        handle::give(report, || {
-            let mapping = handle::get(mapping)?;
-            let device = handle::get(device)?;
-            let address = device.0.address().ok_or_else(|| {
-                invalid("give hugebar_device_from_fd the PCI address of a device to measure")
-            })?;
-            let facts = Facts::observe();
-            let mut measuring = Measuring::new(&device.0, &Function::at(address)?, &facts)
-                .limit((limit != 0).then_some(limit));
-            let mut go_on = |_| ControlFlow::Continue(());
-            let measured = measuring.measure(mapping.bar()?, &mut go_on);
-            Ok(measured.map_err(failed)?.into())
-        })
+    handle::give(report, || {
+        let mapping = handle::get(mapping)?;
+        let device = handle::get(device)?;
+        let address = device.0.address().ok_or_else(|| {
+            invalid("give hugebar_device_from_fd the PCI address of a device to measure")
+        })?;
+        let facts = Facts::observe();
+        let mut measuring = Measuring::new(&device.0, &Function::at(address)?, &facts)
+            .limit((limit != 0).then_some(limit));
+        let mut go_on = |_| ControlFlow::Continue(());
+        let measured = measuring.measure(mapping.bar()?, &mut go_on);
+        Ok(measured.map_err(failed)?.into())
     })
 }
 
@@ -152,29 +150,27 @@ pub extern "C" fn hugebar_explain(
     mapping: *const hugebar_mapping,
     report: Option<&mut MaybeUninit<*mut hugebar_report>>,
 ) -> c_int {
-    call(|| {
-        handle::give(report, || {
-            let mapping = handle::get(mapping)?;
-            let mapping = mapping.mapping();
-            let facts = Facts::observe();
-            let evidence = Evidence {
-                facts: &facts,
-                mapping,
-                measured: None,
-                broken: false,
-                driver: None,
-            };
-            Ok(hugebar_report {
-                verdict: Verdict::Unmeasured,
-                best: (&mapping.plan().best()).into(),
-                expected: (&mapping.expected(&facts.device_leaf_sizes())).into(),
-                measured: None,
-                complete: false,
-                faults: 0,
-                elapsed_ns: 0,
-                populated_by: None,
-                reasons: listed(&reason::explain(&evidence)),
-            })
+    handle::give(report, || {
+        let mapping = handle::get(mapping)?;
+        let mapping = mapping.mapping();
+        let facts = Facts::observe();
+        let evidence = Evidence {
+            facts: &facts,
+            mapping,
+            measured: None,
+            broken: false,
+            driver: None,
+        };
+        Ok(hugebar_report {
+            verdict: Verdict::Unmeasured,
+            best: (&mapping.plan().best()).into(),
+            expected: (&mapping.expected(&facts.device_leaf_sizes())).into(),
+            measured: None,
+            complete: false,
+            faults: 0,
+            elapsed_ns: 0,
+            populated_by: None,
+            reasons: listed(&reason::explain(&evidence)),
         })
     })
 }
@@ -187,8 +183,7 @@ pub extern "C" fn hugebar_install(
     device: *const hugebar_device,
     installed: Option<&mut MaybeUninit<hugebar_installed>>,
 ) -> c_int {
-    call(|| {
-        let place = out(installed)?;
+    answer(installed, || {
         let mapping = handle::get(mapping)?;
         let device = handle::get(device)?;
         let way = hugebar_host::populate::for_device(&device.0);
@@ -197,11 +192,10 @@ pub extern "C" fn hugebar_install(
             Failure::new(libc::ENOTSUP, message)
         })?;
         let done = populate::install(mapping.mapping(), way.as_mut())?;
-        place.write(hugebar_installed {
+        Ok(hugebar_installed {
             faults: done.faults,
             elapsed_ns: nanoseconds(done.elapsed),
-        });
-        Ok(())
+        })
     })
 }
 
@@ -217,11 +211,9 @@ pub extern "C" fn hugebar_report_summary(
     report: *const hugebar_report,
     summary: Option<&mut MaybeUninit<hugebar_summary>>,
 ) -> c_int {
-    call(|| {
-        let summary = out(summary)?;
-        let own = handle::get(report)?;
+    handle::tell(summary, report, |own| {
         let populated_by = own.populated_by.as_ref();
-        summary.write(hugebar_summary {
+        Ok(hugebar_summary {
             verdict: verdict(own.verdict),
             complete: own.complete,
             best: own.best,
@@ -230,8 +222,7 @@ pub extern "C" fn hugebar_report_summary(
             faults: own.faults,
             elapsed_ns: own.elapsed_ns,
             populated_by: populated_by.map_or(ptr::null(), |by| by.as_ptr()),
-        });
-        Ok(())
+        })
     })
 }
 
@@ -241,11 +232,7 @@ pub extern "C" fn hugebar_report_reason_count(
     report: *const hugebar_report,
     count: Option<&mut MaybeUninit<usize>>,
 ) -> c_int {
-    call(|| {
-        let count = out(count)?;
-        count.write(handle::get(report)?.reasons.len());
-        Ok(())
-    })
+    handle::tell(count, report, |own| Ok(own.reasons.len()))
 }
 
 /// Returns a reason of a report. -ENOENT if there is no such reason.
@@ -255,16 +242,13 @@ pub extern "C" fn hugebar_report_reason(
     number: usize,
     reason: Option<&mut MaybeUninit<hugebar_reason>>,
 ) -> c_int {
-    call(|| -> Result<()> {
-        let place = out(reason)?;
-        let report = handle::get(report)?;
-        let own = report.reasons.get(number);
-        let (code, fact, remedy) = own.ok_or_else(|| absent("reason", number))?;
-        place.write(hugebar_reason {
+    handle::tell(reason, report, |own| {
+        let found = own.reasons.get(number);
+        let (code, fact, remedy) = found.ok_or_else(|| absent("reason", number))?;
+        Ok(hugebar_reason {
             code: *code,
             fact: fact.as_ptr(),
             remedy: remedy.as_ptr(),
-        });
-        Ok(())
+        })
     })
 }

@@ -6,8 +6,7 @@ use std::ptr::NonNull;
 
 use hugebar::mem::Window;
 
-use crate::argument::{invalid, out};
-use crate::error::call;
+use crate::argument::invalid;
 use crate::handle;
 use crate::plan::{absent, hugebar_plan};
 
@@ -31,11 +30,9 @@ pub extern "C" fn hugebar_window_reserve(
     plan: *const hugebar_plan,
     window: Option<&mut MaybeUninit<*mut hugebar_window>>,
 ) -> c_int {
-    call(|| {
-        handle::give(window, || {
-            let plan = handle::get(plan)?;
-            Ok(hugebar_window(Window::reserve(&plan.0)?))
-        })
+    handle::give(window, || {
+        let plan = handle::get(plan)?;
+        Ok(hugebar_window(Window::reserve(&plan.0)?))
     })
 }
 
@@ -51,14 +48,12 @@ pub unsafe extern "C" fn hugebar_window_within(
     size: usize,
     window: Option<&mut MaybeUninit<*mut hugebar_window>>,
 ) -> c_int {
-    call(|| {
-        handle::give(window, || {
-            let plan = handle::get(plan)?;
-            let start = NonNull::new(start.cast()).ok_or_else(|| invalid("the range is NULL"))?;
-            // SAFETY: the caller's contract.
-            let window = unsafe { Window::within(&plan.0, start, size) };
-            Ok(hugebar_window(window?))
-        })
+    handle::give(window, || {
+        let plan = handle::get(plan)?;
+        let start = NonNull::new(start.cast()).ok_or_else(|| invalid("the range is NULL"))?;
+        // SAFETY: the caller's contract.
+        let window = unsafe { Window::within(&plan.0, start, size) };
+        Ok(hugebar_window(window?))
     })
 }
 
@@ -74,11 +69,7 @@ pub extern "C" fn hugebar_window_alignment(
     window: *const hugebar_window,
     alignment: Option<&mut MaybeUninit<u64>>,
 ) -> c_int {
-    call(|| {
-        let alignment = out(alignment)?;
-        alignment.write(handle::get(window)?.0.alignment());
-        Ok(())
-    })
+    handle::tell(alignment, window, |own| Ok(own.0.alignment()))
 }
 
 /// Returns how many blocks of addresses a window has.
@@ -87,11 +78,7 @@ pub extern "C" fn hugebar_window_block_count(
     window: *const hugebar_window,
     count: Option<&mut MaybeUninit<usize>>,
 ) -> c_int {
-    call(|| {
-        let count = out(count)?;
-        count.write(handle::get(window)?.0.blocks().count());
-        Ok(())
-    })
+    handle::tell(count, window, |own| Ok(own.0.blocks().count()))
 }
 
 /// Returns a block of a window. -ENOENT if there is no such block.
@@ -101,14 +88,12 @@ pub extern "C" fn hugebar_window_block(
     number: usize,
     block: Option<&mut MaybeUninit<hugebar_block>>,
 ) -> c_int {
-    call(|| {
-        let place = out(block)?;
-        let own = handle::get(window)?.0.blocks().nth(number);
-        let (start, size) = own.ok_or_else(|| absent("block", number))?;
-        place.write(hugebar_block {
+    handle::tell(block, window, |own| {
+        let found = own.0.blocks().nth(number);
+        let (start, size) = found.ok_or_else(|| absent("block", number))?;
+        Ok(hugebar_block {
             start: start.as_ptr().cast(),
             size,
-        });
-        Ok(())
+        })
     })
 }

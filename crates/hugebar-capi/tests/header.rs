@@ -6,8 +6,20 @@ use std::{env, fs};
 use cbindgen::{Builder, Config};
 
 /// The files in the order in which their functions are to be read.
-const FILES: [&str; 10] = [
-    "error", "leaf", "device", "plan", "window", "map", "access", "reason", "report", "dma",
+const FILES: [&str; 13] = [
+    "error",
+    "leaf",
+    "device",
+    "plan",
+    "window",
+    "map",
+    "access",
+    "reason",
+    "report",
+    "dma",
+    "interrupts",
+    "config",
+    "reset",
 ];
 
 /// Files without functions for C.

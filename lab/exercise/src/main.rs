@@ -172,6 +172,13 @@ enum Scenario {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         command: Vec<String>,
     },
+    /// Execute another program with a file open at a descriptor, for appending
+    Opened {
+        fd: i32,
+        file: PathBuf,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<String>,
+    },
     /// Map BARs for peer-to-peer DMA, and have one device write into another
     Peer {
         device: Address,
@@ -385,6 +392,10 @@ fn main() -> Result<()> {
             except_advised,
             command,
         } => no_thp(except_advised, &command),
+        Scenario::Opened { fd, file, command } => {
+            preloaded::open_at(fd, &file)?;
+            turn_into(&command, None)
+        }
     }?;
     if !leaves_something {
         before.unchanged()?;

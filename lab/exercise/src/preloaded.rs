@@ -3,9 +3,10 @@
 
 #![allow(unsafe_code, reason = "calls mmap as such programs do")]
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::path::Path;
 use std::process::Command;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -162,6 +163,15 @@ pub(crate) fn fixed(address: Address, allowed: Option<Allowed>) -> Result<()> {
     io::stdout().flush()?;
     // SAFETY: ends the process without running anything else, which the list does not allow.
     unsafe { libc::_exit(0) }
+}
+
+/// Opens a file at a descriptor that is inherited over exec.
+pub(crate) fn open_at(fd: RawFd, path: &Path) -> Result<()> {
+    let file = File::options().append(true).create(true).open(path)?;
+    // SAFETY: nothing of this process uses the number.
+    let made = unsafe { libc::dup2(file.as_raw_fd(), fd) };
+    ensure!(made == fd, io::Error::last_os_error());
+    Ok(())
 }
 
 /// The minor faults of this thread.

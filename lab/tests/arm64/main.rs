@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::Duration;
 
 use hugebar::leaf::{GIB, KIB, MIB};
@@ -226,6 +227,27 @@ const SCENARIOS: [&str; 6] = [
     "decode 0000:00:10.0",
 ];
 
+/// A program that maps a BAR without hugebar, and what `hugebar run` needs for it.
+fn plain_program(folder: &Path) -> Vec<HostFile> {
+    let plain = folder.join("plain");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/c/plain.c");
+    hugebar_lab::compile_c(Arch::Arm64, &source, &plain).unwrap();
+    let (package, name) = ("hugebar-preload", "hugebar_preload");
+    let library = hugebar_lab::shared_library_for(Arch::Arm64, package, name, "release");
+    let mut files = vec![
+        HostFile {
+            host: plain,
+            guest: None,
+        },
+        HostFile {
+            host: library.unwrap(),
+            guest: Some("/bin/".into()),
+        },
+    ];
+    files.extend(hugebar_lab::shared_c_library());
+    files
+}
+
 /// Everything in one boot.
 fn on(case: &Machine) {
     const GREETING: u64 = 0x6775_6265_6261_7221;
@@ -236,7 +258,10 @@ fn on(case: &Machine) {
         memory.as_file().write_all_at(&greeting, offset).unwrap();
     }
     let path = memory.path().display();
-    let spec = machine(case.kernel)
+    let folder = tempfile::tempdir().unwrap();
+    let files = plain_program(folder.path()).into_iter();
+    let spec = files
+        .fold(machine(case.kernel), Spec::copy)
         .copy(exercise())
         .qemu(&format!(
             "-object memory-backend-file,id=memory,size=8M,share=on,mem-path={path}"
@@ -263,6 +288,10 @@ fn on(case: &Machine) {
         command("hugebar doctor 0000:00:10.0 --json"),
         command("hugebar map 0000:00:10.0 --bar 2 --hold").background("optimal"),
         command("hugebar inspect --json"),
+        command(&format!("@signal {} 15", held + 1)),
+        command(&format!("@wait {}", held + 1)),
+        command("hugebar run --report /report -- plain 0000:00:10.0"),
+        command("@cat /report"),
     ]);
     let report = spec.run(&commands).unwrap();
 
@@ -283,11 +312,26 @@ fn on(case: &Machine) {
     let written = case.scenarios.contains(&SCENARIOS[0]);
     assert!(!written || u64::from_le_bytes(word) == !GREETING ^ 0x8000);
 
-    let [doctor, _, inspect] = &report.commands[held..] else {
+    let [doctor, _, inspect, _, _, plain, reported] = &report.commands[held..] else {
         panic!("{report:?}");
     };
     healthy(doctor, case.expected[0].1[0].0);
     inspected(inspect, case.expected[0].1);
+    preloaded(plain, reported, case.expected[0].1);
+}
+
+/// A program that maps the whole BAR wherever `mmap` puts it has the fewest leaves.
+fn preloaded(plain: &Output, reported: &Output, leaves: Leaves) {
+    assert!(plain.success(), "{plain:?}");
+    let [(largest, count), _] = leaves;
+    let said = plain.stdout();
+    assert!(said.ends_with(&format!(": {count} faults\n")), "{said}");
+    let line: Value = serde_json::from_str(&reported.stdout()).unwrap();
+    assert_eq!(line["chosen_by"], "hugebar", "{line}");
+    assert_eq!(counts(&line["possible"]), BTreeMap::from(leaves), "{line}");
+    let address = line["address"].as_str().unwrap().trim_start_matches("0x");
+    assert_eq!(u64::from_str_radix(address, 16).unwrap() % largest, 0);
+    println!("{}", said.trim_end());
 }
 
 fn counts(value: &Value) -> BTreeMap<u64, u64> {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use crate::report::{LONG, machine};
+use hugebar_lab::capi::{Installed, Link};
 use hugebar_lab::{Command, HostFile, Report, Spec};
 
 /// A machine that has the program on its `PATH`.
@@ -12,6 +13,17 @@ pub(crate) fn with_exercise(kernel: &str) -> Spec {
     machine(kernel).copy(HostFile {
         host: program,
         guest: None,
+    })
+}
+
+/// Adds a program in C that uses the installed library (`crates/hugebar-capi/tests/c`).
+pub(crate) fn with_c(spec: Spec, name: &str) -> Spec {
+    let installed = Installed::get().unwrap();
+    let source = format!("tests/c/{name}.c");
+    let program = installed.program(&source, Link::Shared).unwrap();
+    spec.copy(installed.library()).copy(HostFile {
+        host: program,
+        guest: Some(format!("/bin/{name}")),
     })
 }
 
@@ -91,6 +103,12 @@ fn resets(backend: &str) -> Command {
     exercise(&format!("reset {devices} {backend}"))
 }
 
+/// The card by a program in C.
+fn card(backend: &str) -> Command {
+    let words = format!("card 0000:02:00.0 0000:02:00.1 {backend}");
+    Command::new(words.split(' ').map(str::to_owned))
+}
+
 #[test]
 fn resets_on_6_1() {
     all_well(&with_buses("6.1"), &[resets("type1")]);
@@ -98,13 +116,14 @@ fn resets_on_6_1() {
 
 #[test]
 fn resets_on_6_12() {
-    all_well(&with_buses("6.12"), &[resets("type1")]);
+    let spec = with_c(with_buses("6.12"), "card");
+    all_well(&spec, &[resets("type1"), card("type1")]);
 }
 
 #[test]
 fn resets_on_the_newest() {
-    let both = [resets("type1"), resets("iommufd")];
-    all_well(&with_buses("lab"), &both);
+    let both = [resets("type1"), resets("iommufd"), card("iommufd")];
+    all_well(&with_c(with_buses("lab"), "card"), &both);
 }
 
 #[test]

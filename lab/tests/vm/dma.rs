@@ -3,22 +3,33 @@
 
 use hugebar_lab::Command;
 
-use crate::device::with_exercise;
+use crate::device::{with_c, with_exercise};
 
-/// A BAR of 4 GiB, QEMU's teaching device, and a device with memory for it to write into.
+/// A BAR of 4 GiB, QEMU's teaching device, and a device with memory for it to write into; also by a program in C.
 fn peers(kernel: &str, backend: &str) -> String {
-    let command = format!("exercise peer 0000:00:10.0 0000:00:11.0 0000:01:00.0 {backend}");
-    let report = with_exercise(kernel)
+    let words = |words: String| Command::new(words.split(' ').map(str::to_owned));
+    let commands = [
+        words(format!("edu 0000:00:11.0 0000:01:00.0 {backend}")),
+        words(format!(
+            "exercise peer 0000:00:10.0 0000:00:11.0 0000:01:00.0 {backend}"
+        )),
+    ];
+    let report = with_c(with_exercise(kernel), "edu")
+        .append("hugepagesz=2M hugepages=1")
         .qemu("-object memory-backend-memfd,id=memory,share=on,size=4M")
         .device("pci-testdev,membar=4G")
         .device("edu")
         // Behind a port it can be reset.
         .device("pcie-root-port,id=port1")
         .device("ivshmem-plain,memdev=memory,bus=port1")
-        .run(&[Command::new(command.split(' '))])
+        .run(&commands)
         .unwrap();
-    assert!(report.commands[0].success(), "{report:?}");
-    report.commands[0].stdout().into()
+    let [in_c, peer] = &report.commands[..] else {
+        panic!("{report:?}");
+    };
+    assert!(in_c.success() && in_c.stdout() == "ok\n", "{in_c:?}");
+    assert!(peer.success(), "{peer:?}");
+    peer.stdout().into()
 }
 
 /// The IOMMU has the fewest pages possible.

@@ -3,9 +3,8 @@
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process;
 
-use hugebar_lab::{Command, HostFile, Report, Spec};
+use hugebar_lab::{Arch, Command, HostFile, Report, Spec};
 use tempfile::NamedTempFile;
 
 use crate::report::machine;
@@ -156,12 +155,7 @@ fn as_many_reads_as_a_loop_in_c() {
     let folder = tempfile::tempdir().unwrap();
     let bare = folder.path().join("nvme-loop");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/c/nvme.c");
-    let built = process::Command::new("cc")
-        .args(["-O2", "-Wall", "-Wextra", "-Werror", "-o"])
-        .args([&bare, &source])
-        .status()
-        .unwrap();
-    assert!(built.success());
+    hugebar_lab::compile_c(Arch::X86_64, &source, &bare).unwrap();
     let drive = file(&pattern(8 << 20, 1));
     let words = |text: &str| Command::new(text.split(' '));
     let rounds = 21;

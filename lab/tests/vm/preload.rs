@@ -169,11 +169,13 @@ fn debians_qemu_on_the_newest() {
 #[test]
 fn a_program_that_chooses_addresses_gets_the_hint() {
     let fixed = |options: &str| exercise(&format!("fixed {DEVICE} {options}"));
-    let disabled = |mut command: Command| {
-        let words = ["exercise", "no-thp"].map(str::to_owned);
+    let by_exercise = |words: &str, mut command: Command| {
+        let words = words.split(' ').map(str::to_owned);
         command.argv.splice(..0, words);
         command
     };
+    let disabled = |command| by_exercise("exercise no-thp", command);
+    let opened = |command| by_exercise("exercise opened 7 /lines", command);
     let report = with_library(kernel_that_asks())
         .thp(Thp::Madvise)
         .run(&[
@@ -185,9 +187,27 @@ fn a_program_that_chooses_addresses_gets_the_hint() {
             disabled(run("--keep-thp", fixed(""))),
             Command::new(["@cat", "/report"]),
             Command::new(["hugebar", "run", "/job.json"]),
+            // A program that has forbidden itself to open files.
+            run("--report /no-report", fixed("--allowed both")),
+            opened(run("--report 7", fixed("--allowed both"))),
+            Command::new(["@cat", "/lines"]),
         ])
         .unwrap();
-    let [bare, killed, confined, told, enabled, kept, lines, refused] = &report.commands[..] else {
+    let [
+        bare,
+        killed,
+        confined,
+        told,
+        enabled,
+        kept,
+        lines,
+        refused,
+        rest @ ..,
+    ] = &report.commands[..]
+    else {
+        panic!("{report:?}");
+    };
+    let [opens, writes, written] = rest else {
         panic!("{report:?}");
     };
     let faults = |output: &Output| {
@@ -216,6 +236,11 @@ fn a_program_that_chooses_addresses_gets_the_hint() {
     assert_eq!(lines.len(), 1);
     lines[0].assert_best("program");
     assert_eq!(refused.code(), 2, "{refused:?}");
+    assert_eq!(opens.status, Some(Status::Signaled(31)), "{opens:?}");
+    assert_eq!(faults(writes), 4);
+    let lines = Line::all(&written.stdout());
+    assert_eq!(lines.len(), 1, "{written:?}");
+    lines[0].assert_best("program");
 }
 
 /// All kinds of mappings, in threads and children: of a device that was opened by its group, by its node, and by its node

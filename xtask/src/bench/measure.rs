@@ -5,7 +5,7 @@ use std::process;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use hugebar_lab::{Command, HostFile, Output, Spec, Thp};
+use hugebar_lab::{Arch, Command, HostFile, Output, Spec, Thp};
 use serde_json::Value;
 
 /// Optimised, so that the times are those of the kernel.
@@ -130,13 +130,7 @@ fn command(words: &str) -> Command {
 /// Builds the program in C that makes BARs present by nothing but ioctls.
 fn build(program: &Path) -> Result<()> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../lab/tests/vm/c/present.c");
-    let built = process::Command::new("cc")
-        .args(["-O2", "-o"])
-        .args([program, &source])
-        .status()
-        .context("cannot run cc")?;
-    ensure!(built.success(), "cc cannot build {}", source.display());
-    Ok(())
+    hugebar_lab::compile_c(Arch::X86_64, &source, program)
 }
 
 fn qemu() -> Result<String> {

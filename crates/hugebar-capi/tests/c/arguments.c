@@ -3,58 +3,89 @@
  * Prints a line for each call: function, the handle's kind (or -), what was wrong, and the result. With the address of a
  * device, the handles of devices are real ones that were closed. lab/tests/capi.rs checks that no function is missing. */
 #define _GNU_SOURCE 1
-#include <hugebar.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "check.h"
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 static int failures;
 
-static void report(const char *function, const char *kind, const char *what, int result)
+static void note(const char *function, const char *kind, const char *what, int result)
 {
     printf("%s %s %s %d\n", function, kind, what, result);
     if (result >= 0 || hugebar_error_message()[0] == '\0')
         failures++;
 }
 
-static void need(const char *what, int result)
-{
-    if (result) {
-        fprintf(stderr, "%s: %d, %s\n", what, result, hugebar_error_message());
-        exit(EXIT_FAILURE);
-    }
-}
-
 /* Open and closed handles. Without a device, those of its kinds are of another kind. */
 static hugebar_plan *plan, *closed_plan;
 static hugebar_window *window, *closed_window;
 static hugebar_mapping *mapping, *closed_mapping;
-static hugebar_report *found, *closed_report;
+static hugebar_report *report, *closed_report;
 static hugebar_device *device, *closed_device;
 static hugebar_space *space, *closed_space;
 static hugebar_dma *dma, *closed_dma;
+static hugebar_interrupts *interrupts, *closed_interrupts;
 
 /* Calls a function with each wrong handle `h` of a kind. */
-#define EACH(function, kind, call)                              \
-    do {                                                        \
-        hugebar_##kind *h = NULL;                               \
-        report(#function, #kind, "null", call);                 \
-        h = (hugebar_##kind *)(void *)&failures;                \
-        report(#function, #kind, "bad", call);                  \
-        h = (hugebar_##kind *)(void *)other_than(#kind);        \
-        report(#function, #kind, "bad", call);                  \
-        h = (hugebar_##kind *)UINTPTR_MAX;                      \
-        report(#function, #kind, "bad", call);                  \
-        h = closed_##kind;                                      \
-        report(#function, #kind, "closed", call);               \
+#define EACH(function, kind, call)                       \
+    do {                                                 \
+        hugebar_##kind *h = NULL;                        \
+        note(#function, #kind, "null", call);            \
+        h = (hugebar_##kind *)(void *)&failures;         \
+        note(#function, #kind, "bad", call);             \
+        h = (hugebar_##kind *)(void *)other_than(#kind); \
+        note(#function, #kind, "bad", call);             \
+        h = (hugebar_##kind *)UINTPTR_MAX;               \
+        note(#function, #kind, "bad", call);             \
+        h = closed_##kind;                               \
+        note(#function, #kind, "closed", call);          \
     } while (0)
 
 /* Calls a function with NULL for a result, a text, or an array with elements. */
-#define NONE(function, call) report(#function, "-", "null", call)
+#define NONE(function, call) note(#function, "-", "null", call)
 /* Calls a function with a wrong number. */
-#define WRONG(function, call) report(#function, "-", "bad", call)
+#define WRONG(function, call) note(#function, "-", "bad", call)
+
+/* A function of a handle that returns something by a pointer. */
+#define TELLS(function, kind, place)              \
+    do {                                          \
+        EACH(function, kind, function(h, place)); \
+        NONE(function, function(kind, NULL));     \
+    } while (0)
+/* The same by a number, of which there are fewer than 1000. */
+#define TELLS_OF(function, kind, place)               \
+    do {                                              \
+        EACH(function, kind, function(h, 0, place));  \
+        NONE(function, function(kind, 0, NULL));      \
+        WRONG(function, function(kind, 1000, place)); \
+    } while (0)
+/* A function of a handle and a number that changes something. */
+#define DOES(function, kind, number, wrong)        \
+    do {                                           \
+        EACH(function, kind, function(h, number)); \
+        WRONG(function, function(kind, wrong));    \
+    } while (0)
+/* Reading and writing a word of the mapping, with places where there is none. */
+#define WORD(bits, outside, crooked)                                                 \
+    do {                                                                             \
+        uint##bits##_t value;                                                        \
+        EACH(hugebar_read_u##bits, mapping, hugebar_read_u##bits(h, 0, &value));     \
+        NONE(hugebar_read_u##bits, hugebar_read_u##bits(mapping, 0, NULL));          \
+        WRONG(hugebar_read_u##bits, hugebar_read_u##bits(mapping, outside, &value)); \
+        EACH(hugebar_write_u##bits, mapping, hugebar_write_u##bits(h, 0, 1));        \
+        WRONG(hugebar_write_u##bits, hugebar_write_u##bits(mapping, crooked, 1));    \
+    } while (0)
+/* The same of configuration space. */
+#define CONFIG_WORD(bits)                                                                            \
+    do {                                                                                             \
+        uint##bits##_t value;                                                                        \
+        EACH(hugebar_config_read_u##bits, device, hugebar_config_read_u##bits(h, 0, &value));        \
+        NONE(hugebar_config_read_u##bits, hugebar_config_read_u##bits(device, 0, NULL));             \
+        WRONG(hugebar_config_read_u##bits, hugebar_config_read_u##bits(device, UINT16_MAX, &value)); \
+        EACH(hugebar_config_write_u##bits, device, hugebar_config_write_u##bits(h, 0, 0));           \
+        WRONG(hugebar_config_write_u##bits, hugebar_config_write_u##bits(device, UINT16_MAX, 0));    \
+    } while (0)
 
 static void *other_than(const char *kind)
 {
@@ -65,34 +96,38 @@ static void prepare(const char *address, int fd)
 {
     int own;
 
-    need("plan", hugebar_plan_new(4096, HUGEBAR_PHYS_AT, 0, NULL, NULL, &plan));
-    need("window", hugebar_window_reserve(plan, &window));
-    need("mapping", hugebar_map_fd(fd, 0, plan, NULL, NULL, &mapping));
-    need("report", hugebar_explain(mapping, &found));
-    need("plan", hugebar_plan_new(4096, HUGEBAR_PHYS_AT, 0, NULL, NULL, &closed_plan));
-    need("window", hugebar_window_reserve(plan, &closed_window));
-    need("mapping", hugebar_map_fd(fd, 0, plan, NULL, NULL, &closed_mapping));
-    need("report", hugebar_explain(mapping, &closed_report));
+    OK(hugebar_plan_new(4096, HUGEBAR_PHYS_AT, 0, NULL, NULL, &plan));
+    OK(hugebar_window_reserve(plan, &window));
+    OK(hugebar_map_fd(fd, 0, plan, NULL, NULL, &mapping));
+    OK(hugebar_explain(mapping, &report));
+    OK(hugebar_plan_new(4096, HUGEBAR_PHYS_AT, 0, NULL, NULL, &closed_plan));
+    OK(hugebar_window_reserve(plan, &closed_window));
+    OK(hugebar_map_fd(fd, 0, plan, NULL, NULL, &closed_mapping));
+    OK(hugebar_explain(mapping, &closed_report));
     if (address) {
-        need("device", hugebar_device_open(address, HUGEBAR_BACKEND_AUTO, &device));
-        need("space", hugebar_device_space(device, &space));
-        need("dma", hugebar_dma_alloc(space, 4096, 0, 0, &dma));
-        need("fd", hugebar_device_fd(device, &own));
-        need("device", hugebar_device_from_fd(own, address, -1, &closed_device));
-        need("space", hugebar_device_space(device, &closed_space));
-        need("dma", hugebar_dma_alloc(space, 4096, 0, 0, &closed_dma));
-        need("close", hugebar_device_close(closed_device));
-        need("close", hugebar_space_close(closed_space));
-        need("close", hugebar_dma_close(closed_dma));
+        OK(hugebar_device_open(address, HUGEBAR_BACKEND_AUTO, &device));
+        OK(hugebar_device_space(device, &space));
+        OK(hugebar_dma_alloc(space, 4096, 0, 0, &dma));
+        OK(hugebar_device_fd(device, &own));
+        OK(hugebar_device_from_fd(own, address, -1, &closed_device));
+        OK(hugebar_device_space(device, &closed_space));
+        OK(hugebar_dma_alloc(space, 4096, 0, 0, &closed_dma));
+        OK(hugebar_interrupts_enable(device, HUGEBAR_IRQ_REQUEST, 1, &closed_interrupts));
+        OK(hugebar_device_close(closed_device));
+        OK(hugebar_space_close(closed_space));
+        OK(hugebar_dma_close(closed_dma));
+        OK(hugebar_interrupts_close(closed_interrupts));
+        OK(hugebar_interrupts_enable(device, HUGEBAR_IRQ_REQUEST, 1, &interrupts));
     } else {
         closed_device = (hugebar_device *)(void *)closed_plan;
         closed_space = (hugebar_space *)(void *)closed_plan;
         closed_dma = (hugebar_dma *)(void *)closed_plan;
+        closed_interrupts = (hugebar_interrupts *)(void *)closed_plan;
     }
-    need("close", hugebar_report_close(closed_report));
-    need("close", hugebar_mapping_close(closed_mapping));
-    need("close", hugebar_window_close(closed_window));
-    need("close", hugebar_plan_close(closed_plan));
+    OK(hugebar_report_close(closed_report));
+    OK(hugebar_mapping_close(closed_mapping));
+    OK(hugebar_window_close(closed_window));
+    OK(hugebar_plan_close(closed_plan));
 }
 
 static void leaves_and_plans(void)
@@ -114,7 +149,7 @@ static void leaves_and_plans(void)
     NONE(hugebar_leaves_total, hugebar_leaves_total(NULL, &number));
     NONE(hugebar_leaves_total, hugebar_leaves_total(&leaves, NULL));
     WRONG(hugebar_leaves_total, hugebar_leaves_total(&many, &number));
-    need("sizes", hugebar_machine_leaf_sizes(&sizes));
+    OK(hugebar_machine_leaf_sizes(&sizes));
 
     NONE(hugebar_plan_new, hugebar_plan_new(4096, 0, 0, NULL, NULL, NULL));
     WRONG(hugebar_plan_new, hugebar_plan_new(4096, 7, 0, NULL, NULL, &made));
@@ -136,13 +171,9 @@ static void leaves_and_plans(void)
     EACH(hugebar_plan_of_region, device, hugebar_plan_of_region(h, 2, NULL, &made));
     NONE(hugebar_plan_of_region, hugebar_plan_of_region(device, 2, NULL, NULL));
     EACH(hugebar_plan_close, plan, hugebar_plan_close(h));
-    EACH(hugebar_plan_best, plan, hugebar_plan_best(h, &leaves));
-    NONE(hugebar_plan_best, hugebar_plan_best(plan, NULL));
-    EACH(hugebar_plan_shape_count, plan, hugebar_plan_shape_count(h, &count));
-    NONE(hugebar_plan_shape_count, hugebar_plan_shape_count(plan, NULL));
-    EACH(hugebar_plan_shape, plan, hugebar_plan_shape(h, 0, &shape));
-    NONE(hugebar_plan_shape, hugebar_plan_shape(plan, 0, NULL));
-    WRONG(hugebar_plan_shape, hugebar_plan_shape(plan, 1, &shape));
+    TELLS(hugebar_plan_best, plan, &leaves);
+    TELLS(hugebar_plan_shape_count, plan, &count);
+    TELLS_OF(hugebar_plan_shape, plan, &shape);
 }
 
 static void windows_and_mappings(int fd)
@@ -159,62 +190,48 @@ static void windows_and_mappings(int fd)
     void *pointer;
     bool yes;
 
-    EACH(hugebar_window_reserve, plan, hugebar_window_reserve(h, &made));
-    NONE(hugebar_window_reserve, hugebar_window_reserve(plan, NULL));
+    TELLS(hugebar_window_reserve, plan, &made);
     EACH(hugebar_window_within, plan, hugebar_window_within(h, (void *)4096, 4096, &made));
     NONE(hugebar_window_within, hugebar_window_within(plan, NULL, 4096, &made));
     NONE(hugebar_window_within, hugebar_window_within(plan, (void *)4096, 4096, NULL));
     WRONG(hugebar_window_within, hugebar_window_within(plan, (void *)4097, 4096, &made));
     EACH(hugebar_window_close, window, hugebar_window_close(h));
-    EACH(hugebar_window_alignment, window, hugebar_window_alignment(h, &number));
-    NONE(hugebar_window_alignment, hugebar_window_alignment(window, NULL));
-    EACH(hugebar_window_block_count, window, hugebar_window_block_count(h, &count));
-    NONE(hugebar_window_block_count, hugebar_window_block_count(window, NULL));
-    EACH(hugebar_window_block, window, hugebar_window_block(h, 0, &block));
-    NONE(hugebar_window_block, hugebar_window_block(window, 0, NULL));
-    WRONG(hugebar_window_block, hugebar_window_block(window, 1, &block));
+    TELLS(hugebar_window_alignment, window, &number);
+    TELLS(hugebar_window_block_count, window, &count);
+    TELLS_OF(hugebar_window_block, window, &block);
 
     EACH(hugebar_map_region, device, hugebar_map_region(h, 2, NULL, NULL, &mapped));
     /* NULL stands for a new window. */
-    report("hugebar_map_region", "window", "null", hugebar_map_region(NULL, 2, NULL, NULL, &mapped));
-    report("hugebar_map_region", "window", "bad",
-           hugebar_map_region(device, 2, NULL, (hugebar_window *)(void *)mapping, &mapped));
-    report("hugebar_map_region", "window", "closed", hugebar_map_region(device, 2, NULL, closed_window, &mapped));
+    note("hugebar_map_region", "window", "null", hugebar_map_region(NULL, 2, NULL, NULL, &mapped));
+    note("hugebar_map_region", "window", "bad",
+         hugebar_map_region(device, 2, NULL, (hugebar_window *)(void *)mapping, &mapped));
+    note("hugebar_map_region", "window", "closed", hugebar_map_region(device, 2, NULL, closed_window, &mapped));
     NONE(hugebar_map_region, hugebar_map_region(device, 2, NULL, window, NULL));
     EACH(hugebar_map_fd, plan, hugebar_map_fd(fd, 0, h, NULL, NULL, &mapped));
-    report("hugebar_map_fd", "window", "null", hugebar_map_fd(fd, 0, NULL, NULL, NULL, &mapped));
-    report("hugebar_map_fd", "window", "bad",
-           hugebar_map_fd(fd, 0, plan, NULL, (hugebar_window *)(void *)mapping, &mapped));
-    report("hugebar_map_fd", "window", "closed", hugebar_map_fd(fd, 0, plan, NULL, closed_window, &mapped));
+    note("hugebar_map_fd", "window", "null", hugebar_map_fd(fd, 0, NULL, NULL, NULL, &mapped));
+    note("hugebar_map_fd", "window", "bad",
+         hugebar_map_fd(fd, 0, plan, NULL, (hugebar_window *)(void *)mapping, &mapped));
+    note("hugebar_map_fd", "window", "closed", hugebar_map_fd(fd, 0, plan, NULL, closed_window, &mapped));
     NONE(hugebar_map_fd, hugebar_map_fd(fd, 0, plan, NULL, window, NULL));
     WRONG(hugebar_map_fd, hugebar_map_fd(-1, 0, plan, NULL, NULL, &mapped));
     WRONG(hugebar_map_fd, hugebar_map_fd(1000000, 0, plan, NULL, NULL, &mapped));
     WRONG(hugebar_map_fd, hugebar_map_fd(fd, 1, plan, NULL, NULL, &mapped));
     /* All of them have left the window open. */
-    need("alignment", hugebar_window_alignment(window, &number));
+    OK(hugebar_window_alignment(window, &number));
 
     EACH(hugebar_mapping_close, mapping, hugebar_mapping_close(h));
-    EACH(hugebar_mapping_into_window, mapping, hugebar_mapping_into_window(h, &made));
-    NONE(hugebar_mapping_into_window, hugebar_mapping_into_window(mapping, NULL));
-    EACH(hugebar_mapping_base, mapping, hugebar_mapping_base(h, &pointer));
-    NONE(hugebar_mapping_base, hugebar_mapping_base(mapping, NULL));
+    TELLS(hugebar_mapping_into_window, mapping, &made);
+    TELLS(hugebar_mapping_base, mapping, &pointer);
     EACH(hugebar_mapping_pointer, mapping, hugebar_mapping_pointer(h, 0, 4, &pointer));
     NONE(hugebar_mapping_pointer, hugebar_mapping_pointer(mapping, 0, 4, NULL));
     WRONG(hugebar_mapping_pointer, hugebar_mapping_pointer(mapping, 4093, 4, &pointer));
     WRONG(hugebar_mapping_pointer, hugebar_mapping_pointer(mapping, UINT64_MAX, 4, &pointer));
-    EACH(hugebar_mapping_area_count, mapping, hugebar_mapping_area_count(h, &count));
-    NONE(hugebar_mapping_area_count, hugebar_mapping_area_count(mapping, NULL));
-    EACH(hugebar_mapping_area, mapping, hugebar_mapping_area(h, 0, &area));
-    NONE(hugebar_mapping_area, hugebar_mapping_area(mapping, 0, NULL));
-    WRONG(hugebar_mapping_area, hugebar_mapping_area(mapping, 1, &area));
-    EACH(hugebar_mapping_alignment, mapping, hugebar_mapping_alignment(h, &number));
-    NONE(hugebar_mapping_alignment, hugebar_mapping_alignment(mapping, NULL));
-    EACH(hugebar_mapping_hinted, mapping, hugebar_mapping_hinted(h, &yes));
-    NONE(hugebar_mapping_hinted, hugebar_mapping_hinted(mapping, NULL));
-    EACH(hugebar_mapping_best, mapping, hugebar_mapping_best(h, &leaves));
-    NONE(hugebar_mapping_best, hugebar_mapping_best(mapping, NULL));
-    EACH(hugebar_mapping_expected, mapping, hugebar_mapping_expected(h, &leaves));
-    NONE(hugebar_mapping_expected, hugebar_mapping_expected(mapping, NULL));
+    TELLS(hugebar_mapping_area_count, mapping, &count);
+    TELLS_OF(hugebar_mapping_area, mapping, &area);
+    TELLS(hugebar_mapping_alignment, mapping, &number);
+    TELLS(hugebar_mapping_hinted, mapping, &yes);
+    TELLS(hugebar_mapping_best, mapping, &leaves);
+    TELLS(hugebar_mapping_expected, mapping, &leaves);
     EACH(hugebar_mapping_slots, mapping, hugebar_mapping_slots(h, NULL, 0, &slot, 1, &count));
     NONE(hugebar_mapping_slots, hugebar_mapping_slots(mapping, NULL, 1, &slot, 1, &count));
     NONE(hugebar_mapping_slots, hugebar_mapping_slots(mapping, NULL, 0, NULL, 1, &count));
@@ -224,31 +241,10 @@ static void windows_and_mappings(int fd)
 
 static void words(void)
 {
-    uint8_t v8;
-    uint16_t v16;
-    uint32_t v32;
-    uint64_t v64;
-
-    EACH(hugebar_read_u8, mapping, hugebar_read_u8(h, 0, &v8));
-    NONE(hugebar_read_u8, hugebar_read_u8(mapping, 0, NULL));
-    WRONG(hugebar_read_u8, hugebar_read_u8(mapping, 4096, &v8));
-    EACH(hugebar_read_u16, mapping, hugebar_read_u16(h, 0, &v16));
-    NONE(hugebar_read_u16, hugebar_read_u16(mapping, 0, NULL));
-    WRONG(hugebar_read_u16, hugebar_read_u16(mapping, 1, &v16));
-    EACH(hugebar_read_u32, mapping, hugebar_read_u32(h, 0, &v32));
-    NONE(hugebar_read_u32, hugebar_read_u32(mapping, 0, NULL));
-    WRONG(hugebar_read_u32, hugebar_read_u32(mapping, 2, &v32));
-    EACH(hugebar_read_u64, mapping, hugebar_read_u64(h, 0, &v64));
-    NONE(hugebar_read_u64, hugebar_read_u64(mapping, 0, NULL));
-    WRONG(hugebar_read_u64, hugebar_read_u64(mapping, UINT64_MAX - 7, &v64));
-    EACH(hugebar_write_u8, mapping, hugebar_write_u8(h, 0, 1));
-    WRONG(hugebar_write_u8, hugebar_write_u8(mapping, 4096, 1));
-    EACH(hugebar_write_u16, mapping, hugebar_write_u16(h, 0, 1));
-    WRONG(hugebar_write_u16, hugebar_write_u16(mapping, 4095, 1));
-    EACH(hugebar_write_u32, mapping, hugebar_write_u32(h, 0, 1));
-    WRONG(hugebar_write_u32, hugebar_write_u32(mapping, 4094, 1));
-    EACH(hugebar_write_u64, mapping, hugebar_write_u64(h, 0, 1));
-    WRONG(hugebar_write_u64, hugebar_write_u64(mapping, 4, 1));
+    WORD(8, 4096, 4096);
+    WORD(16, 1, 4095);
+    WORD(32, 2, 4094);
+    WORD(64, UINT64_MAX - 7, 4);
 }
 
 static void devices(int fd)
@@ -260,7 +256,6 @@ static void devices(int fd)
     uint8_t bytes[4] = {0};
     uint32_t number;
     size_t count;
-    bool on;
     int own;
 
     NONE(hugebar_device_open, hugebar_device_open(NULL, 0, &opened));
@@ -277,30 +272,101 @@ static void devices(int fd)
     WRONG(hugebar_device_from_fd, hugebar_device_from_fd(fd, NULL, fd, &opened));
     WRONG(hugebar_device_from_fd, hugebar_device_from_fd(fd, "x", -1, &opened));
     EACH(hugebar_device_close, device, hugebar_device_close(h));
-    EACH(hugebar_device_fd, device, hugebar_device_fd(h, &own));
-    NONE(hugebar_device_fd, hugebar_device_fd(device, NULL));
-    EACH(hugebar_device_backend, device, hugebar_device_backend(h, &number));
-    NONE(hugebar_device_backend, hugebar_device_backend(device, NULL));
-    EACH(hugebar_device_region_count, device, hugebar_device_region_count(h, &number));
-    NONE(hugebar_device_region_count, hugebar_device_region_count(device, NULL));
-    EACH(hugebar_device_region, device, hugebar_device_region(h, 2, &region));
-    NONE(hugebar_device_region, hugebar_device_region(device, 2, NULL));
-    WRONG(hugebar_device_region, hugebar_device_region(device, 1000, &region));
+    TELLS(hugebar_device_fd, device, &own);
+    TELLS(hugebar_device_backend, device, &number);
+    TELLS(hugebar_device_region_count, device, &number);
+    TELLS_OF(hugebar_device_region, device, &region);
     EACH(hugebar_device_region_areas, device, hugebar_device_region_areas(h, 2, &area, 1, &count));
     NONE(hugebar_device_region_areas, hugebar_device_region_areas(device, 2, NULL, 1, &count));
     NONE(hugebar_device_region_areas, hugebar_device_region_areas(device, 2, &area, 1, NULL));
-    EACH(hugebar_device_msix, device, hugebar_device_msix(h, &msix));
-    NONE(hugebar_device_msix, hugebar_device_msix(device, NULL));
+    TELLS(hugebar_device_msix, device, &msix);
     EACH(hugebar_device_region_read, device, hugebar_device_region_read(h, 2, 0, bytes, 4));
     NONE(hugebar_device_region_read, hugebar_device_region_read(device, 2, 0, NULL, 4));
     WRONG(hugebar_device_region_read, hugebar_device_region_read(device, 2, UINT64_MAX, bytes, 4));
     EACH(hugebar_device_region_write, device, hugebar_device_region_write(h, 2, 0, bytes, 4));
     NONE(hugebar_device_region_write, hugebar_device_region_write(device, 2, 0, NULL, 4));
     WRONG(hugebar_device_region_write, hugebar_device_region_write(device, 2, UINT64_MAX, bytes, 4));
-    EACH(hugebar_device_reset, device, hugebar_device_reset(h));
+}
+
+static void configuration(void)
+{
+    hugebar_identity identity;
+    uint64_t size;
+    uint16_t number;
+    bool on;
+
+    TELLS(hugebar_config_identity, device, &identity);
+    TELLS(hugebar_config_size, device, &size);
+    TELLS(hugebar_config_command, device, &number);
+    EACH(hugebar_config_set_command, device, hugebar_config_set_command(h, 0));
+    TELLS(hugebar_config_status, device, &number);
+    EACH(hugebar_config_capability, device, hugebar_config_capability(h, 1, &number));
+    NONE(hugebar_config_capability, hugebar_config_capability(device, 1, NULL));
+    WRONG(hugebar_config_capability, hugebar_config_capability(device, 0xfe, &number));
+    TELLS_OF(hugebar_config_extended_capability, device, &number);
+    CONFIG_WORD(8);
+    CONFIG_WORD(16);
+    CONFIG_WORD(32);
     EACH(hugebar_device_set_bus_master, device, hugebar_device_set_bus_master(h, true));
-    EACH(hugebar_device_memory_decode, device, hugebar_device_memory_decode(h, &on));
-    NONE(hugebar_device_memory_decode, hugebar_device_memory_decode(device, NULL));
+    TELLS(hugebar_device_memory_decode, device, &on);
+}
+
+static void resets(void)
+{
+    const hugebar_device *others[2] = {device, closed_device};
+    int groups[1] = {-1};
+    hugebar_affected affected;
+    size_t count;
+    bool can;
+
+    EACH(hugebar_device_reset, device, hugebar_device_reset(h));
+    TELLS(hugebar_device_can_reset, device, &can);
+    EACH(hugebar_device_hot_reset_info, device, hugebar_device_hot_reset_info(h, &affected, 1, &count));
+    NONE(hugebar_device_hot_reset_info, hugebar_device_hot_reset_info(device, NULL, 1, &count));
+    NONE(hugebar_device_hot_reset_info, hugebar_device_hot_reset_info(device, &affected, 1, NULL));
+    EACH(hugebar_device_hot_reset, device, hugebar_device_hot_reset(h, NULL, 0));
+    NONE(hugebar_device_hot_reset, hugebar_device_hot_reset(device, NULL, 1));
+    WRONG(hugebar_device_hot_reset, hugebar_device_hot_reset(device, others, 2));
+    EACH(hugebar_device_hot_reset_by_groups, device, hugebar_device_hot_reset_by_groups(h, NULL, 0));
+    NONE(hugebar_device_hot_reset_by_groups, hugebar_device_hot_reset_by_groups(device, NULL, 1));
+    WRONG(hugebar_device_hot_reset_by_groups, hugebar_device_hot_reset_by_groups(device, groups, 1));
+}
+
+static void interrupts_of_a_device(int fd)
+{
+    hugebar_irq_info info;
+    hugebar_interrupts *made;
+    int eventfds[1] = {fd}, own;
+    uint64_t times;
+
+    TELLS_OF(hugebar_device_irq_info, device, &info);
+    EACH(hugebar_interrupts_enable, device, hugebar_interrupts_enable(h, HUGEBAR_IRQ_REQUEST, 1, &made));
+    NONE(hugebar_interrupts_enable, hugebar_interrupts_enable(device, HUGEBAR_IRQ_REQUEST, 1, NULL));
+    WRONG(hugebar_interrupts_enable, hugebar_interrupts_enable(device, 5, 1, &made));
+    WRONG(hugebar_interrupts_enable, hugebar_interrupts_enable(device, HUGEBAR_IRQ_MSI, 0, &made));
+    /* It is enabled already. */
+    WRONG(hugebar_interrupts_enable, hugebar_interrupts_enable(device, HUGEBAR_IRQ_REQUEST, 1, &made));
+    EACH(hugebar_interrupts_enable_with, device,
+         hugebar_interrupts_enable_with(h, HUGEBAR_IRQ_ERROR, eventfds, 1, &made));
+    NONE(hugebar_interrupts_enable_with, hugebar_interrupts_enable_with(device, HUGEBAR_IRQ_ERROR, NULL, 1, &made));
+    NONE(hugebar_interrupts_enable_with, hugebar_interrupts_enable_with(device, HUGEBAR_IRQ_ERROR, eventfds, 1, NULL));
+    /* A file that is no eventfd, then a number that is no descriptor. */
+    WRONG(hugebar_interrupts_enable_with, hugebar_interrupts_enable_with(device, HUGEBAR_IRQ_ERROR, eventfds, 1, &made));
+    eventfds[0] = -2;
+    WRONG(hugebar_interrupts_enable_with, hugebar_interrupts_enable_with(device, HUGEBAR_IRQ_ERROR, eventfds, 1, &made));
+    EACH(hugebar_interrupts_close, interrupts, hugebar_interrupts_close(h));
+    TELLS_OF(hugebar_interrupts_fd, interrupts, &own);
+    EACH(hugebar_interrupts_wait, interrupts, hugebar_interrupts_wait(h, 0, 0, &times));
+    NONE(hugebar_interrupts_wait, hugebar_interrupts_wait(interrupts, 0, 0, NULL));
+    WRONG(hugebar_interrupts_wait, hugebar_interrupts_wait(interrupts, 1, 0, &times));
+    EACH(hugebar_interrupts_mask, interrupts, hugebar_interrupts_mask(h));
+    EACH(hugebar_interrupts_unmask, interrupts, hugebar_interrupts_unmask(h));
+    DOES(hugebar_interrupts_unmask_by, interrupts, -1, -2);
+    DOES(hugebar_interrupts_trigger, interrupts, 0, 1);
+    DOES(hugebar_interrupts_add, interrupts, 1, 1);
+    EACH(hugebar_interrupts_set, interrupts, hugebar_interrupts_set(h, 0, -1));
+    WRONG(hugebar_interrupts_set, hugebar_interrupts_set(interrupts, 0, -2));
+    WRONG(hugebar_interrupts_set, hugebar_interrupts_set(interrupts, 1, -1));
 }
 
 static void dma_memory(void *memory)
@@ -311,8 +377,7 @@ static void dma_memory(void *memory)
     hugebar_iova_range range;
     size_t count;
 
-    EACH(hugebar_device_space, device, hugebar_device_space(h, &made));
-    NONE(hugebar_device_space, hugebar_device_space(device, NULL));
+    TELLS(hugebar_device_space, device, &made);
     EACH(hugebar_space_close, space, hugebar_space_close(h));
     EACH(hugebar_space_iova_ranges, space, hugebar_space_iova_ranges(h, &range, 1, &count));
     NONE(hugebar_space_iova_ranges, hugebar_space_iova_ranges(space, NULL, 1, &count));
@@ -333,8 +398,10 @@ static void dma_memory(void *memory)
     NONE(hugebar_dma_map_region, hugebar_dma_map_region(space, device, mapping, 0, NULL));
     /* A mapping of a file. */
     WRONG(hugebar_dma_map_region, hugebar_dma_map_region(space, device, mapping, 0, &mapped));
-    EACH(hugebar_dma_get_info, dma, hugebar_dma_get_info(h, &info));
-    NONE(hugebar_dma_get_info, hugebar_dma_get_info(dma, NULL));
+    TELLS(hugebar_dma_get_info, dma, &info);
+    EACH(hugebar_dma_renew, dma, hugebar_dma_renew(h));
+    /* It is memory. */
+    WRONG(hugebar_dma_renew, hugebar_dma_renew(dma));
     EACH(hugebar_dma_close, dma, hugebar_dma_close(h));
 }
 
@@ -351,19 +418,14 @@ static void reports(void)
     NONE(hugebar_measure, hugebar_measure(mapping, device, 0, NULL));
     /* A mapping of a file. */
     WRONG(hugebar_measure, hugebar_measure(mapping, device, 0, &made));
-    EACH(hugebar_explain, mapping, hugebar_explain(h, &made));
-    NONE(hugebar_explain, hugebar_explain(mapping, NULL));
+    TELLS(hugebar_explain, mapping, &made);
     EACH(hugebar_install, mapping, hugebar_install(h, device, &installed));
     EACH(hugebar_install, device, hugebar_install(mapping, h, &installed));
     NONE(hugebar_install, hugebar_install(mapping, device, NULL));
     EACH(hugebar_report_close, report, hugebar_report_close(h));
-    EACH(hugebar_report_summary, report, hugebar_report_summary(h, &summary));
-    NONE(hugebar_report_summary, hugebar_report_summary(found, NULL));
-    EACH(hugebar_report_reason_count, report, hugebar_report_reason_count(h, &count));
-    NONE(hugebar_report_reason_count, hugebar_report_reason_count(found, NULL));
-    EACH(hugebar_report_reason, report, hugebar_report_reason(h, 0, &reason));
-    NONE(hugebar_report_reason, hugebar_report_reason(found, 0, NULL));
-    WRONG(hugebar_report_reason, hugebar_report_reason(found, 1000, &reason));
+    TELLS(hugebar_report_summary, report, &summary);
+    TELLS(hugebar_report_reason_count, report, &count);
+    TELLS_OF(hugebar_report_reason, report, &reason);
     WRONG(hugebar_verdict_name, hugebar_verdict_name(1000) ? 0 : -1);
     WRONG(hugebar_reason_name, hugebar_reason_name(1000) ? 0 : -1);
 }
@@ -380,17 +442,21 @@ int main(int argc, char **argv)
     windows_and_mappings(fd);
     words();
     devices(fd);
+    configuration();
+    resets();
+    interrupts_of_a_device(fd);
     dma_memory(memory);
     reports();
     /* What was open still is. */
-    need("close", hugebar_report_close(found));
-    need("close", hugebar_mapping_close(mapping));
-    need("close", hugebar_window_close(window));
-    need("close", hugebar_plan_close(plan));
+    OK(hugebar_report_close(report));
+    OK(hugebar_mapping_close(mapping));
+    OK(hugebar_window_close(window));
+    OK(hugebar_plan_close(plan));
     if (device) {
-        need("close", hugebar_dma_close(dma));
-        need("close", hugebar_space_close(space));
-        need("close", hugebar_device_close(device));
+        OK(hugebar_interrupts_close(interrupts));
+        OK(hugebar_dma_close(dma));
+        OK(hugebar_space_close(space));
+        OK(hugebar_device_close(device));
     }
     printf("%d failures\n", failures);
     return failures ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -1,6 +1,6 @@
 // Uses the library from C++: a file in memory in windows of the library and of the program, and, with the address of a
 // device whose BAR 2 has several GiB, that BAR, its slots and memory for DMA.
-#include <hugebar.h>
+#include "check.h"
 
 #include <cerrno>
 #include <cstdint>
@@ -12,14 +12,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include <vector>
-
-#define CHECK(condition)                                                                                  \
-    do {                                                                                                  \
-        if (!(condition)) {                                                                               \
-            std::fprintf(stderr, "%d: %s: %s\n", __LINE__, #condition, hugebar_error_message());          \
-            std::exit(EXIT_FAILURE);                                                                      \
-        }                                                                                                 \
-    } while (false)
 
 namespace {
 

@@ -2,16 +2,9 @@
 // nothing between itself and the registers. Prints how many reads there were in a second.
 //
 //   nvme-loop 0000:00:10.0 DEPTH SECONDS
-#include <fcntl.h>
-#include <linux/vfio.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
+#include "vfio.h"
 #include <sys/mman.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { ADMIN = 32, PAGE = 4096 };
 static const uint64_t IOVA = 1ull << 32;
@@ -36,14 +29,6 @@ struct queue {
 
 static char *memory;
 static volatile char *bar;
-
-static void check(int good, const char *what)
-{
-	if (!good) {
-		perror(what);
-		exit(1);
-	}
-}
 
 static volatile uint32_t *word(uint64_t offset)
 {
@@ -102,29 +87,14 @@ static struct queue queue_at(uint64_t offset, unsigned number, unsigned depth)
 
 static void open_device(const char *name)
 {
-	char path[128], target[256];
-	snprintf(path, sizeof path, "/sys/bus/pci/devices/%s/iommu_group", name);
-	ssize_t len = readlink(path, target, sizeof target - 1);
-	check(len > 0, path);
-	target[len] = 0;
-	snprintf(path, sizeof path, "/dev/vfio/%s", strrchr(target, '/') + 1);
-	int container = open("/dev/vfio/vfio", O_RDWR);
-	int group = open(path, O_RDWR);
-	check(container >= 0 && group >= 0, path);
-	check(!ioctl(group, VFIO_GROUP_SET_CONTAINER, &container), "SET_CONTAINER");
-	check(!ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU), "SET_IOMMU");
-	int device = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, name);
-	check(device >= 0, "GET_DEVICE_FD");
-
-	struct vfio_region_info config = { .argsz = sizeof config, .index = VFIO_PCI_CONFIG_REGION_INDEX };
-	check(!ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &config), "GET_REGION_INFO");
+	int container, device = open_by_group(name, &container);
+	struct vfio_region_info config = region_of(device, VFIO_PCI_CONFIG_REGION_INDEX);
 	uint16_t command;
 	check(pread(device, &command, 2, config.offset + 4) == 2, "pread");
 	command |= 4;
 	check(pwrite(device, &command, 2, config.offset + 4) == 2, "pwrite");
 
-	struct vfio_region_info region = { .argsz = sizeof region, .index = 0 };
-	check(!ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &region), "GET_REGION_INFO");
+	struct vfio_region_info region = region_of(device, 0);
 	// The registers and the first doorbells; the MSI-X table lies behind them.
 	bar = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, device, region.offset);
 	check(bar != MAP_FAILED, "mmap");
@@ -132,14 +102,7 @@ static void open_device(const char *name)
 	size_t size = 1024 * PAGE;
 	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	check(memory != MAP_FAILED, "mmap");
-	struct vfio_iommu_type1_dma_map map = {
-		.argsz = sizeof map,
-		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
-		.vaddr = (uint64_t)memory,
-		.iova = IOVA,
-		.size = size,
-	};
-	check(!ioctl(container, VFIO_IOMMU_MAP_DMA, &map), "MAP_DMA");
+	map_for_dma(container, memory, IOVA, size);
 }
 
 static double now(void)

@@ -2,16 +2,9 @@
 // in each round after memory decode was off. Prints the nanoseconds of each round.
 //
 //   present ROUNDS 0000:00:10.0 ...
-#include <fcntl.h>
-#include <linux/vfio.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
+#include "vfio.h"
 #include <sys/mman.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { BAR = 2, DEVICES = 16, PAGE = 4096, COMMAND = 4, MEMORY = 2 };
 static const uint64_t GIB = 1ull << 30, IOVA = 1ull << 40;
@@ -22,36 +15,11 @@ struct device {
 	uint64_t size, config;
 };
 
-static void check(int good, const char *what)
-{
-	if (!good) {
-		perror(what);
-		exit(1);
-	}
-}
-
 static void open_device(struct device *device, const char *address)
 {
-	char link[256], target[256], node[64];
-	snprintf(link, sizeof link, "/sys/bus/pci/devices/%s/iommu_group", address);
-	ssize_t len = readlink(link, target, sizeof target - 1);
-	check(len > 0, link);
-	target[len] = 0;
-	snprintf(node, sizeof node, "/dev/vfio/%s", strrchr(target, '/') + 1);
-	device->container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
-	check(device->container >= 0, "/dev/vfio/vfio");
-	int group = open(node, O_RDWR | O_CLOEXEC);
-	check(group >= 0, node);
-	check(!ioctl(group, VFIO_GROUP_SET_CONTAINER, &device->container), "VFIO_GROUP_SET_CONTAINER");
-	check(!ioctl(device->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU), "VFIO_SET_IOMMU");
-	device->file = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, address);
-	check(device->file >= 0, "VFIO_GROUP_GET_DEVICE_FD");
-
-	struct vfio_region_info config = { .argsz = sizeof config, .index = VFIO_PCI_CONFIG_REGION_INDEX };
-	check(!ioctl(device->file, VFIO_DEVICE_GET_REGION_INFO, &config), "VFIO_DEVICE_GET_REGION_INFO");
-	device->config = config.offset;
-	struct vfio_region_info bar = { .argsz = sizeof bar, .index = BAR };
-	check(!ioctl(device->file, VFIO_DEVICE_GET_REGION_INFO, &bar), "VFIO_DEVICE_GET_REGION_INFO");
+	device->file = open_by_group(address, &device->container);
+	device->config = region_of(device->file, VFIO_PCI_CONFIG_REGION_INDEX).offset;
+	struct vfio_region_info bar = region_of(device->file, BAR);
 	device->size = bar.size;
 	char *room = mmap(NULL, bar.size + GIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	check(room != MAP_FAILED, "mmap");
@@ -73,14 +41,7 @@ static void set_decode(struct device *device, int on)
 static void present(struct device *device)
 {
 	for (uint64_t offset = 0; offset < device->size; offset += GIB) {
-		struct vfio_iommu_type1_dma_map map = {
-			.argsz = sizeof map,
-			.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
-			.vaddr = (uintptr_t)device->bar + offset,
-			.iova = IOVA,
-			.size = PAGE,
-		};
-		check(!ioctl(device->container, VFIO_IOMMU_MAP_DMA, &map), "VFIO_IOMMU_MAP_DMA");
+		map_for_dma(device->container, device->bar + offset, IOVA, PAGE);
 		struct vfio_iommu_type1_dma_unmap unmap = { .argsz = sizeof unmap, .iova = IOVA, .size = PAGE };
 		check(!ioctl(device->container, VFIO_IOMMU_UNMAP_DMA, &unmap), "VFIO_IOMMU_UNMAP_DMA");
 	}

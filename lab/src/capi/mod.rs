@@ -8,6 +8,10 @@ use anyhow::{Context, Result, ensure};
 
 use crate::programs;
 
+mod clients;
+
+pub use clients::{Installed, Link};
+
 /// Cargo's profile for users: optimised, and panics unwind.
 pub const PROFILE: &str = "capi";
 
