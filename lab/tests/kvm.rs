@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hugebar_lab::{Command, HostFile, Output, Spec, Status};
+use serde_json::Value;
 
 fn machine(program: PathBuf) -> Spec {
     Spec::new("lab")
@@ -31,8 +32,17 @@ fn lines(output: &Output) -> Vec<String> {
 #[test]
 fn counts_and_guest_addresses() {
     let program = hugebar_lab::program("hugebar-lab-exercise", "exercise", "dev").unwrap();
-    let spec = machine(program);
-    let report = spec.run(&[command("exercise kvm 0000:00:10.0")]).unwrap();
+    let spec = machine(program).device("pci-testdev,membar=1G");
+    let mut commands = vec![command("exercise kvm 0000:00:10.0")];
+    commands.extend(
+        TOUCHED
+            .iter()
+            .map(|(options, ..)| command(&format!("exercise touch 0000:00:11.0 {options}"))),
+    );
+    let report = spec.run(&commands).unwrap();
+    for (output, touched) in report.commands[1..].iter().zip(TOUCHED) {
+        touches(output, touched);
+    }
     let lines = lines(&report.commands[0]);
     let hole = "3 × 1 GiB + 511 × 2 MiB + 511 × 4 KiB";
     for line in [
@@ -45,6 +55,30 @@ fn counts_and_guest_addresses() {
     ] {
         assert!(lines.contains(&line), "{line:?} is not in {lines:#?}");
     }
+}
+
+/// A way of mapping a BAR of 1 GiB, KVM's leaves once a guest has touched every 2 MiB of it (of 1 GiB, 2 MiB, and 4 KiB), and
+/// whether all of it is in base pages.
+type Touched = (&'static str, [u64; 3], bool);
+
+const TOUCHED: [Touched; 4] = [
+    ("--by hugebar", [1, 0, 0], false),
+    ("--by hugebar --hole", [0, 511, 1], false),
+    ("--by cloud-hypervisor", [1, 0, 0], false),
+    ("--by cloud-hypervisor --hole", [0, 0, 512], true),
+];
+
+fn touches(output: &Output, (options, leaves, base): Touched) {
+    let line = &lines(output)[0];
+    let document: Value = serde_json::from_str(line).unwrap();
+    let counted = ["1073741824", "2097152", "4096"].map(|size| {
+        let count = &document["guest_leaves"][size];
+        count.as_u64().unwrap_or_else(|| panic!("{line}"))
+    });
+    assert_eq!(counted, leaves, "{options}: {line}");
+    // Entries of 8 bytes.
+    let tables = document["page_tables"].as_u64().unwrap();
+    assert_eq!(tables >= 262_143 * 8, base, "{options}: {line}");
 }
 
 /// The example predicts KVM's leaves.

@@ -8,40 +8,20 @@
 use std::ffi::c_void;
 use std::hint::black_box;
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
 
-use hugebar::layout::{Area, Layout};
-use hugebar::leaf::{GIB, LeafSizes};
+use hugebar::layout::Area;
+use hugebar::leaf::GIB;
 use hugebar::mem::{MapOptions, Mapping, Window};
-use hugebar::phys::Phys;
-use hugebar::plan::{Placement, Plan};
+use hugebar::plan::Plan;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+mod shared;
 
 /// Size of the file that represents a BAR, in bytes.
 const SIZE: u64 = 4 * GIB;
 const HOLES: [u64; 2] = [0, 8];
-
-fn file() -> OwnedFd {
-    let flags = rustix::fs::MemfdFlags::CLOEXEC;
-    let file = rustix::fs::memfd_create("bar", flags).expect("memfd_create");
-    rustix::fs::ftruncate(&file, SIZE).expect("ftruncate");
-    file
-}
-
-fn planned(holes: u64) -> Plan {
-    let mut layout = Layout::whole(SIZE, 4096).expect("a region");
-    for hole in 0..holes {
-        let hole = Area::new(0x2000 + hole * 0x4000, 0x1000);
-        layout = layout.without(hole).expect("a hole");
-    }
-    Plan::new(
-        &layout,
-        Phys::Natural,
-        &LeafSizes::X86_64,
-        Placement::Congruent,
-    )
-    .expect("a plan")
-}
+/// Mappings in a round.
+const CALLS: u32 = 8;
 
 fn library(file: &OwnedFd, plan: &Plan) {
     let window = Window::reserve(plan).expect("addresses");
@@ -103,37 +83,25 @@ fn bare(file: &OwnedFd, areas: &[Area]) {
 
 #[divan::bench(args = HOLES)]
 fn bare_calls(bencher: divan::Bencher<'_, '_>, holes: u64) {
-    let (file, plan) = (file(), planned(holes));
+    let (file, plan) = (shared::file(SIZE), shared::plan(SIZE, holes));
     bencher.bench_local(|| bare(&file, plan.layout().areas()));
 }
 
 #[divan::bench(args = HOLES)]
 fn by_the_library(bencher: divan::Bencher<'_, '_>, holes: u64) {
-    let (file, plan) = (file(), planned(holes));
+    let (file, plan) = (shared::file(SIZE), shared::plan(SIZE, holes));
     bencher.bench_local(|| library(&file, &plan));
-}
-
-/// The shortest of many alternating rounds, so that other load affects both.
-fn shortest(mut one: impl FnMut(), mut other: impl FnMut()) -> (Duration, Duration) {
-    let time = |body: &mut dyn FnMut()| {
-        let begin = Instant::now();
-        for _ in 0..8 {
-            body();
-        }
-        begin.elapsed()
-    };
-    let rounds = (0..400).map(|_| (time(&mut one), time(&mut other)));
-    rounds.fold((Duration::MAX, Duration::MAX), |best, round| {
-        (best.0.min(round.0), best.1.min(round.1))
-    })
 }
 
 fn main() {
     divan::main();
     for holes in HOLES {
-        let (file, plan) = (file(), planned(holes));
+        let (file, plan) = (shared::file(SIZE), shared::plan(SIZE, holes));
         let areas = plan.layout().areas();
-        let (bare, library) = shortest(|| bare(&file, areas), || library(&file, &plan));
+        let (bare, library) = shared::shortest(
+            || (0..CALLS).for_each(|_| bare(&file, areas)),
+            || (0..CALLS).for_each(|_| library(&file, &plan)),
+        );
         let ratio = library.as_secs_f64() / bare.as_secs_f64();
         println!("{holes} holes: mapping takes {ratio:.2} times as long as its bare system calls");
         assert!(ratio <= 1.5, "{library:?} for {bare:?}");

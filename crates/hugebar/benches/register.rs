@@ -6,15 +6,12 @@
 #![allow(unsafe_code, reason = "the bare access for comparison")]
 
 use std::hint::black_box;
-use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
-use std::time::{Duration, Instant};
 
-use hugebar::layout::{Area, Layout};
-use hugebar::leaf::{LeafSizes, MIB};
+use hugebar::leaf::MIB;
 use hugebar::mem::{MapOptions, Mapping, Register, Window};
-use hugebar::phys::Phys;
-use hugebar::plan::{Placement, Plan};
+
+mod shared;
 
 /// Size of the file that represents a BAR, in bytes.
 const SIZE: u64 = 4 * MIB;
@@ -24,23 +21,11 @@ const OFFSET: u64 = SIZE - 0x1000;
 const ACCESSES: u32 = 1 << 16;
 const HOLES: [u64; 3] = [0, 1, 8];
 
-fn file() -> OwnedFd {
-    let flags = rustix::fs::MemfdFlags::CLOEXEC;
-    let file = rustix::fs::memfd_create("bar", flags).expect("memfd_create");
-    rustix::fs::ftruncate(&file, SIZE).expect("ftruncate");
-    file
-}
-
 fn map(holes: u64) -> Mapping {
-    let mut layout = Layout::whole(SIZE, 4096).expect("a region");
-    for hole in 0..holes {
-        let hole = Area::new(0x2000 + hole * 0x4000, 0x1000);
-        layout = layout.without(hole).expect("a hole");
-    }
-    let sizes = LeafSizes::X86_64;
-    let plan = Plan::new(&layout, Phys::Natural, &sizes, Placement::Congruent).expect("a plan");
+    let plan = shared::plan(SIZE, holes);
     let window = Window::reserve(&plan).expect("addresses");
-    let mapping = Mapping::new(file(), 0, &plan, window, MapOptions::default()).expect("a mapping");
+    let mapping = Mapping::new(shared::file(SIZE), 0, &plan, window, MapOptions::default())
+        .expect("a mapping");
     mapping.write_u32(OFFSET, 1).expect("a register");
     mapping
 }
@@ -96,25 +81,15 @@ fn mapping_read(bencher: divan::Bencher<'_, '_>, holes: u64) {
     bencher.bench_local(|| checked_each_time(&mapping));
 }
 
-/// The shortest of many alternating rounds, so that other load affects both.
-fn shortest(mut one: impl FnMut() -> u32, mut other: impl FnMut() -> u32) -> (Duration, Duration) {
-    let time = |body: &mut dyn FnMut() -> u32| {
-        let begin = Instant::now();
-        black_box(body());
-        begin.elapsed()
-    };
-    let rounds = (0..400).map(|_| (time(&mut one), time(&mut other)));
-    rounds.fold((Duration::MAX, Duration::MAX), |best, round| {
-        (best.0.min(round.0), best.1.min(round.1))
-    })
-}
-
 fn main() {
     divan::main();
     for holes in HOLES {
         let mapping = map(holes);
         let register = mapping.register(OFFSET).expect("a register");
-        let (bare, once) = shortest(|| bare(address(&mapping)), || checked_once(register));
+        let (bare, once) = shared::shortest(
+            || _ = black_box(bare(address(&mapping))),
+            || _ = black_box(checked_once(register)),
+        );
         let ratio = once.as_secs_f64() / bare.as_secs_f64();
         println!(
             "{holes} holes: a register takes {ratio:.2} times as long as a bare volatile read"

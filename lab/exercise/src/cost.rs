@@ -7,9 +7,12 @@ use anyhow::{Result, ensure};
 use hugebar::bar::Bar;
 use hugebar::dma::DmaBuffer;
 use hugebar::iommu::{AddressSpace, DmaAccess};
-use hugebar::leaf::{Bytes, KIB, MIB};
+use hugebar::layout::Area;
+use hugebar::leaf::{Bytes, GIB, KIB, MIB};
 use hugebar::mem::{HugePage, Memory};
 use hugebar::pci::Address;
+use hugebar::plan::Placement;
+use hugebar::populate::present;
 use hugebar::seam::record;
 use hugebar::vfio::{Backend, Device};
 
@@ -21,6 +24,7 @@ const MEMORY: u64 = 64 * MIB;
 pub(crate) fn run(address: Address, backend: Backend, rounds: usize) -> Result<()> {
     ensure!(rounds > 0, "no rounds");
     of_a_census(bar::open(address, backend)?, backend)?;
+    of_present(bar::Bar::of(bar::open(address, backend)?)?, backend)?;
     let device = bar::open(address, backend)?;
     let space = device.address_space()?;
     of_a_buffer(&space, backend)?;
@@ -108,6 +112,34 @@ fn of_a_census(device: Device, backend: Backend) -> Result<()> {
         pairs && maps.len() as u64 == due,
         "{leaves} leaves by {calls:?}"
     );
+    Ok(())
+}
+
+/// Making a BAR present takes as many faults as it has leaves, and as many steps.
+fn of_present(mut own: bar::Bar, backend: Backend) -> Result<()> {
+    let whole = own.region.size();
+    let sizes = own.facts.device_leaf_sizes();
+    for size in [GIB, 2 * GIB, whole] {
+        let rest = (size < whole).then(|| Area::new(size, whole - size));
+        let plan = own.plan(rest.as_slice(), Placement::Congruent)?;
+        let mapping = own.map(&plan)?;
+        let leaves = mapping.expected(&sizes).total();
+        ensure!(leaves == size / GIB, "{leaves} leaves");
+        let (installed, calls) = record(|| present(&mapping, &sizes, own.populate.as_mut()));
+        let installed = installed?;
+        ensure!(installed.faults == leaves, "{installed:?}");
+        let each: &[_] = match backend {
+            Backend::Type1 => &["VFIO_IOMMU_MAP_DMA", "VFIO_IOMMU_UNMAP_DMA"],
+            _ => &[
+                "KVM_SET_USER_MEMORY_REGION",
+                "KVM_PRE_FAULT_MEMORY",
+                "KVM_SET_USER_MEMORY_REGION",
+            ],
+        };
+        let all = each.repeat(usize::try_from(leaves)?);
+        let due = [&["getrusage"], &all[..], &["getrusage"]].concat();
+        ensure!(calls == due, "{leaves} leaves by {calls:?}");
+    }
     Ok(())
 }
 

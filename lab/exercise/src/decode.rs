@@ -8,8 +8,11 @@ use std::os::unix::fs::FileExt;
 use anyhow::{Context, Result, ensure};
 use hugebar::ErrorKind;
 use hugebar::census::{CensusOptions, census};
+use hugebar::dma::DmaBuffer;
+use hugebar::iommu::DmaAccess;
+use hugebar::leaf::{GIB, KIB};
 use hugebar::mem::Mapping;
-use hugebar::pci::{Address, Command};
+use hugebar::pci::{Address, Command, Function};
 use hugebar::plan::Placement;
 use hugebar::populate::install;
 use hugebar::reason::{self, Code};
@@ -44,7 +47,36 @@ pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
     ensure!(bar.device.memory_decode()?);
     // The refused calls have left nothing behind.
     let leaves = bar.check(&mapping)?.measured.total();
-    installed_anew(&mut bar, &mapping, leaves)
+    installed_anew(&mut bar, &mapping, leaves)?;
+    match backend {
+        // On arm64 the IOMMU has other pages.
+        Backend::Type1 if cfg!(target_arch = "x86_64") => decoded(&bar, &mapping, address),
+        _ => Ok(()),
+    }
+}
+
+/// No memory gets an I/O address that the device decodes itself, even if all below are used.
+#[allow(unsafe_code, reason = "a part of a BAR for DMA")]
+fn decoded(bar: &Bar, mapping: &Mapping, address: Address) -> Result<()> {
+    let space = bar.device.address_space()?;
+    let small = Function::at(address)?.resources()?[0];
+    let small = small.context("BAR 0, of 32 bits")?;
+    let first = DmaBuffer::below(&space, 4 * KIB, small.start)?.iova();
+    // The large BAR fills all from there on, by large pages of the IOMMU.
+    let offset = first % GIB;
+    let start = mapping.pointer(offset, 0)?;
+    // SAFETY: the mapping outlives this function.
+    let below = unsafe { space.map_raw(start, small.start - first, DmaAccess::Read, small.start) }?;
+    ensure!(below.iova() == first, "{below:?}");
+    let buffer = DmaBuffer::below(&space, 4 * KIB, 4 * GIB)?;
+    let behind = small.start + small.size;
+    ensure!(
+        buffer.iova() >= behind,
+        "{:#x} is in {small:?}",
+        buffer.iova()
+    );
+    println!("below 4 GiB {:#x} is free, behind {small:?}", buffer.iova());
+    Ok(())
 }
 
 /// One call installs the leaves that decode removed, and then none is missing.

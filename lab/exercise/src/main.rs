@@ -36,6 +36,10 @@ mod stuck;
 mod tables;
 mod threads;
 #[cfg(target_arch = "x86_64")]
+mod touch;
+#[cfg(target_arch = "x86_64")]
+mod vcpu;
+#[cfg(target_arch = "x86_64")]
 mod watched;
 
 use std::os::unix::process::CommandExt;
@@ -251,6 +255,16 @@ enum Scenario {
     Tables { pid: i32 },
     /// Count leaves while threads fork, and while the kernel moves memory between nodes
     Threads { device: Address },
+    /// Give a BAR to a guest that touches every 2 MiB of it
+    #[cfg(target_arch = "x86_64")]
+    Touch {
+        device: Address,
+        #[arg(long)]
+        by: touch::Way,
+        /// Leave out a page, as for an MSI-X table
+        #[arg(long)]
+        hole: bool,
+    },
     /// Let other commands inspect this process, and check its page tables
     #[cfg(target_arch = "x86_64")]
     Watched { device: Address },
@@ -386,6 +400,8 @@ fn main() -> Result<()> {
         #[cfg(target_arch = "x86_64")]
         Scenario::Tables { pid } => tables::run(pid),
         Scenario::Threads { device } => threads::run(device),
+        #[cfg(target_arch = "x86_64")]
+        Scenario::Touch { device, by, hole } => touch::run(device, by, hole),
         #[cfg(target_arch = "x86_64")]
         Scenario::Watched { device } => watched::run(device),
         Scenario::NoThp {

@@ -91,7 +91,7 @@ fn map(request: Request) -> io::Result<usize> {
     }
 }
 
-fn unmap(address: usize, length: usize) -> io::Result<()> {
+pub(crate) fn unmap(address: usize, length: usize) -> io::Result<()> {
     // SAFETY: a whole mapping that the caller has made and that nothing uses.
     match unsafe { libc::munmap(ptr::without_provenance_mut(address), length) } {
         0 => Ok(()),
@@ -99,18 +99,44 @@ fn unmap(address: usize, length: usize) -> io::Result<()> {
     }
 }
 
-/// Reserves addresses, and finds a multiple of 1 GiB in them.
-fn reserve(length: usize) -> io::Result<(usize, usize, usize)> {
+/// Reserves addresses, and finds a multiple of a power of two in them.
+fn reserve(length: usize, multiple: usize) -> io::Result<(usize, usize, usize)> {
     let request = Request {
         address: 0,
-        length: length + GIB,
+        length: length + multiple,
         protection: PROT_NONE,
         flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
         fd: -1,
         offset: 0,
     };
     let start = map(request)?;
-    Ok((start, request.length, start.next_multiple_of(GIB)))
+    Ok((start, request.length, start.next_multiple_of(multiple)))
+}
+
+/// Maps a part of a device as Cloud Hypervisor does (`MmapRegion::mmap` of `pci/src/mmap.rs`): at a multiple of the next power of
+/// two of its length, at most of 1 GiB, wherever it begins in the region, and without a hint.
+pub(crate) fn as_cloud_hypervisor(
+    fd: impl AsFd,
+    offset: u64,
+    length: usize,
+) -> io::Result<NonNull<u8>> {
+    let multiple = length.next_power_of_two().clamp(4096, GIB);
+    let (start, reserved, at) = reserve(length, multiple)?;
+    let behind = at + length;
+    for (part, length) in [(start, at - start), (behind, start + reserved - behind)] {
+        if length > 0 {
+            unmap(part, length)?;
+        }
+    }
+    let mapped = map(Request {
+        address: at,
+        length,
+        protection: ACCESS,
+        flags: MAP_SHARED | MAP_FIXED,
+        fd: fd.as_fd().as_raw_fd(),
+        offset,
+    })?;
+    NonNull::new(ptr::without_provenance_mut(mapped)).ok_or(io::ErrorKind::AddrNotAvailable.into())
 }
 
 /// Maps BAR 2 as Cloud Hypervisor does, at an address of its own and without a hint, and prints how many faults it takes to
@@ -119,7 +145,6 @@ pub(crate) fn fixed(address: Address, allowed: Option<Allowed>) -> Result<()> {
     let device = Device::open_by(address, Backend::Type1)?;
     let region = device.region(2)?.context("BAR 2")?;
     let space = device.address_space()?;
-    let fd = device.as_fd().as_raw_fd();
     let length = usize::try_from(region.size())?;
     // The same way once before: the first time costs faults and system calls of its own.
     let scratch = Request {
@@ -143,19 +168,9 @@ pub(crate) fn fixed(address: Address, allowed: Option<Allowed>) -> Result<()> {
         let list: Vec<_> = list.into_iter().map(str::to_owned).collect();
         sandbox::allow_only(&list)?;
     }
-    let (_, _, at) = reserve(length)?;
-    let mapped = map(Request {
-        address: at,
-        length,
-        protection: ACCESS,
-        flags: MAP_SHARED | MAP_FIXED,
-        fd,
-        offset: region.offset(),
-    })?;
-    ensure!(mapped == at, "{mapped:#x} instead of {at:#x}");
+    let start = as_cloud_hypervisor(&device, region.offset(), length)?;
     faults()?;
     let before = faults()?;
-    let start = NonNull::new(ptr::without_provenance_mut(mapped)).context("an address")?;
     // SAFETY: the mapping stays until the process ends.
     let in_iommu = unsafe { space.map_raw(start, region.size(), DmaAccess::ReadWrite, u64::MAX) }?;
     println!("{} faults", faults()? - before);

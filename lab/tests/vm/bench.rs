@@ -82,6 +82,8 @@ fn leaves_are_exact(output: &Output) {
                 assert!(times.values().all(|time| time.as_u64().is_some()), "{own}");
             }
             assert!(samples.iter().any(|own| own["counted"] == true), "{own}");
+            let faults = |own: &Value| own["faults"].as_u64().unwrap() - total(&own["expected"]);
+            assert_eq!(samples.iter().map(faults).min(), Some(0), "{own}");
         }
         let fewest = series(&document, "congruent", GIB);
         assert_eq!(fewest["leaves"]["max"], 1, "{placement}: {fewest}");
@@ -105,9 +107,13 @@ fn ratio(document: &Value, slow: &str, fast: &str) -> f64 {
 }
 
 fn expected(document: &Value, placement: &str) -> u64 {
-    let own = series(document, placement, 4 * GIB);
-    let leaves = own["samples"][0]["expected"].as_object().unwrap();
-    leaves.values().map(|count| count.as_u64().unwrap()).sum()
+    total(&series(document, placement, 4 * GIB)["samples"][0]["expected"])
+}
+
+/// The number of leaves of all sizes.
+fn total(leaves: &Value) -> u64 {
+    let counts = leaves.as_object().unwrap().values();
+    counts.map(|count| count.as_u64().unwrap()).sum()
 }
 
 /// Where `mmap` returns a multiple of 2 MiB, which happens once in 512 times, there are fewer leaves to compare with.

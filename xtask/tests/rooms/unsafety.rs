@@ -75,6 +75,7 @@ const PLACES: &[(&str, &str)] = &[
         "descriptors of other crates",
     ),
     ("lab/exercise/src/carve.rs", "arenas"),
+    ("lab/exercise/src/decode.rs", "a part of a BAR for DMA"),
     ("lab/exercise/src/dma.rs", "fork, memory that it keeps"),
     (
         "lab/exercise/src/dma_failures.rs",
@@ -105,6 +106,11 @@ const PLACES: &[(&str, &str)] = &[
         "ending a process at once",
     ),
     ("lab/exercise/src/stuck.rs", "a system call that is to hang"),
+    (
+        "lab/exercise/src/touch.rs",
+        "memory for a guest and for DMA",
+    ),
+    ("lab/exercise/src/vcpu.rs", "KVM's requests"),
 ];
 
 /// Finds the attributes that allow it.

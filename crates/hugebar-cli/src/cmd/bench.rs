@@ -1,7 +1,7 @@
 //! `hugebar bench`: what mapping a BAR costs with each placement.
 
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -24,12 +24,21 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Answer, Failure> {
     let facts = Facts::observe();
     let functions = args.devices.iter().map(|device| pci::locate(device));
     let functions = functions.collect::<Result<Vec<_>, _>>()?;
+    if args.sizes.contains(&0) {
+        return Err(Failure::Usage("a size of 0 has nothing to map".to_owned()));
+    }
+    let [svg, html] = [&args.svg, &args.html].map(|file| file.as_deref().map(Page::create));
+    let (svg, html) = (svg.transpose()?, html.transpose()?);
     let stop = StopSignal::catch().map_err(Failure::Signals)?;
     // All of them first: the others are not measured if one cannot be opened.
     let mut devices = Vec::new();
     for function in &functions {
         let device = map::open(function.address(), args.backend)?;
         let (bar, size) = chosen(&device, args.bar)?;
+        // What cannot be left out is said before anything is measured.
+        let whole = device.bar(bar)?;
+        let holes = args.excluded.iter().copied();
+        holes.fold(whole, |bar, hole| bar.exclude(hole)).plan()?;
         devices.push((function.address(), device, bar, size));
     }
     let budget = Duration::from_secs(args.budget);
@@ -69,11 +78,11 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Answer, Failure> {
         report.set_together(bench::together(&bars, &options, &mut watch)?);
     }
     report.set_stopped(stop.came());
-    if let Some(file) = &args.svg {
-        write(file, &report.svg().map_err(Failure::Output)?)?;
+    if let Some(page) = svg {
+        page.write(&report.svg().map_err(Failure::Output)?)?;
     }
-    if let Some(file) = &args.html {
-        write(file, &report.html().map_err(Failure::Output)?)?;
+    if let Some(page) = html {
+        page.write(&report.html().map_err(Failure::Output)?)?;
     }
     match args.csv {
         true => render::deliver_raw(&report.csv().map_err(Failure::Output)?),
@@ -126,18 +135,24 @@ fn some_up_to(whole: u64) -> Vec<u64> {
 
 fn sorted(sizes: &[u64]) -> Vec<u64> {
     let mut sizes = sizes.to_vec();
-    sizes.retain(|size| *size > 0);
     sizes.sort_unstable();
     sizes.dedup();
     sizes
 }
 
-fn write(file: &Path, text: &str) -> Result<(), Failure> {
-    let named = |error: io::Error| {
-        let text = format!("{}: {error}", file.display());
-        Failure::Output(io::Error::new(error.kind(), text))
-    };
-    fs::write(file, text).map_err(named)
+/// A file for a picture or a page, which has to be writable before anything is measured.
+struct Page<'a>(&'a Path, File);
+
+impl<'a> Page<'a> {
+    fn create(path: &'a Path) -> Result<Self, Failure> {
+        let failed = |error| Failure::File(path.to_owned(), error);
+        Ok(Self(path, File::create(path).map_err(failed)?))
+    }
+
+    fn write(mut self, text: &str) -> Result<(), Failure> {
+        let failed = |error| Failure::File(self.0.to_owned(), error);
+        self.1.write_all(text.as_bytes()).map_err(failed)
+    }
 }
 
 #[cfg(test)]
@@ -150,6 +165,6 @@ mod tests {
         assert_eq!(some_up_to(4096), [4096]);
         assert_eq!(some_up_to(GIB), [16 * MIB, 64 * MIB, 256 * MIB, GIB]);
         assert_eq!(some_up_to(GIB + 4096).last(), Some(&(GIB + 4096)));
-        assert_eq!(sorted(&[GIB, MIB, GIB, 0]), [MIB, GIB]);
+        assert_eq!(sorted(&[GIB, MIB, GIB]), [MIB, GIB]);
     }
 }

@@ -29,7 +29,10 @@ pub(super) const DARK: &str = "@media (prefers-color-scheme: dark) { \
     [stroke=\"#CF222E\"] { stroke: #f85149 } [fill=\"#CF222E\"] { fill: #f85149 } }";
 
 /// Width and height of a picture.
-const SIZE: (u32, u32) = (440, 320);
+const SIZE: (u32, u32) = (440, 340);
+
+/// The height of the legend.
+const LEGEND: u32 = 28;
 
 /// What is plotted.
 #[derive(Clone, Copy, Debug)]
@@ -137,6 +140,14 @@ fn color(placement: Placement) -> RGBColor {
     }
 }
 
+/// The width of a line. Often two placements have the same numbers, so the one below is wider.
+fn width(placement: Placement) -> u32 {
+    match placement {
+        Placement::SizeAligned => 5,
+        Placement::Congruent | Placement::Plain => 2,
+    }
+}
+
 /// A logarithmic axis whose marks are whole powers of its base.
 struct Powers {
     range: (f64, f64),
@@ -200,7 +211,9 @@ fn draw_lines<B: DrawingBackend>(
         range: lines.range(|point| point.1, y_base),
         base: y_base,
     };
-    let mut chart = ChartBuilder::on(area)
+    let (_, height) = area.dim_in_pixel();
+    let (upper, below) = area.split_vertically(height.saturating_sub(LEGEND));
+    let mut chart = ChartBuilder::on(&upper)
         .caption(quantity.name(), font(15))
         .margin(12)
         .x_label_area_size(30)
@@ -217,25 +230,26 @@ fn draw_lines<B: DrawingBackend>(
         .x_label_formatter(&|size| bytes(*size))
         .y_label_formatter(&|number| quantity.label(*number))
         .draw()?;
-    for (placement, points) in &lines.0 {
-        let color = color(*placement);
-        chart
-            .draw_series(LineSeries::new(
-                points.iter().copied(),
-                color.stroke_width(2),
-            ))?
-            .label(placement.to_string())
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
+    for (index, (placement, points)) in lines.0.iter().enumerate() {
+        let (color, width) = (color(*placement), width(*placement));
+        let line = color.stroke_width(width);
+        chart.draw_series(LineSeries::new(points.iter().copied(), line))?;
         let dots = points
             .iter()
-            .map(|point| Circle::new(*point, 3, color.filled()));
+            .map(|point| Circle::new(*point, width + 1, color.filled()));
         chart.draw_series(dots)?;
+        // Below the picture, where no line can run through it.
+        let (left, middle) = (76 + 116 * pixels(index), pixels(LEGEND) / 2 - 5);
+        let sample = [(left, middle), (left + 18, middle)];
+        below.draw(&PathElement::new(sample, line))?;
+        let text = placement.to_string();
+        below.draw(&Text::new(text, (left + 24, middle - 6), font(12)))?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .label_font(font(12))
-        .draw()
+    Ok(())
+}
+
+fn pixels(number: impl TryInto<i32>) -> i32 {
+    number.try_into().unwrap_or(i32::MAX)
 }
 
 /// Adds the style sheet for dark paper to a document.
