@@ -41,7 +41,7 @@ pub use cross::Cross;
 pub use hugebar_lab_guest::job::{Command, Status, Thp};
 pub use machine::DEFAULT_DEVICE;
 pub use programs::{
-    example, hugebar, program, program_for, shared_library, test_for, unit_tests_for,
+    example, example_for, hugebar, program, program_for, shared_library, test_for, unit_tests_for,
 };
 pub use report::{Failure, FailureKind, Output, Report, Stream};
 pub use slot::boots;
