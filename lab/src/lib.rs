@@ -41,8 +41,8 @@ pub use cross::{Cross, shared_c_library};
 pub use hugebar_lab_guest::job::{Command, Status, Thp};
 pub use machine::DEFAULT_DEVICE;
 pub use programs::{
-    compile_c, example, hugebar, program, program_for, shared_library, shared_library_for,
-    test_for, unit_tests_for,
+    compile_c, example, example_for, hugebar, program, program_for, shared_library,
+    shared_library_for, test_for, unit_tests_for,
 };
 pub use report::{Failure, FailureKind, Output, Report, Stream};
 pub use slot::boots;

@@ -79,13 +79,16 @@ const UNIT_TESTS: [&str; 3] = ["--lib", "--no-run", "--all-features"];
 /// # Errors
 /// If it cannot be built.
 pub fn example(package: &str, name: &str, profile: &str) -> Result<PathBuf> {
-    once(
-        Arch::X86_64,
-        package,
-        name,
-        &["--example", name, "--all-features"],
-        profile,
-    )
+    example_for(Arch::X86_64, package, name, profile)
+}
+
+/// The same for a guest of this architecture; as [`program_for`].
+///
+/// # Errors
+/// If it cannot be built.
+pub fn example_for(arch: Arch, package: &str, name: &str, profile: &str) -> Result<PathBuf> {
+    let target = ["--example", name, "--all-features"];
+    once(arch, package, name, &target, profile)
 }
 
 /// A shared library of this workspace, with this package and name of its target; as [`program`] otherwise.

@@ -2,18 +2,43 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use hugebar::ErrorKind;
 use hugebar::census::{Census, CensusOptions, census};
-use hugebar::facts::Facts;
+use hugebar::facts::{Facts, leaf_sizes};
 use hugebar::iommu::{Container, IommuKind};
 use hugebar::layout::{Area, Layout};
-use hugebar::mem::{Mapping, Window};
+use hugebar::leaf::{GIB, KIB, MIB};
+use hugebar::mem::{Mapping, Span, Window};
 use hugebar::pci::Address;
 use hugebar::plan::{Placement, Plan};
 use hugebar::populate::Prefault;
 use hugebar::populate::{Populate, Type1};
 use hugebar::vfio::{Backend, Device, Region};
+
+/// The page of this machine.
+pub(crate) fn page() -> u64 {
+    leaf_sizes().base()
+}
+
+/// The smallest leaf above it.
+pub(crate) fn huge() -> u64 {
+    let larger = leaf_sizes().as_slice().get(1).copied();
+    larger.unwrap_or_else(page)
+}
+
+/// The largest page up to a size that an IOMMU has on a machine with these pages.
+pub(crate) fn iommu_page(up_to: u64) -> u64 {
+    let larger: &[u64] = match page() / KIB {
+        4 => &[GIB, 2 * MIB],
+        16 => &[32 * MIB],
+        _ => &[512 * MIB],
+    };
+    let fitting = larger.iter().find(|&&size| size <= up_to);
+    fitting.copied().unwrap_or_else(page)
+}
 
 /// An open device, and everything needed to map and count its BAR 2.
 pub(crate) struct Bar {
@@ -33,13 +58,28 @@ pub(crate) fn open(address: Address, backend: Backend) -> hugebar::Result<Device
     }
 }
 
+/// Where neither can: KVM of arm64 does not pre-fault.
+struct Nothing;
+
+impl Populate for Nothing {
+    fn name(&self) -> &'static str {
+        "nothing"
+    }
+
+    fn populate(&mut self, _: &Span<'_>) -> hugebar::Result<Duration> {
+        let operation = "populating without type1";
+        Err(hugebar::Error::new(ErrorKind::Unsupported, operation))
+    }
+}
+
 impl Bar {
     pub(crate) fn of(device: Device) -> Result<Self> {
         // If the address space cannot map device memory, KVM populates.
         let type1 = |container: &&Arc<Container>| container.kind() == IommuKind::Type1;
         let populate: Box<dyn Populate> = match device.container().filter(type1) {
             Some(container) => Box::new(Type1::new(container)?),
-            None => Box::new(Prefault::new()?),
+            None if cfg!(target_arch = "x86_64") => Box::new(Prefault::new()?),
+            None => Box::new(Nothing),
         };
         Ok(Self {
             region: device.bar(2)?.region().clone(),

@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 use anyhow::{Context, Result, ensure};
 use hugebar::ErrorKind;
 use hugebar::layout::Area;
-use hugebar::leaf::{GIB, KIB, MIB};
+use hugebar::leaf::{GIB, MIB};
 use hugebar::mem::{Hint, Mapping, Window};
 use hugebar::pci::Address;
 use hugebar::plan::{Placement, Plan};
@@ -41,13 +41,20 @@ pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
     Ok(())
 }
 
+/// A hole of one page near the start.
+fn near_the_start() -> Area {
+    let page = bar::page();
+    Area::new(6 * page, page)
+}
+
 /// Holes with edges that are not 2 MiB-aligned, at the ends, in the middle, across a GiB.
 fn hole_lists() -> Vec<Vec<Area>> {
+    let page = bar::page();
     vec![
-        vec![Area::new(24 * KIB, 4 * KIB)],
+        vec![near_the_start()],
         vec![],
-        vec![Area::new(0, 4 * KIB), Area::new(GIB + 20 * KIB, 4 * KIB)],
-        vec![Area::new(2 * GIB - 4 * KIB, 8 * KIB)],
+        vec![Area::new(0, page), Area::new(GIB + 5 * page, page)],
+        vec![Area::new(2 * GIB - page, 2 * page)],
         vec![Area::new(3 * GIB, GIB)],
         vec![Area::new(GIB, 2 * MIB)],
         vec![],
@@ -73,7 +80,7 @@ fn holes_come_and_go(bar: &mut Bar) -> Result<()> {
     // Also drop a half-populated mapping.
     let window = mapping.into_window()?;
     let mapping = bar.map_in(&whole, window)?;
-    bar.populate.populate(&mapping.span(GIB, 4 * KIB)?)?;
+    bar.populate.populate(&mapping.span(GIB, bar::page())?)?;
     drop(mapping);
     Ok(())
 }
@@ -119,8 +126,8 @@ fn pages_at_the_ends_are_no_leaf(bar: &mut Bar) -> Result<()> {
 fn every_placement_and_hint(bar: &mut Bar) -> Result<()> {
     // Large enough for leaves of each size, small enough to avoid a million pages.
     let holes = [
-        Area::new(0, GIB - 2 * MIB - 4 * KIB),
-        Area::new(2 * GIB + 4 * KIB, 2 * GIB - 4 * KIB),
+        Area::new(0, GIB - bar::huge() - bar::page()),
+        Area::new(2 * GIB + bar::page(), 2 * GIB - bar::page()),
     ];
     for placement in [
         Placement::Congruent,
@@ -147,7 +154,7 @@ fn every_placement_and_hint(bar: &mut Bar) -> Result<()> {
 
 fn in_an_arena(bar: &mut Bar) -> Result<()> {
     // Our own window serves as an arena: its addresses are reserved and ours.
-    let plan = bar.plan(&[Area::new(24 * KIB, 4 * KIB)], Placement::Congruent)?;
+    let plan = bar.plan(&[near_the_start()], Placement::Congruent)?;
     let room = Plan::new(
         &hugebar::layout::Layout::whole(8 * GIB, plan.layout().page())?,
         plan.phys(),

@@ -36,7 +36,7 @@ pub(crate) fn run(address: Address, backend: Backend, rounds: usize) -> Result<(
     );
     measure(&what, rounds, || of_a_bar(&space, &device, &bar, backend))?;
     let base = Memory::shared(MEMORY, None)?;
-    memory(&space, base, "4 KiB", rounds)?;
+    memory(&space, base, &Bytes(bar::page()).to_string(), rounds)?;
     let pages = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
     fs::write(pages, (MEMORY / (2 * MIB)).to_string())?;
     let huge = Memory::huge_pages(MEMORY, HugePage::Mib2)?;

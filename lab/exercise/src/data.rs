@@ -5,7 +5,7 @@
 
 use anyhow::{Result, ensure};
 use hugebar::layout::Area;
-use hugebar::leaf::{KIB, MIB};
+use hugebar::leaf::MIB;
 use hugebar::mem::Mapping;
 use hugebar::pci::Address;
 use hugebar::plan::Placement;
@@ -54,7 +54,8 @@ fn blocks(bar: &Bar, mapping: &Mapping) -> Result<()> {
 
 pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
     let bar = Bar::of(bar::open(address, backend)?)?;
-    let holes = [Area::new(24 * KIB, 4 * KIB)];
+    let page = bar::page();
+    let holes = [Area::new(6 * page, page)];
     for placement in [
         Placement::Congruent,
         Placement::SizeAligned,
@@ -78,7 +79,7 @@ pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
         bar.device
             .region_write(2, 0x200, &[placement as u8 + 1; 4])?;
         ensure!(mapping.read_u8(0x203)? == placement as u8 + 1);
-        ensure!(mapping.read_u32(24 * KIB).is_err(), "the hole");
+        ensure!(mapping.read_u32(6 * page).is_err(), "the hole");
         blocks(&bar, &mapping)?;
     }
     ensure!(bar.device.config()?.ids()?.0 == 0x1af4);

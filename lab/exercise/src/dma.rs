@@ -7,22 +7,25 @@ use anyhow::{Context, Result, ensure};
 use hugebar::ErrorKind;
 use hugebar::dma::DmaBuffer;
 use hugebar::iommu::{AddressSpace, DmaAccess};
-use hugebar::leaf::{GIB, KIB, MIB};
+use hugebar::leaf::{GIB, MIB};
 use hugebar::mem::{HugePage, Memory};
 use hugebar::pci::Address;
 use hugebar::vfio::Backend;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::ForkResult;
 
-use crate::bar;
+use crate::bar::{self, iommu_page};
 use crate::edu::{Edu, PIECE, REACH};
 use crate::reused;
 use crate::state::State;
 
+/// How far apart pieces lie: the page of the device.
 const PAGE: usize = 4096;
 
 /// A size that no other mapping of this process has, to find it in `/proc/self/maps`.
-pub(crate) const SIZE: u64 = 17 * 4 * KIB;
+pub(crate) fn size() -> u64 {
+    17 * bar::page()
+}
 
 pub(crate) fn run(address: Address, backend: Backend) -> Result<()> {
     let edu = Edu::open(address, backend)?;
@@ -76,8 +79,9 @@ fn moved(edu: &Edu, space: &AddressSpace) -> Result<()> {
 fn addresses(space: &AddressSpace) -> Result<()> {
     let high = DmaBuffer::new(space, 2 * MIB + 1)?;
     let start = high.as_ptr().addr().get() as u64;
+    let large = iommu_page(2 * MIB);
     ensure!(
-        high.iova() >= 4 * GIB && high.iova() % (2 * MIB) == start % (2 * MIB),
+        high.iova() >= 4 * GIB && high.iova() % large == start % large,
         "{high:?}"
     );
     let low = DmaBuffer::below(space, 1, REACH)?;
@@ -99,7 +103,7 @@ fn huge_pages(space: &AddressSpace) -> Result<()> {
     let memory = Memory::huge_pages(3 * MIB, HugePage::Mib2)?;
     ensure!(memory.bytes() == 4 * MIB);
     let mapping = space.map_owned(memory, DmaAccess::ReadWrite)?;
-    ensure!(mapping.iova() % (2 * MIB) == 0, "{mapping:?}");
+    ensure!(mapping.iova() % iommu_page(2 * MIB) == 0, "{mapping:?}");
     drop(mapping);
     // All of them are free again.
     let free = fs::read_to_string(pages.replace("nr_", "free_"))?;
@@ -109,14 +113,14 @@ fn huge_pages(space: &AddressSpace) -> Result<()> {
 
 /// Memory that other processes can map as well: what the device writes is in the file.
 fn shared(edu: &Edu, space: &AddressSpace) -> Result<()> {
-    let memory = Memory::shared(3 * PAGE as u64 + 1, None)?;
-    ensure!(memory.bytes() == 4 * PAGE as u64);
+    let page = bar::page();
+    let memory = Memory::shared(3 * page + 1, None)?;
+    ensure!(memory.bytes() == 4 * page);
     let file = memory.file().context("it is one of a file")?;
     let file = File::from(file.try_clone_to_owned()?);
     let pattern: Vec<u8> = (0..=252).cycle().take(PIECE).collect();
     file.write_all_at(&pattern, 0)?;
     let buffer = DmaBuffer::of(space.map_owned_below(memory, DmaAccess::ReadWrite, REACH)?);
-    let page = PAGE as u64;
     edu.copy(buffer.iova(), buffer.iova() + 2 * page)?;
     let mut seen = [0; PIECE];
     file.read_exact_at(&mut seen, 2 * page)?;
@@ -130,7 +134,7 @@ fn shared(edu: &Edu, space: &AddressSpace) -> Result<()> {
     fs::write(pages, "2")?;
     let memory = Memory::shared(3 * MIB, Some(HugePage::Mib2))?;
     let mapping = space.map_owned(memory, DmaAccess::ReadWrite)?;
-    ensure!(mapping.bytes() == 4 * MIB && mapping.iova() % (2 * MIB) == 0);
+    ensure!(mapping.bytes() == 4 * MIB && mapping.iova() % iommu_page(2 * MIB) == 0);
     let few = Memory::shared(3 * MIB, Some(HugePage::Mib2)).err();
     let few = few.context("both pages are taken")?;
     ensure!(few.kind() == ErrorKind::OutOfMemory, "{few}");
@@ -163,7 +167,7 @@ fn raw(space: &AddressSpace) -> Result<()> {
 /// A child after `fork` drops its parent's buffer, into which the device continues to write.
 #[allow(unsafe_code, reason = "forks")]
 fn kept_from_children(edu: &Edu, space: &AddressSpace) -> Result<()> {
-    let buffer = DmaBuffer::below(space, SIZE, REACH)?;
+    let buffer = DmaBuffer::below(space, size(), REACH)?;
     let pattern = [0x5a; PIECE];
     buffer.copy_from(0, &pattern)?;
     // SAFETY: this process has one thread, and the child ends at once.
@@ -190,7 +194,7 @@ fn kept_from_children(edu: &Edu, space: &AddressSpace) -> Result<()> {
 fn outlives(address: Address, backend: Backend) -> Result<()> {
     let before = State::observe()?;
     let device = bar::open(address, backend)?;
-    let buffer = DmaBuffer::new(&device.address_space()?, SIZE)?;
+    let buffer = DmaBuffer::new(&device.address_space()?, size())?;
     drop(device);
     ensure!(buffers()? == 1, "{}", buffers()?);
     drop(buffer);
@@ -198,13 +202,14 @@ fn outlives(address: Address, backend: Backend) -> Result<()> {
     before.unchanged()
 }
 
-/// How many mappings of [`SIZE`] there are.
+/// How many mappings of this [`size`] there are.
 pub(crate) fn buffers() -> Result<usize> {
     let maps = fs::read_to_string("/proc/self/maps")?;
-    let size = |line: &str| {
+    let length = |line: &str| {
         let (start, end) = line.split(' ').next()?.split_once('-')?;
         let hex = |digits| u64::from_str_radix(digits, 16).ok();
         Some(hex(end)? - hex(start)?)
     };
-    Ok(maps.lines().filter(|line| size(line) == Some(SIZE)).count())
+    let own = Some(size());
+    Ok(maps.lines().filter(|line| length(line) == own).count())
 }

@@ -13,7 +13,7 @@ use hugebar::seam::fail;
 use hugebar::vfio::Backend;
 
 use crate::bar;
-use crate::dma::{SIZE, buffers};
+use crate::dma::{buffers, size};
 use crate::edu::REACH;
 use crate::faults::{Failed, Faults, nth};
 use crate::state;
@@ -36,9 +36,9 @@ fn journey(address: Address, backend: Backend) -> Result<()> {
     let device = bar::open(address, backend)?;
     device.set_bus_master(true)?;
     let space = device.address_space()?;
-    let buffer = DmaBuffer::below(&space, SIZE, REACH)?;
+    let buffer = DmaBuffer::below(&space, size(), REACH)?;
     buffer.write(8, 1_u64)?;
-    let memory = Memory::shared(SIZE, None)?;
+    let memory = Memory::shared(size(), None)?;
     space.map_owned(memory, DmaAccess::Read)?;
     Ok(())
 }
@@ -63,15 +63,15 @@ fn with_the_device(address: Address, backend: Backend) -> Result<()> {
 
 /// The device stays open: I/O addresses, mappings of the container and huge pages are all free again.
 fn in_an_open_space(space: &AddressSpace) -> Result<()> {
-    let first = DmaBuffer::new(space, SIZE)?.iova();
-    let low = DmaBuffer::below(space, SIZE, REACH)?.iova();
+    let first = DmaBuffer::new(space, size())?.iova();
+    let low = DmaBuffer::below(space, size(), REACH)?.iova();
     let left = space.mappings_left()?;
     let files = state::count("memfd")?;
     each_kind(space, |failed, result| {
         ensure!(space.mappings_left()? == left, "mappings are missing");
         ensure!(state::count("memfd")? == files, "a file was left open");
-        ensure!(DmaBuffer::new(space, SIZE)?.iova() == first);
-        ensure!(DmaBuffer::below(space, SIZE, REACH)?.iova() == low);
+        ensure!(DmaBuffer::new(space, size())?.iova() == first);
+        ensure!(DmaBuffer::below(space, size(), REACH)?.iova() == low);
         let free = fs::read_to_string(PAGES.replace("nr_", "free_"))?;
         ensure!(free.trim() == "4", "free huge pages: {free}");
         match result {
@@ -152,11 +152,11 @@ fn cannot_be_unmapped(space: &AddressSpace) -> Result<()> {
     let memory = Memory::anonymous(MIB)?;
     let mut taken = Vec::new();
     for errno in [libc::EIO, libc::EINVAL] {
-        let buffer = DmaBuffer::below(space, SIZE, REACH)?;
+        let buffer = DmaBuffer::below(space, size(), REACH)?;
         taken.push(buffer.iova());
         let ((), calls) = fail(nth(0, errno), || drop(buffer));
         ensure!(calls.len() == 1, "it frees its memory: {calls:?}");
-        let buffer = space.map_owned_below(Memory::anonymous(SIZE)?, DmaAccess::Read, REACH)?;
+        let buffer = space.map_owned_below(Memory::anonymous(size())?, DmaAccess::Read, REACH)?;
         taken.push(buffer.iova());
         let (told, calls) = fail(nth(0, errno), || buffer.unmap());
         ensure!(told.is_err() && calls.len() == 1, "{calls:?}");

@@ -2,7 +2,6 @@
 
 use anyhow::{Result, ensure};
 use hugebar::layout::Area;
-use hugebar::leaf::{GIB, KIB};
 use hugebar::pci::Address;
 use hugebar::plan::Placement;
 use hugebar::vfio::Backend;
@@ -14,7 +13,8 @@ use crate::faults::Faults;
 fn journey(address: Address, backend: Backend) -> Result<()> {
     let mut bar = Bar::of(bar::open(address, backend)?)?;
     // About one leaf of each size, to keep the calls few.
-    let holes = [Area::new(GIB + 4 * KIB, bar.region.size() - GIB - 4 * KIB)];
+    let few = bar.facts.leaf_sizes.largest() + bar::page();
+    let holes = [Area::new(few, bar.region.size() - few)];
     let plan = bar.plan(&holes, Placement::Congruent)?;
     let mapping = bar.map(&plan)?;
     bar.check(&mapping)?;

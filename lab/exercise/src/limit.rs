@@ -7,21 +7,23 @@ use std::ptr::NonNull;
 
 use anyhow::{Context, Result, ensure};
 use hugebar::layout::{Area, Layout};
-use hugebar::leaf::{GIB, KIB};
+use hugebar::leaf::GIB;
 use hugebar::mem::{Mapping, Window, leftovers};
 use hugebar::pci::Address;
 use hugebar::plan::{Placement, Plan};
 use hugebar::vfio::{Backend, Device};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::param::page_size;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::bar::Bar;
+use crate::bar::{self, Bar};
 
 pub(crate) fn run(address: Address) -> Result<()> {
     let mut bar = Bar::of(Device::open_by(address, Backend::Type1)?)?;
     let whole = bar.plan(&[], Placement::Congruent)?;
+    let page = bar::page();
     // It would be mapped over the leaf of the first GiB, from its second page on.
-    let holed = bar.plan(&[Area::new(0, 4 * KIB)], Placement::Congruent)?;
+    let holed = bar.plan(&[Area::new(0, page)], Placement::Congruent)?;
     let room = Plan::new(
         &Layout::whole(12 * GIB, whole.layout().page())?,
         whole.phys(),
@@ -47,7 +49,7 @@ pub(crate) fn run(address: Address) -> Result<()> {
     let left = leftovers().len();
     drop(filler);
     let beside = bar.map_in(&holed, window(&holed)?)?;
-    bar.populate.populate(&beside.span(4 * KIB, GIB)?)?;
+    bar.populate.populate(&beside.span(page, GIB)?)?;
     setrlimit(Resource::Nofile, before)?;
 
     ensure!(left == 1, "{left} left behind");
@@ -57,7 +59,7 @@ pub(crate) fn run(address: Address) -> Result<()> {
     // Now that `/proc` can be read, it is removed.
     ensure!(leftovers().is_empty(), "{:?}", leftovers());
     let again: Mapping = bar.map_in(&holed, window(&holed)?)?;
-    ensure!(again.areas()[0].address() == first + 4 * KIB, "{again}");
+    ensure!(again.areas()[0].address() == first + page, "{again}");
     bar.check(&again)?;
     let hole = format!("{first:x}-");
     let maps = std::fs::read_to_string("/proc/self/maps")?;
@@ -69,8 +71,6 @@ pub(crate) fn run(address: Address) -> Result<()> {
 /// As many mappings as the kernel allows.
 struct Filler(Vec<NonNull<u8>>);
 
-const PAGE: usize = 4096;
-
 impl Filler {
     fn new() -> Self {
         let mut pages = Vec::with_capacity(1 << 17);
@@ -81,8 +81,9 @@ impl Filler {
                 _ => ProtFlags::WRITE,
             };
             // SAFETY: the kernel chooses free addresses.
-            let page =
-                unsafe { mmap_anonymous(std::ptr::null_mut(), PAGE, access, MapFlags::PRIVATE) };
+            let page = unsafe {
+                mmap_anonymous(std::ptr::null_mut(), page_size(), access, MapFlags::PRIVATE)
+            };
             match page.ok().and_then(|page| NonNull::new(page.cast())) {
                 Some(page) => pages.push(page),
                 None => break,
@@ -96,7 +97,7 @@ impl Drop for Filler {
     fn drop(&mut self) {
         for page in &self.0 {
             // SAFETY: an unused page of ours.
-            let _ = unsafe { munmap(page.as_ptr().cast(), PAGE) };
+            let _ = unsafe { munmap(page.as_ptr().cast(), page_size()) };
         }
     }
 }

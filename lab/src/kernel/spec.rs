@@ -61,7 +61,11 @@ impl Spec {
                     Self::Release(word.into())
                 }
                 None => bail!(
-                    "{word:?} is no kernel: say a version such as 6.12 or 6.12.107, newest, lab, host, or the path of an image (with a / in it)"
+                    "{word:?} is no kernel for {arch}: say a version such as 6.18 or 6.18.15, {}, or the path of an image (with a / in it)",
+                    match arch {
+                        Arch::X86_64 => "newest, lab, host",
+                        Arch::Arm64 => "newest, newest-16k, lab-64k",
+                    }
                 ),
             },
         })

@@ -21,6 +21,16 @@ use super::stats::second_stage;
 
 const NODE: &str = "/dev/kvm";
 
+/// What to do if it is not there: on other architectures it would be of no use.
+const ABSENT: &str = if cfg!(target_arch = "x86_64") {
+    "load the module kvm_intel or kvm_amd"
+} else {
+    UNABLE
+};
+
+/// Where KVM can pre-fault (`KVM_GENERIC_PRE_FAULT_MEMORY` of Linux's `arch/*/kvm/Kconfig`, up to 7.3).
+const UNABLE: &str = "only KVM of x86-64 (from Linux 6.11 on, with nested paging) and of s390 can populate, none of arm64";
+
 /// Guest address of [`crate::populate::Prefault`]'s spans: above x86's special ranges below 4 GiB, and within
 /// a vCPU's default of 36 bits.
 const SCRATCH: u64 = 4 * GIB;
@@ -35,9 +45,7 @@ impl Kvm {
         let fd = file::open_read_write(Path::new(NODE)).map_err(|errno| {
             let error = Error::call("open", errno).on(NODE);
             match errno {
-                Errno::NOENT | Errno::NODEV | Errno::NXIO => {
-                    error.with_remedy("load the module kvm_intel or kvm_amd")
-                }
+                Errno::NOENT | Errno::NODEV | Errno::NXIO => error.with_remedy(ABSENT),
                 Errno::ACCESS | Errno::PERM => error.with_remedy("this process may not use KVM"),
                 _ => error,
             }
@@ -65,9 +73,7 @@ impl Kvm {
             let operation = "this KVM cannot populate (KVM_CAP_PRE_FAULT_MEMORY)";
             return Err(Error::new(ErrorKind::Unsupported, operation)
                 .on(NODE)
-                .with_remedy(
-                    "it needs Linux 6.11 on x86 with nested paging, or a later one on s390",
-                ));
+                .with_remedy(UNABLE));
         }
         Ok(Self(fd))
     }

@@ -43,7 +43,8 @@ fn turn_iommu_on(tables: &[String], vendor: Option<&str>) -> &'static str {
         Some("AuthenticAMD" | "HygonGenuine") => {
             "firmware tables list no IOMMU: turn on AMD-Vi (IOMMU) in its setup"
         }
-        _ => "firmware tables list no IOMMU: turn on the IOMMU (on arm64 the SMMU) in its setup",
+        // Without these tables, as on arm64 and where firmware describes the machine by a device tree.
+        _ => "Linux has found no IOMMU: turn it on (on arm64 the SMMU) in the firmware's setup",
     }
 }
 

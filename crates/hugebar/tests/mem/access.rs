@@ -6,7 +6,7 @@ use hugebar::layout::{Area, Layout};
 use hugebar::mem::{AccessError, MapOptions, OwnedRegister, OwnedSlot};
 use hugebar::plan::Placement;
 
-use crate::bar::{BAR, HOLE, PLACEMENTS, holed, map, map_with, plan};
+use crate::bar::{BAR, PLACEMENTS, hole, holed, map, map_with, page, pages, plan};
 use crate::maps::{File, at};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
@@ -30,7 +30,7 @@ fn words_of_every_size() {
     let file = File::new(BAR);
     for placement in PLACEMENTS {
         let mapping = map(&file, &plan(&holed(), placement)).unwrap();
-        for (index, offset) in [0, 0x5ff8, 0x7000, BAR - 8].into_iter().enumerate() {
+        for (index, offset) in [0, pages(6) - 8, pages(7), BAR - 8].into_iter().enumerate() {
             let seed = 0x1122_3344_5566_7788_u64.rotate_left(u32::try_from(index).unwrap() * 8);
             mapping.write_u64(offset, seed).unwrap();
             let mut bytes = [0; 8];
@@ -56,9 +56,10 @@ fn words_of_every_size() {
 fn only_whole_words() {
     let file = File::new(BAR);
     let mapping = map(&file, &plan(&holed(), Placement::Congruent)).unwrap();
-    let hole = |offset, len| AccessError::Hole { offset, len };
-    assert_eq!(mapping.read_u32(HOLE.offset), Err(hole(0x6000, 4)));
-    assert_eq!(mapping.write_u8(0x6fff, 1), Err(hole(0x6fff, 1)));
+    let in_hole = |offset, len| AccessError::Hole { offset, len };
+    let (start, end) = (pages(6), pages(7));
+    assert_eq!(mapping.read_u32(start), Err(in_hole(start, 4)));
+    assert_eq!(mapping.write_u8(end - 1, 1), Err(in_hole(end - 1, 1)));
     assert_eq!(
         mapping.read_u32(2),
         Err(AccessError::Misaligned { offset: 2, size: 4 })
@@ -69,16 +70,17 @@ fn only_whole_words() {
             Err(AccessError::OutOfRegion { offset, len })
         );
     }
-    assert!(mapping.pointer(0x5fff, 1).is_ok());
+    assert!(mapping.pointer(start - 1, 1).is_ok());
     assert_eq!(
-        mapping.pointer(0x5fff, 2),
-        Err(hole(0x5fff, 2)),
+        mapping.pointer(start - 1, 2),
+        Err(in_hole(start - 1, 2)),
         "across the edge"
     );
-    assert_eq!(mapping.pointer(0, BAR), Err(hole(0, BAR)));
-    let late = Layout::with_areas(BAR, 4096, [Area::new(0x7000, 0x1000)]).unwrap();
+    assert_eq!(mapping.pointer(0, BAR), Err(in_hole(0, BAR)));
+    let late = Layout::with_areas(BAR, page(), [Area::new(end, page())]).unwrap();
     let mapping = map(&file, &plan(&late, Placement::Congruent)).unwrap();
-    assert_eq!(mapping.read_u8(0), Err(hole(0, 1)), "before the first area");
+    let before = mapping.read_u8(0);
+    assert_eq!(before, Err(in_hole(0, 1)), "before the first area");
 }
 
 fn only_what_is_allowed() {
@@ -101,8 +103,8 @@ fn only_what_is_allowed() {
 }
 
 fn smaller_than_a_page() {
-    let file = File::new(4096);
-    let layout = Layout::whole(256, 4096).unwrap();
+    let file = File::new(page());
+    let layout = Layout::whole(256, page()).unwrap();
     let mapping = map(&file, &plan(&layout, Placement::Congruent)).unwrap();
     mapping.write_u32(252, 9).unwrap();
     assert_eq!(
@@ -113,8 +115,8 @@ fn smaller_than_a_page() {
         })
     );
     assert_eq!(
-        mapping.span(0, 4096).unwrap().bytes(),
-        4096,
+        mapping.span(0, page()).unwrap().bytes(),
+        page(),
         "pages go to their end"
     );
 }
@@ -122,37 +124,39 @@ fn smaller_than_a_page() {
 fn spans() {
     let file = File::new(BAR);
     let mapping = map(&file, &plan(&holed(), Placement::Congruent)).unwrap();
-    assert_eq!(mapping.span(0, 0x6000).unwrap().bytes(), 0x6000);
+    assert_eq!(mapping.span(0, pages(6)).unwrap().bytes(), pages(6));
     for (offset, len) in [
         (0, 0),
         (0, 1),
-        (1, 0x1000),
-        (0, 0x7000),
-        (0x6000, 0x1000),
-        (BAR, 0x1000),
+        (1, page()),
+        (0, page() / 2),
+        (0, pages(7)),
+        (pages(6), page()),
+        (BAR, page()),
     ] {
         assert!(mapping.span(offset, len).is_err(), "{offset:#x}+{len:#x}");
     }
-    assert!(mapping.span(BAR - 0x1000, 0x2000).is_err());
+    assert!(mapping.span(BAR - page(), pages(2)).is_err());
 }
 
 fn registers() {
     let file = File::new(BAR);
     let mapping = map(&file, &plan(&holed(), Placement::Congruent)).unwrap();
-    let register = mapping.register::<u32>(0x7000).unwrap();
+    let at = pages(7);
+    let register = mapping.register::<u32>(at).unwrap();
     register.write(0x1122_3344);
     assert_eq!(register.read(), 0x1122_3344);
     let mut bytes = [0; 4];
-    file.read(0x7000, &mut bytes);
+    file.read(at, &mut bytes);
     assert_eq!(bytes, 0x1122_3344_u32.to_le_bytes());
     assert_eq!(
-        mapping.readable_register::<u8>(0x7003).unwrap().read(),
+        mapping.readable_register::<u8>(at + 3).unwrap().read(),
         0x11
     );
-    mapping.writable_register::<u16>(0x7000).unwrap().write(7);
+    mapping.writable_register::<u16>(at).unwrap().write(7);
     assert_eq!(register.read(), 0x1122_0007);
     // The same answers as for single accesses.
-    for offset in [HOLE.offset, 2, BAR - 2, BAR, u64::MAX - 3] {
+    for offset in [hole().offset, 2, BAR - 2, BAR, u64::MAX - 3] {
         let refused = mapping.register::<u32>(offset).map(drop);
         assert_eq!(refused, mapping.read_u32(offset).map(drop), "{offset:#x}");
         assert!(refused.is_err());
@@ -174,25 +178,27 @@ fn registers() {
 fn blocks_of_words() {
     let file = File::new(BAR);
     let mapping = map(&file, &plan(&holed(), Placement::Congruent)).unwrap();
-    mapping.write_words::<u32>(0x7004, &[1, 2, 3]).unwrap();
+    let at = pages(7) + 4;
+    mapping.write_words::<u32>(at, &[1, 2, 3]).unwrap();
     let mut words = [0_u32; 3];
-    mapping.read_words(0x7004, &mut words).unwrap();
+    mapping.read_words(at, &mut words).unwrap();
     assert_eq!(words, [1, 2, 3]);
     let mut bytes = [0; 12];
-    file.read(0x7004, &mut bytes);
+    file.read(at, &mut bytes);
     assert_eq!(bytes, [1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0]);
     // The second word would be in the hole: the first is not written either.
-    let across = mapping.write_words::<u32>(0x5ffc, &[9, 9]);
+    let last = hole().offset - 4;
+    let across = mapping.write_words::<u32>(last, &[9, 9]);
     assert_eq!(
         across,
         Err(AccessError::Hole {
-            offset: 0x5ffc,
+            offset: last,
             len: 8
         })
     );
-    assert_eq!(mapping.read_u32(0x5ffc), Ok(0));
+    assert_eq!(mapping.read_u32(last), Ok(0));
     assert!(
-        mapping.read_words(0x7002, &mut words).is_err(),
+        mapping.read_words(at + 2, &mut words).is_err(),
         "misaligned"
     );
     assert!(mapping.read_words(BAR - 8, &mut words).is_err(), "too long");
@@ -203,14 +209,12 @@ fn blocks_of_words() {
 fn shares() {
     let file = File::new(BAR);
     let mapping = Arc::new(map(&file, &plan(&holed(), Placement::Congruent)).unwrap());
-    let register = OwnedRegister::<u32>::new(&mapping, 0x7000).unwrap();
-    let slots = mapping.into_slots(&[Area::new(0x9000, 0x1000)]).unwrap();
+    let register = OwnedRegister::<u32>::new(&mapping, pages(7)).unwrap();
+    let slots = mapping.into_slots(&[Area::new(pages(9), page())]).unwrap();
     let areas: Vec<_> = slots.iter().map(OwnedSlot::area).collect();
-    let rest = Area::new(0xa000, BAR - 0xa000);
-    assert_eq!(
-        areas,
-        [Area::new(0, 0x6000), Area::new(0x7000, 0x2000), rest]
-    );
+    let between = Area::new(pages(7), pages(2));
+    let rest = Area::new(pages(10), BAR - pages(10));
+    assert_eq!(areas, [Area::new(0, pages(6)), between, rest]);
     for slot in &slots {
         let address = slot.as_ptr().addr().get() as u64;
         let line = at(address).unwrap();

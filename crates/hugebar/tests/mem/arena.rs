@@ -3,13 +3,12 @@
 use std::ptr::NonNull;
 
 use hugebar::ErrorKind;
-use hugebar::leaf::{GIB, MIB};
 use hugebar::mem::{MapOptions, Mapping, Window};
 use hugebar::plan::{Placement, Plan};
 use hugebar::seam::record;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-use crate::bar::{BAR, PLACEMENTS, holed, plan, whole};
+use crate::bar::{BAR, PLACEMENTS, holed, pages, plan, sizes, smaller, whole};
 use crate::maps::{File, at, reserved};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
@@ -74,10 +73,11 @@ fn in_and_out() {
             assert_eq!(at(address).unwrap().mode, "rw-s");
         }
         if placement == Placement::Congruent {
-            assert_eq!(mapping.areas()[0].address() % GIB, 0);
-            assert_eq!(mapping.alignment(), GIB);
+            let largest = sizes().largest();
+            assert_eq!(mapping.areas()[0].address() % largest, 0);
+            assert_eq!(mapping.alignment(), largest);
         }
-        mapping.write_u32(0x7000, 3).unwrap();
+        mapping.write_u32(pages(7), 3).unwrap();
         drop(mapping);
         assert!(reserved(arena.address(), arena.len as u64), "{placement}");
         drop(arena.window(&plan).unwrap());
@@ -90,13 +90,14 @@ fn in_and_out() {
 
 fn tight() {
     let file = File::new(BAR);
-    let arena = Arena::new(BAR + 2 * MIB);
+    let (largest, smaller) = (sizes().largest(), smaller());
+    let arena = Arena::new(BAR + smaller);
     let plan = plan(&whole(), Placement::Congruent);
     let window = arena.window(&plan).unwrap();
-    let room_for_gib = arena.address().next_multiple_of(GIB) - arena.address() <= 2 * MIB;
-    assert_eq!(window.alignment(), if room_for_gib { GIB } else { 2 * MIB });
+    let has_room = arena.address().next_multiple_of(largest) - arena.address() <= smaller;
+    assert_eq!(window.alignment(), if has_room { largest } else { smaller });
     let mapping = Mapping::new(&file, 0, &plan, window, MapOptions::default()).unwrap();
-    assert_eq!(mapping.areas()[0].address() % (2 * MIB), 0);
+    assert_eq!(mapping.areas()[0].address() % smaller, 0);
 }
 
 fn does_not_fit() {

@@ -4,14 +4,14 @@ use hugebar::layout::{Area, Layout};
 use hugebar::plan::Placement;
 use hugebar::seam::record;
 
-use crate::bar::{BAR, map, plan, whole};
+use crate::bar::{BAR, map, page, pages, plan, whole};
 use crate::maps::File;
 
 pub(crate) const TESTS: &[(&str, fn())] = &[("calls::of_a_mapping", of_a_mapping)];
 
 /// Eight holes, so nine areas.
 fn with_eight_holes() -> Layout {
-    let holes = (0..8).map(|hole| Area::new(0x2000 + hole * 0x4000, 0x1000));
+    let holes = (0..8).map(|hole| Area::new(pages(2 + hole * 4), page()));
     holes.fold(whole(), |layout, hole| layout.without(hole).unwrap())
 }
 

@@ -7,9 +7,10 @@ use hugebar::seam::{Fault, fail, record};
 use std::ptr::NonNull;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::param::page_size;
 
 use crate::arena::Arena;
-use crate::bar::{BAR, PLACEMENTS, holed, map, plan, whole};
+use crate::bar::{BAR, PLACEMENTS, holed, map, pages, plan, whole};
 use crate::maps::{File, Line, at, maps, reserved};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
@@ -100,7 +101,7 @@ fn every_call() {
                     Ok(mapping) => {
                         // A refused hint, a trial mapping without room, a smaller alignment.
                         survived += 1;
-                        mapping.write_u32(0x7000, 1).unwrap();
+                        mapping.write_u32(pages(7), 1).unwrap();
                     }
                 }
                 // What `munmap` refuses once is unmapped later.
@@ -163,8 +164,14 @@ impl Intruder {
         let target = std::ptr::with_exposed_provenance_mut(usize::try_from(address).unwrap());
         let flags = MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE;
         // SAFETY: replaces nothing.
-        let got =
-            unsafe { mmap_anonymous(target, 4096, ProtFlags::READ | ProtFlags::WRITE, flags) };
+        let got = unsafe {
+            mmap_anonymous(
+                target,
+                page_size(),
+                ProtFlags::READ | ProtFlags::WRITE,
+                flags,
+            )
+        };
         got.expect("the kernel left a gap");
     }
 
@@ -182,7 +189,7 @@ fn taken_gap() {
     let plan = plan(&holed(), Placement::Congruent);
     let window = Window::reserve(&plan).unwrap();
     let (base, _) = window.blocks().next().unwrap();
-    let gap = base.addr().get() as u64 + 0x7000;
+    let gap = base.addr().get() as u64 + pages(7);
     let last = last_mmap(&file, &plan);
     let meanwhile: Option<Box<dyn FnOnce()>> = Some(Box::new(move || {
         Intruder::enter(gap);
@@ -217,7 +224,7 @@ fn gap_in_an_arena() {
     for taken in [false, true] {
         let window = arena.window(&plan).unwrap();
         let (base, _) = window.blocks().next().unwrap();
-        let gap = base.addr().get() as u64 + 0x7000;
+        let gap = base.addr().get() as u64 + pages(7);
         let meanwhile: Option<Box<dyn FnOnce()>> = Some(Box::new(move || {
             if taken {
                 Intruder::enter(gap);
@@ -319,29 +326,30 @@ fn fill_up() -> Option<(Arena, Vec<Arena>)> {
         return None;
     }
     // Every other page readable: a mapping for each page.
-    let filler = Arena::new((limit + 16) * 4096);
+    let filler = Arena::new(pages(limit + 16));
     let mut page = filler.address();
     let readable = |page: u64| {
         let page = std::ptr::with_exposed_provenance_mut(usize::try_from(page).unwrap());
         // SAFETY: a page of the test's own arena.
-        unsafe { rustix::mm::mprotect(page, 4096, rustix::mm::MprotectFlags::READ) }
+        unsafe { rustix::mm::mprotect(page, page_size(), rustix::mm::MprotectFlags::READ) }
     };
     let end = filler.address() + filler.len as u64;
     while page < end && readable(page).is_ok() {
-        page += 8192;
+        page += pages(2);
     }
     assert!(page < end, "the limit is reached");
     // The kernel splits up to the limit, and maps once more beyond it.
     let mut more = Vec::with_capacity(8);
+    let len = page_size();
     while more.len() < more.capacity() {
         let access = match more.len() % 2 {
             0 => ProtFlags::READ,
             _ => ProtFlags::WRITE,
         };
         // SAFETY: the kernel chooses free addresses.
-        let page = unsafe { mmap_anonymous(std::ptr::null_mut(), 4096, access, MapFlags::PRIVATE) };
+        let page = unsafe { mmap_anonymous(std::ptr::null_mut(), len, access, MapFlags::PRIVATE) };
         match page.map(|page| NonNull::new(page.cast()).unwrap()) {
-            Ok(base) => more.push(Arena { base, len: 4096 }),
+            Ok(base) => more.push(Arena { base, len }),
             Err(_) => return Some((filler, more)),
         }
     }

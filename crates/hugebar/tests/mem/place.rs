@@ -9,9 +9,12 @@ use hugebar::phys::Phys;
 use hugebar::plan::{Placement, Plan};
 use rustix::fs::MemfdFlags;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+use rustix::param::page_size;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::bar::{BAR, HOLE, ODD, PLACEMENTS, holed, map, map_with, plan, whole};
+use crate::bar::{
+    BAR, PLACEMENTS, hole, holed, map, map_with, odd, page, pages, plan, sizes, smaller, whole,
+};
 use crate::maps::{File, at, reserved, vm_flags};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
@@ -76,8 +79,8 @@ fn congruent_has_one_window() {
     let file = File::new(BAR);
     let mapping = map(&file, &plan(&holed(), Placement::Congruent)).unwrap();
     let base = mapping.as_ptr().unwrap().addr().get() as u64;
-    assert_eq!(base % GIB, 0);
-    assert_eq!(mapping.alignment(), GIB);
+    assert_eq!(base % sizes().largest(), 0);
+    assert_eq!(mapping.alignment(), sizes().largest());
     for mapped in mapping.areas() {
         assert_eq!(mapped.address(), base + mapped.area.offset);
         let line = at(mapped.address()).unwrap();
@@ -93,37 +96,39 @@ fn congruent_has_one_window() {
     }
     assert_eq!(mapping.areas().len(), 2);
     assert!(
-        reserved(base + HOLE.offset, HOLE.size),
+        reserved(base + hole().offset, hole().size),
         "the hole stays ours"
     );
-    assert_eq!(mapping.expected(&LeafSizes::X86_64), mapping.plan().best());
+    assert_eq!(mapping.expected(&sizes()), mapping.plan().best());
     assert_eq!(
-        mapping.expected(&LeafSizes::X86_64.only_base()).total(),
-        BAR / 4096 - 1
+        mapping.expected(&sizes().only_base()).total(),
+        BAR / page() - 1
     );
 }
 
 fn odd_physical_address() {
     let file = File::new(BAR);
-    let phys = Phys::At(0x12_0000_0000 + ODD);
-    let plan = Plan::new(&whole(), phys, &LeafSizes::X86_64, Placement::Congruent).unwrap();
+    let phys = Phys::At(0x12_0000_0000 + odd());
+    let plan = Plan::new(&whole(), phys, &sizes(), Placement::Congruent).unwrap();
     let mapping = map(&file, &plan).unwrap();
-    assert_eq!(mapping.areas()[0].address() % GIB, ODD);
-    assert_eq!(mapping.expected(&LeafSizes::X86_64), plan.best());
+    assert_eq!(mapping.areas()[0].address() % sizes().largest(), odd());
+    assert_eq!(mapping.expected(&sizes()), plan.best());
 }
 
 fn size_aligned_follows_the_size() {
     let file = File::new(BAR);
     let mapping = map(&file, &plan(&holed(), Placement::SizeAligned)).unwrap();
-    let sizes: Vec<_> = mapping
+    let areas: Vec<_> = mapping
         .areas()
         .iter()
         .map(|mapped| mapped.area.size)
         .collect();
-    assert_eq!(sizes, [0x6000, BAR - 0x7000]);
-    assert_eq!(mapping.areas()[0].address() % 0x2000, 0);
+    assert_eq!(areas, [pages(6), BAR - pages(7)]);
+    assert_eq!(mapping.areas()[0].address() % pages(2), 0);
     assert_eq!(mapping.as_ptr(), None, "two windows");
-    let first = whole().without(Area::new(0x6000, BAR - 0x6000)).unwrap();
+    let first = whole()
+        .without(Area::new(pages(6), BAR - pages(6)))
+        .unwrap();
     let mapping = map(&file, &plan(&first, Placement::SizeAligned)).unwrap();
     assert_eq!(mapping.as_ptr(), None, "nothing is behind its only area");
     assert_eq!(
@@ -186,14 +191,14 @@ fn another_layout() {
         let plan = plan(&whole(), placement);
         let mapping = map(&file, &plan).unwrap();
         let base = mapping.areas()[0].address();
-        mapping.write_u32(0x8000, 7).unwrap();
+        mapping.write_u32(pages(8), 7).unwrap();
         let window = mapping.into_window().unwrap();
         assert!(reserved(base, BAR), "the addresses are kept");
         let carved = crate::plan(&holed(), placement);
         let mapping = Mapping::new(&file, 0, &carved, window, MapOptions::default()).unwrap();
-        assert_eq!(mapping.areas()[1].address(), base + 0x7000);
-        assert_eq!(mapping.read_u32(0x8000), Ok(7));
-        assert!(reserved(base + HOLE.offset, HOLE.size));
+        assert_eq!(mapping.areas()[1].address(), base + pages(7));
+        assert_eq!(mapping.read_u32(pages(8)), Ok(7));
+        assert!(reserved(base + hole().offset, hole().size));
         let window = mapping.into_window().unwrap();
         let again = Mapping::new(&file, 0, &plan, window, MapOptions::default()).unwrap();
         assert_eq!(again.areas()[0].address(), base);
@@ -202,7 +207,7 @@ fn another_layout() {
 
 fn no_room() {
     let file = File::new(BAR);
-    let small = Layout::whole(MIB, 4096).unwrap();
+    let small = Layout::whole(MIB, page()).unwrap();
     let window = Window::reserve(&plan(&small, Placement::Congruent)).unwrap();
     let large = plan(&whole(), Placement::Congruent);
     let error = Mapping::new(&file, 0, &large, window, MapOptions::default()).unwrap_err();
@@ -238,14 +243,14 @@ fn with_addresses<T>(bytes: u64, body: impl FnOnce() -> T) -> T {
 fn scarce_addresses() {
     let file = File::new(BAR);
     let whole = plan(&whole(), Placement::Congruent);
-    let spare = 64 * MIB;
+    let spare = sizes().largest() / 16;
     let mapping = with_addresses(BAR + spare, || map(&file, &whole)).unwrap();
-    assert_eq!(mapping.alignment(), 2 * MIB, "the next smaller leaf");
-    let expected = mapping.expected(&LeafSizes::X86_64);
-    assert!(expected.total() <= BAR / (2 * MIB));
+    assert_eq!(mapping.alignment(), smaller(), "the next smaller leaf");
+    let expected = mapping.expected(&sizes());
+    assert!(expected.total() <= BAR / smaller());
     drop(mapping);
     let mapping = with_addresses(BAR + MIB, || map(&file, &whole)).unwrap();
-    assert_eq!(mapping.alignment(), 4096, "the page");
+    assert_eq!(mapping.alignment(), page(), "the page");
     drop(mapping);
     let error = with_addresses(BAR / 2, || map(&file, &whole)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OutOfMemory);
@@ -262,7 +267,8 @@ fn refused_by_the_file() {
         let error = map(&file, &plan).unwrap_err();
         assert_eq!(error.errno(), Some(libc::EPERM), "{error}");
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{placement}: {error}");
-        assert!(error.to_string().contains("0x0+0x6000"), "{error}");
+        let first = Area::new(0, pages(6)).to_string();
+        assert!(error.to_string().contains(&first), "{error}");
         let options = MapOptions {
             write: false,
             ..MapOptions::default()
@@ -273,14 +279,14 @@ fn refused_by_the_file() {
 
 /// The kernel maps at least a whole huge page, beyond the end of an area and of the window.
 fn huge_pages() {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
     let Ok(file) = rustix::fs::memfd_create("huge", flags) else {
         println!("not tried: this kernel has no hugetlbfs");
         return;
     };
     rustix::fs::ftruncate(&file, 4 * MIB).unwrap();
     for placement in PLACEMENTS {
-        let plan = plan(&Layout::whole(3 * MIB, 4096).unwrap(), placement);
+        let plan = plan(&Layout::whole(3 * MIB, page()).unwrap(), placement);
         let window = Window::reserve(&plan).unwrap();
         let error = Mapping::new(&file, 0, &plan, window, MapOptions::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
@@ -289,7 +295,8 @@ fn huge_pages() {
 
 fn impossible_offsets() {
     let file = File::new(BAR);
-    for offset in [1, 4095, u64::MAX - 4095, i64::MAX as u64 - 4095] {
+    let more = page() - 1;
+    for offset in [1, more, u64::MAX - more, i64::MAX as u64 - more] {
         let plan = plan(&whole(), Placement::Congruent);
         let window = Window::reserve(&plan).unwrap();
         let error = Mapping::new(&file, offset, &plan, window, MapOptions::default()).unwrap_err();
@@ -315,7 +322,7 @@ fn a_child_does_not_unmap() {
         0 => end(drops_without_unmapping(mapping, address)),
         child => {
             assert_eq!(status(child), 0, "the child's page was unmapped");
-            assert_eq!(mapping.read_u32(0x7000), Ok(0), "ours is untouched");
+            assert_eq!(mapping.read_u32(pages(7)), Ok(0), "ours is untouched");
         }
     }
 }
@@ -364,7 +371,7 @@ fn drops_without_unmapping(mapping: Mapping, address: u64) -> bool {
     let target = std::ptr::with_exposed_provenance_mut(usize::try_from(address).unwrap());
     let flags = MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE;
     // SAFETY: replaces nothing.
-    let own = unsafe { mmap_anonymous(target, 4096, ProtFlags::READ, flags) };
+    let own = unsafe { mmap_anonymous(target, page_size(), ProtFlags::READ, flags) };
     drop(mapping);
     let kept = at(address).is_some_and(|line| line.mode == "r--p");
     free && own.is_ok() && kept
@@ -383,7 +390,7 @@ fn a_child_has_no_use_of_a_window() {
             let target = std::ptr::with_exposed_provenance_mut(usize::try_from(address).unwrap());
             let flags = MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE;
             // SAFETY: replaces nothing.
-            let own = unsafe { mmap_anonymous(target, 4096, ProtFlags::READ, flags) };
+            let own = unsafe { mmap_anonymous(target, page_size(), ProtFlags::READ, flags) };
             let given = mapping.into_window().map(drop);
             let made = Mapping::new(&file, 0, &plan, window, MapOptions::default()).map(drop);
             let kind = |result: hugebar::Result<()>| result.err().map(|error| error.kind());
