@@ -220,7 +220,7 @@ fn with_pages_of_64_kib() {
 const SCENARIOS: [&str; 6] = [
     "data 0000:00:13.0",
     "config 0000:00:12.0 0000:00:14.0",
-    "irq 0000:00:12.0 0000:00:14.0",
+    "irq 0000:00:12.0 0000:00:14.0 0000:00:15.0",
     "power 0000:00:12.0 0000:00:14.0",
     "handover 0000:00:10.0 0000:00:11.0",
     "decode 0000:00:10.0",
@@ -245,7 +245,8 @@ fn on(case: &Machine) {
         .device("pci-testdev,membar=256M")
         .device("edu")
         .device("ivshmem-plain,memdev=memory")
-        .device("e1000e,romfile=");
+        .device("e1000e,romfile=")
+        .device("nec-usb-xhci");
 
     let mut commands = Vec::new();
     // The kernel does not ask the policy.
