@@ -29,7 +29,12 @@ const ACKNOWLEDGE: u64 = 0x64;
 pub(crate) const SOON: Option<Duration> = Some(Duration::from_secs(20));
 const NEVER: Option<Duration> = Some(Duration::from_millis(50));
 
-pub(crate) fn run(device: Address, card: Address, backend: Backend) -> Result<()> {
+pub(crate) fn run(
+    device: Address,
+    card: Address,
+    controller: Address,
+    backend: Backend,
+) -> Result<()> {
     let edu = Edu::open(device, backend)?;
     line(&edu)?;
     messages(&edu)?;
@@ -39,6 +44,8 @@ pub(crate) fn run(device: Address, card: Address, backend: Backend) -> Result<()
     left(&edu.device)?;
     outlives(edu)?;
     vectors(card, backend)?;
+    several_messages(controller, backend)?;
+    disabled_by_others(device, backend)?;
     requested(device, backend)
 }
 
@@ -359,6 +366,58 @@ fn vectors(address: Address, backend: Backend) -> Result<()> {
     let error = card.enable_irqs(IrqKind::Error, 1)?;
     error.trigger(0)?;
     ensure!(error.take(0)? == 1);
+    Ok(())
+}
+
+/// MSI of several vectors, to which no kernel can add one later. Without interrupt remapping, and so without an IOMMU,
+/// x86-64 gives a device only one.
+fn several_messages(address: Address, backend: Backend) -> Result<()> {
+    let device = bar::open(address, backend)?;
+    let info = device.irq_info(IrqKind::Msi)?;
+    ensure!(
+        info.count == 16 && info.flags.contains(IrqFlags::NORESIZE),
+        "{info:?}"
+    );
+    if backend == Backend::NoIommu {
+        let refused = device.enable_irqs(IrqKind::Msi, 3);
+        let said = is_of_kind(refused, ErrorKind::OutOfMemory)?;
+        ensure!(said.contains("only 1 of 3 vectors"), "{said}");
+        // Nothing was enabled.
+        drop(device.enable_irqs(IrqKind::Msi, 1)?);
+        return Ok(());
+    }
+    let mut irqs = device.enable_irqs(IrqKind::Msi, 3)?;
+    let said = is_of_kind(irqs.add(3), ErrorKind::Unsupported)?;
+    ensure!(
+        said.contains("vector 3 cannot be added to 3; enable"),
+        "{said}"
+    );
+    is_of_kind(irqs.set(15, None), ErrorKind::Unsupported)?;
+    let said = is_of_kind(irqs.add(16), ErrorKind::Unsupported)?;
+    ensure!(said.contains("no vector 16"), "{said}");
+    // Those that are there can be changed.
+    irqs.set(2, None)?;
+    irqs.trigger_those(&[true, false, true])?;
+    is_of_kind(irqs.take(2), ErrorKind::InvalidInput)?;
+    irqs.add(2)?;
+    irqs.trigger(2)?;
+    ensure!([irqs.take(0)?, irqs.take(1)?, irqs.take(2)?] == [1, 0, 1]);
+    Ok(())
+}
+
+/// Other code that shares the device may have disabled the kernel's own kinds already.
+fn disabled_by_others(address: Address, backend: Backend) -> Result<()> {
+    let device = bar::open(address, backend)?;
+    let others = Device::borrowed(device.as_fd(), device.address())?;
+    for kind in [IrqKind::Request, IrqKind::Error] {
+        if device.irq_info(kind)?.count == 0 {
+            continue;
+        }
+        let irq = device.enable_irqs(kind, 1)?;
+        others.enable_irqs(kind, 1)?.disable()?;
+        irq.disable()?;
+        drop(device.enable_irqs(kind, 1)?);
+    }
     Ok(())
 }
 

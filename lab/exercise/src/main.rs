@@ -115,9 +115,11 @@ enum Scenario {
     Descriptors { word: String },
     /// Switch memory decode off on a device that no process has open
     DecodeOff { device: Address },
-    /// Make each system call fail once, from opening the device to counting its leaves
+    /// Make each system call fail once, from opening the device to counting its leaves, and of opening the second device
+    /// beside it
     Failures {
         device: Address,
+        second: Address,
         #[arg(value_parser = backend, default_value = "type1")]
         backend: Backend,
     },
@@ -127,10 +129,12 @@ enum Scenario {
     Handover { device: Address, second: Address },
     /// Open devices by their own nodes and an iommufd
     Iommufd { device: Address, second: Address },
-    /// Take interrupts of QEMU's teaching device, and of a network card (e1000e) with MSI-X
+    /// Take interrupts of QEMU's teaching device, of a network card (e1000e) with MSI-X, and of a USB controller
+    /// (nec-usb-xhci) with several MSI vectors
     Irq {
         device: Address,
         card: Address,
+        controller: Address,
         #[arg(value_parser = backend, default_value = "type1")]
         backend: Backend,
     },
@@ -218,13 +222,15 @@ enum Scenario {
         #[arg(value_parser = backend, default_value = "type1")]
         backend: Backend,
     },
-    /// Reset devices: one on the root bus that cannot be, a network card (e1000e) alone behind a bridge, and another one
-    /// that shares its bus with a second function
+    /// Reset devices: one on the root bus that cannot be, a network card (e1000e) alone behind a bridge, one that shares its
+    /// bus and IOMMU group with a second function, and one on a bus with a device of another group
     Reset {
         device: Address,
         card: Address,
         first: Address,
         second: Address,
+        third: Address,
+        fourth: Address,
         #[arg(value_parser = backend, default_value = "type1")]
         backend: Backend,
     },
@@ -345,7 +351,11 @@ fn main() -> Result<()> {
             turn_into(&command, uid)
         }
         Scenario::Data { device, backend } => data::run(device, backend),
-        Scenario::Failures { device, backend } => failures::run(device, backend),
+        Scenario::Failures {
+            device,
+            second,
+            backend,
+        } => failures::run(device, second, backend),
         Scenario::Handover { device, second } => handover::run(device, second),
         Scenario::Killed { device } => killed::run(device),
         Scenario::Kvm { device } => kvm::run(device),
@@ -354,9 +364,10 @@ fn main() -> Result<()> {
         Scenario::Irq {
             device,
             card,
+            controller,
             backend,
         } => {
-            irq::run(device, card, backend)?;
+            irq::run(device, card, controller, backend)?;
             irq_failures::run(device, backend)
         }
         Scenario::Peer {
@@ -383,10 +394,13 @@ fn main() -> Result<()> {
             card,
             first,
             second,
+            third,
+            fourth,
             backend,
         } => {
             reset::alone(device, card, backend)?;
-            reset::together(first, second, backend)
+            reset::together(first, second, backend)?;
+            reset::together(third, fourth, backend)
         }
         Scenario::Sandbox { device, backend } => sandbox::run(device, backend),
         Scenario::SandboxPart {

@@ -226,8 +226,44 @@ fn failures(address: Address, backend: Backend) -> Result<()> {
     let faults = Faults::of(&[libc::EINVAL, libc::ENOTTY]).sparing(spared);
     let tally = faults.each(work, check)?;
     ensure!(tally.failed > tally.calls, "{} failures", tally.failed);
+    in_an_open_space(address, backend)?;
     undone(address, backend)?;
     cannot_be_unmapped(address, backend)
+}
+
+/// With device, BAR and address space still open: the limit is kept, and I/O addresses and mappings of the container are free
+/// again.
+fn in_an_open_space(address: Address, backend: Backend) -> Result<()> {
+    /// The 4 GiB below 4 GiB are no room for a BAR of that size, because address 0 is not used.
+    const LIMIT: u64 = 1 << 36;
+    let device = bar::open(address, backend)?;
+    let bar = device.bar(2)?.exclude(HOLE);
+    // Few pages, because unmapping walks all of them.
+    let rest = bar.region().size() - MIB;
+    let bar = bar.exclude(Area::new(MIB, rest)).map()?;
+    let space = device.address_space()?;
+    let map = || space.map_bar_below(&device, &bar, LIMIT);
+    let peer = map()?;
+    let (first, size) = (peer.iova(), bar.region().size());
+    ensure!(first + size <= LIMIT, "{peer:?}");
+    let none = space.map_bar_below(&device, &bar, size).err();
+    let none = none.context("address 0 is not used")?;
+    ensure!(none.kind() == ErrorKind::OutOfMemory, "{none}");
+    drop(peer);
+    let left = space.mappings_left()?;
+    let check = |failed: &Failed<'_>, result: &hugebar::Result<()>| {
+        let error = result.as_ref().err().context("it is told")?;
+        ensure!(error.operation().contains(failed.name), "{error}");
+        ensure!(space.mappings_left()? == left, "mappings are missing");
+        ensure!(map()?.iova() == first, "I/O addresses are missing");
+        Ok(())
+    };
+    // What cannot be unmapped has its own check.
+    let spared = ["VFIO_IOMMU_UNMAP_DMA", "IOMMU_IOAS_UNMAP"];
+    let faults = Faults::of(&[libc::EINVAL, libc::ENOMEM]).sparing(&spared);
+    let tally = faults.each(|| map()?.unmap(), check)?;
+    ensure!(tally.failed >= 6, "{} failures", tally.failed);
+    Ok(())
 }
 
 /// If a later area cannot be mapped, the earlier ones are unmapped and their I/O addresses are reused.

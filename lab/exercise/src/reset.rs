@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use hugebar::ErrorKind;
 use hugebar::bar::Bar;
 use hugebar::iommu::{Container, Ioas, IommuKind};
-use hugebar::pci::{Address, Command};
+use hugebar::pci::{Address, Command, Function};
 use hugebar::populate::{Type1, install};
 use hugebar::vfio::{Backend, Device, Interrupts, IrqKind};
 
@@ -147,17 +147,23 @@ pub(crate) fn together(first: Address, second: Address, backend: Backend) -> Res
     }
     let probe = Probe::new(&card)?;
     // Everything else that is reset must be named: an open device, or a group.
-    let same_group = card.group().is_some() && card.group() == other.group();
-    if !same_group {
+    let group = |address| Function::at(address)?.iommu_group();
+    let same_group = group(first)? == group(second)?;
+    println!("{first} and {second} share a group: {same_group}");
+    if !same_group || backend == Backend::Iommufd {
         busy(card.hot_reset(&[]), second)?;
     }
     card.hot_reset(&[&other])?;
     probe.check(&card)?;
+    // The kernel takes no more groups than it resets devices.
+    card.hot_reset(&[&other, &card, &other])?;
     fails_cleanly(|| card.hot_reset(&[&other]))?;
     drop((probe, other));
-    if same_group || backend == Backend::Iommufd {
+    if same_group {
         // It is not open, and nobody else can open it.
         card.hot_reset(&[])?;
+    } else {
+        busy(card.hot_reset(&[]), second)?;
     }
     not_bound(&card, second)?;
     // The same by descriptors.
@@ -165,7 +171,7 @@ pub(crate) fn together(first: Address, second: Address, backend: Backend) -> Res
     let refused = borrowed.hot_reset(&[]).err().context("who has it?")?;
     ensure!(refused.kind() == ErrorKind::InvalidInput, "{refused}");
     match backend {
-        Backend::Iommufd => borrowed.hot_reset_by_groups(&[])?,
+        Backend::Iommufd if same_group => borrowed.hot_reset_by_groups(&[])?,
         _ => {
             let refused = borrowed
                 .hot_reset_by_groups(&[])

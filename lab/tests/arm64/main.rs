@@ -212,16 +212,16 @@ fn with_pages_of_64_kib() {
 const SCENARIOS: [&str; 12] = [
     "data 0000:00:13.0",
     "config 0000:00:12.0 0000:00:14.0",
-    "irq 0000:00:12.0 0000:00:14.0",
+    "irq 0000:00:12.0 0000:00:14.0 0000:00:15.0",
     "power 0000:00:12.0 0000:00:14.0",
     "handover 0000:00:10.0 0000:00:11.0",
     "decode 0000:00:10.0",
     "carve 0000:00:10.0",
-    "failures 0000:00:10.0",
+    "failures 0000:00:10.0 0000:00:11.0",
     "limit 0000:00:10.0",
     "pinned 0000:00:10.0",
     "peer 0000:00:10.0 0000:00:12.0 0000:04:00.0",
-    "reset 0000:00:12.0 0000:02:00.0 0000:03:00.0 0000:03:00.1",
+    "reset 0000:00:12.0 0000:02:00.0 0000:03:00.0 0000:03:00.1 0000:06:01.0 0000:06:02.0",
 ];
 
 /// A program that maps a BAR without hugebar, and what `hugebar run` needs for it.
@@ -257,10 +257,10 @@ const OF_IOMMUFD: [&str; 7] = [
     "iommufd 0000:00:10.0 0000:00:11.0",
     "data 0000:00:13.0 iommufd",
     "config 0000:00:12.0 0000:00:14.0 iommufd",
-    "irq 0000:00:12.0 0000:00:14.0 iommufd",
+    "irq 0000:00:12.0 0000:00:14.0 0000:00:15.0 iommufd",
     "power 0000:00:12.0 0000:00:14.0 iommufd",
     "peer 0000:00:10.0 0000:00:12.0 0000:04:00.0 iommufd",
-    "reset 0000:00:12.0 0000:02:00.0 0000:03:00.0 0000:03:00.1 iommufd",
+    "reset 0000:00:12.0 0000:02:00.0 0000:03:00.0 0000:03:00.1 0000:06:01.0 0000:06:02.0 iommufd",
 ];
 
 /// A PCI Express port, behind which devices can be reset. At a higher speed Linux waits in vain for its link after that.
@@ -301,15 +301,20 @@ fn on(case: &Machine) {
         .qemu("-object memory-backend-memfd,id=peer,share=on,size=4M")
         .device("edu")
         .device("ivshmem-plain,memdev=memory")
-        .device("e1000e,romfile=");
-    // One of the first device's kind, a card alone, one beside another function, and memory for a device to write into.
-    let spec = (1..=4).map(port).fold(spec, Spec::device);
+        .device("e1000e,romfile=")
+        .device("nec-usb-xhci");
+    // One of the first device's kind, a card alone, one beside another function, memory for a device to write into, and a
+    // card beside another device on the bus inside a switch.
+    let spec = (1..=5).map(port).fold(spec, Spec::device);
     let spec = [
         "pci-testdev,membar=4G,bus=port1",
         "e1000e,romfile=,bus=port2",
         "e1000e,romfile=,bus=port3,addr=0.0,multifunction=on",
         "pci-testdev,membar=64M,bus=port3,addr=0.1",
         "ivshmem-plain,memdev=peer,bus=port4",
+        "x3130-upstream,id=switch,bus=port5",
+        "e1000e,romfile=,bus=switch,addr=1.0",
+        "pci-testdev,membar=64M,bus=switch,addr=2.0",
     ]
     .into_iter()
     .fold(spec, Spec::device);

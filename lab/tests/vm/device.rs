@@ -49,7 +49,7 @@ fn all_well(spec: &Spec, scenarios: &[Command]) {
 fn paces(kernel: &str, more: &[Command]) {
     let mut scenarios = vec![
         exercise("carve 0000:00:10.0"),
-        exercise("failures 0000:00:10.0"),
+        exercise("failures 0000:00:10.0 0000:00:11.0"),
         exercise("handover 0000:00:10.0 0000:00:11.0"),
         exercise("limit 0000:00:10.0"),
         exercise("pinned 0000:00:10.0"),
@@ -58,8 +58,8 @@ fn paces(kernel: &str, more: &[Command]) {
     all_well(&many_devices(kernel), &scenarios);
 }
 
-/// And QEMU's teaching device, a card with MSI-X, and a device with a large BAR behind a bridge (bus 01), so that it can
-/// be reset.
+/// And QEMU's teaching device, a card with MSI-X, a device with a large BAR behind a bridge (bus 01), so that it can
+/// be reset, and a USB controller with several MSI vectors.
 fn many_devices(kernel: &str) -> Spec {
     with_exercise(kernel)
         .device("pci-testdev,membar=4G")
@@ -68,6 +68,7 @@ fn many_devices(kernel: &str) -> Spec {
         .device("e1000e")
         .device(port(1))
         .device("pci-testdev,membar=4G,bus=port1")
+        .device("nec-usb-xhci")
 }
 
 /// A PCI Express port. At a higher speed Linux waits in vain for its link after a reset.
@@ -78,7 +79,7 @@ fn port(number: u32) -> String {
 /// What drivers need beside memory.
 fn managed(backend: &str) -> Vec<Command> {
     [
-        "irq 0000:00:12.0 0000:00:13.0",
+        "irq 0000:00:12.0 0000:00:13.0 0000:00:15.0",
         "config 0000:00:12.0 0000:00:13.0",
         "power 0000:00:12.0 0000:00:13.0",
     ]
@@ -87,19 +88,24 @@ fn managed(backend: &str) -> Vec<Command> {
     .collect()
 }
 
-/// QEMU's teaching device on the root bus, a card alone behind a bridge, and one beside a second function.
+/// QEMU's teaching device on the root bus, a card alone behind a bridge, one beside a second function, and one beside
+/// another device on the bus inside a switch: this has access control, so each is a group of its own.
 fn with_buses(kernel: &str) -> Spec {
     with_exercise(kernel)
         .device("edu")
         .device(port(1))
         .device(port(2))
+        .device(port(3))
         .device("e1000e,bus=port1")
         .device("e1000e,bus=port2,addr=0.0,multifunction=on")
         .device("pci-testdev,membar=64M,bus=port2,addr=0.1")
+        .device("x3130-upstream,id=switch,bus=port3")
+        .device("e1000e,bus=switch,addr=1.0")
+        .device("pci-testdev,membar=64M,bus=switch,addr=2.0")
 }
 
 fn resets(backend: &str) -> Command {
-    let devices = "0000:00:10.0 0000:01:00.0 0000:02:00.0 0000:02:00.1";
+    let devices = "0000:00:10.0 0000:01:00.0 0000:02:00.0 0000:02:00.1 0000:04:01.0 0000:04:02.0";
     exercise(&format!("reset {devices} {backend}"))
 }
 
@@ -187,7 +193,7 @@ fn by_iommufd() {
     let mut scenarios = vec![
         exercise("iommufd 0000:00:10.0 0000:00:11.0"),
         exercise("carve 0000:00:10.0 iommufd"),
-        exercise("failures 0000:00:10.0 iommufd"),
+        exercise("failures 0000:00:10.0 0000:00:11.0 iommufd"),
         exercise("decode 0000:00:10.0 iommufd"),
         exercise("sandbox 0000:01:00.0 iommufd"),
         exercise("dma 0000:00:12.0 iommufd"),
@@ -257,7 +263,7 @@ fn the_example_drives_a_device() {
 fn without_an_iommu() {
     let mut scenarios = vec![
         exercise("carve 0000:00:10.0 noiommu"),
-        exercise("failures 0000:00:10.0 noiommu"),
+        exercise("failures 0000:00:10.0 0000:00:11.0 noiommu"),
     ];
     scenarios.extend(managed("noiommu"));
     all_well(&many_devices("lab").append(NO_IOMMU), &scenarios);

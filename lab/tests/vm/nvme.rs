@@ -148,8 +148,9 @@ fn reads_and_writes_by_iommufd() {
     reads_and_writes("lab", "--iommufd", true);
 }
 
-/// Reads about as fast as a loop in C, with which it takes turns in one guest. Compares the median of the ratios of the turns:
-/// other load on the host changes either by more than a half.
+/// Polls no slower than a loop in C that does the same, with which it takes turns in one guest. Other load on the host changes
+/// either rate by more than a half from one turn to the next, so the turns are many and short, each pair begins with the
+/// other one, and what counts is the median of the ratios of the pairs.
 #[test]
 fn as_many_reads_as_a_loop_in_c() {
     let folder = tempfile::tempdir().unwrap();
@@ -158,15 +159,16 @@ fn as_many_reads_as_a_loop_in_c() {
     hugebar_lab::compile_c(Arch::X86_64, &source, &bare).unwrap();
     let drive = file(&pattern(8 << 20, 1));
     let words = |text: &str| Command::new(text.split(' '));
-    let rounds = 21;
-    let commands: Vec<_> = (0..rounds)
-        .flat_map(|_| {
-            [
-                words("nvme-loop 0000:00:10.0 32 0.5"),
-                words("nvme 0000:00:10.0 bench --depth 32 --seconds 0.5"),
-            ]
-        })
-        .collect();
+    let [c, ours] = [
+        words("nvme-loop 0000:00:10.0 32 0.2"),
+        words("nvme 0000:00:10.0 bench --depth 32 --seconds 0.2"),
+    ];
+    let pairs = 40;
+    let pair = |number| match number % 2 {
+        0 => [c.clone(), ours.clone()],
+        _ => [ours.clone(), c.clone()],
+    };
+    let commands: Vec<_> = (0..pairs).flat_map(pair).collect();
     let report = with_drive("newest", &drive)
         .copy(HostFile {
             host: bare,
@@ -180,16 +182,21 @@ fn as_many_reads_as_a_loop_in_c() {
         let number = line.trim_end().rsplit(": ").next().unwrap_or_default();
         number.trim_end_matches(" IOPS").parse().unwrap()
     };
-    let mut ratios: Vec<f64> = (0..rounds)
-        .map(|turn| rate(2 * turn + 1) / rate(2 * turn))
-        .collect();
-    ratios.sort_by(f64::total_cmp);
-    let best = |first: usize| (first..2 * rounds).step_by(2).map(rate).fold(0.0, f64::max);
-    let median = ratios[rounds / 2];
+    let median = |mut all: Vec<f64>| {
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    };
+    // Of each pair: C, and the example.
+    let rates = |who: usize| (0..pairs).map(move |number| rate(2 * number + (number + who) % 2));
+    let ratios: Vec<_> = rates(1).zip(rates(0)).map(|(own, c)| own / c).collect();
+    let ratio = median(ratios.clone());
     println!(
-        "best of {rounds}: C {:.0} IOPS, the example {:.0} IOPS; median of the ratios {median:.2}",
-        best(0),
-        best(1)
+        "medians of {pairs}: C {:.0} IOPS, the example {:.0} IOPS; of the ratios {ratio:.3}",
+        median(rates(0).collect()),
+        median(rates(1).collect())
     );
-    assert!(median >= 0.8, "{ratios:?}");
+    println!("{ratios:.2?}");
+    // The median of 40 ratios that scatter by a factor of two, as with ten busy processes for each CPU of the host, is uncertain
+    // by 0.12; medians of 0.86 and 0.90 were seen then, with medians of the rates that did not differ so.
+    assert!(ratio >= 0.8, "{ratios:?}");
 }

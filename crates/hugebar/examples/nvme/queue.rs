@@ -131,7 +131,10 @@ impl Queue {
         }
         self.commands
             .copy_from(u64::from(self.tail) * COMMAND, &bytes)?;
-        self.tail = (self.tail + 1) % self.depth;
+        self.tail += 1;
+        if self.tail == self.depth {
+            self.tail = 0;
+        }
         self.in_flight += 1;
         // The command must be in memory before the controller sees the doorbell.
         dma_wmb();
