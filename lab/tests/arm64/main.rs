@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::time::Duration;
 
 use hugebar::leaf::{GIB, KIB, MIB};
@@ -13,6 +12,7 @@ use serde_json::Value;
 #[path = "../vm/cells.rs"]
 mod cells;
 mod matrix;
+mod preloaded;
 #[path = "../schema/mod.rs"]
 mod schema;
 
@@ -206,7 +206,7 @@ fn with_pages_of_64_kib() {
 /// system calls that fail, and more.
 ///
 /// Of those that x86-64 has, these make no sense on arm64: `kvm` (no KVM of arm64 pre-faults), `tables` and `watched` (its
-/// kernels dump no process's tables), `fixed` and `storm` with the preloaded library (guests have no shared libraries), and
+/// kernels dump no process's tables), `fixed` and `storm` with the preloaded library (`exercise` is static there), and
 /// `dma-bounds --narrow` (QEMU's SMMU has one width). `stuck`, `posing`, `jailed`, `mapped`, `limited`, `descriptors` and
 /// `drive` prepare what `inspect`, `doctor` and an example see, which does not depend on the architecture.
 const SCENARIOS: [&str; 12] = [
@@ -223,27 +223,6 @@ const SCENARIOS: [&str; 12] = [
     "peer 0000:00:10.0 0000:00:12.0 0000:04:00.0",
     "reset 0000:00:12.0 0000:02:00.0 0000:03:00.0 0000:03:00.1 0000:06:01.0 0000:06:02.0",
 ];
-
-/// A program that maps a BAR without hugebar, and what `hugebar run` needs for it.
-fn plain_program(folder: &Path) -> Vec<HostFile> {
-    let plain = folder.join("plain");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/c/plain.c");
-    hugebar_lab::compile_c(Arch::Arm64, &source, &plain).unwrap();
-    let (package, name) = ("hugebar-preload", "hugebar_preload");
-    let library = hugebar_lab::shared_library_for(Arch::Arm64, package, name, "release");
-    let mut files = vec![
-        HostFile {
-            host: plain,
-            guest: None,
-        },
-        HostFile {
-            host: library.unwrap(),
-            guest: Some("/bin/".into()),
-        },
-    ];
-    files.extend(hugebar_lab::shared_c_library());
-    files
-}
 
 /// Those that need reserved huge pages, or filters of files and system calls.
 const OF_DEBIAN: [&str; 3] = [
@@ -289,7 +268,7 @@ fn on(case: &Machine) {
     }
     let path = memory.path().display();
     let folder = tempfile::tempdir().unwrap();
-    let files = plain_program(folder.path()).into_iter();
+    let files = preloaded::plain_program(folder.path()).into_iter();
     let spec = files
         .fold(machine(case.kernel), Spec::copy)
         .copy(exercise())
@@ -379,21 +358,7 @@ fn on(case: &Machine) {
     }
     healthy(doctor, case.expected[0].1[0].0);
     inspected(inspect, case.expected[0].1);
-    preloaded(plain, reported, case.expected[0].1);
-}
-
-/// A program that maps the whole BAR wherever `mmap` puts it has the fewest leaves.
-fn preloaded(plain: &Output, reported: &Output, leaves: Leaves) {
-    assert!(plain.success(), "{plain:?}");
-    let [(largest, count), _] = leaves;
-    let said = plain.stdout();
-    assert!(said.ends_with(&format!(": {count} faults\n")), "{said}");
-    let line: Value = serde_json::from_str(&reported.stdout()).unwrap();
-    assert_eq!(line["chosen_by"], "hugebar", "{line}");
-    assert_eq!(counts(&line["possible"]), BTreeMap::from(leaves), "{line}");
-    let address = line["address"].as_str().unwrap().trim_start_matches("0x");
-    assert_eq!(u64::from_str_radix(address, 16).unwrap() % largest, 0);
-    println!("{}", said.trim_end());
+    preloaded::check(plain, reported, case.expected[0].1);
 }
 
 fn counts(value: &Value) -> BTreeMap<u64, u64> {

@@ -1,6 +1,7 @@
 //! Why leaves are smaller than their addresses allow.
 
-use super::{Code, Evidence, Reason};
+use super::code::{Code, Reason};
+use super::evidence::Evidence;
 use crate::facts::{ThpDisabled, ThpPolicy};
 use crate::phys::Phys;
 

@@ -1,6 +1,7 @@
 //! Why addresses give more leaves than the region needs at least.
 
-use super::{Code, Evidence, Reason};
+use super::code::{Code, Reason};
+use super::evidence::Evidence;
 use crate::leaf::{self, Bytes, Leaves};
 use crate::plan::Placement;
 
