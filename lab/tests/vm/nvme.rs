@@ -196,7 +196,7 @@ fn as_many_reads_as_a_loop_in_c() {
         median(rates(1).collect())
     );
     println!("{ratios:.2?}");
-    // The median of 40 ratios that scatter by a factor of two, as with ten busy processes for each CPU of the host, is uncertain
-    // by 0.12; medians of 0.86 and 0.90 were seen then, with medians of the rates that did not differ so.
-    assert!(ratio >= 0.8, "{ratios:?}");
+    // On an idle host the median is 1.15. That of 40 ratios that scatter by a factor of two, as with ten busy processes for each
+    // CPU of the host, is uncertain by 0.12, twice which is allowed for.
+    assert!(ratio >= 0.9, "{ratios:?}");
 }
