@@ -65,6 +65,7 @@ mod tests {
         assert_eq!(bits_of_intel(""), None);
         assert_eq!(bits_of_intel("0xff"), None);
     }
+
     #[test]
     fn the_width_is_a_field_of_the_extended_feature_register() {
         // With and without the second register.
