@@ -20,7 +20,9 @@ use crate::edu::{Edu, PIECE, REACH};
 use crate::faults::{Failed, Faults, nth};
 
 /// The hole, like that of an emulated page.
-const HOLE: Area = Area::new(0x6000, 0x1000);
+fn hole() -> Area {
+    Area::new(6 * bar::page(), bar::page())
+}
 
 /// The page sizes of an IOMMU on x86-64.
 const SIZES: LeafSizes = LeafSizes::X86_64;
@@ -62,7 +64,7 @@ fn iommu_pages(device: Address, from: u64, bytes: u64) -> Result<Option<Leaves>>
 /// Maps a BAR of 4 GiB for the device itself, with the fewest pages possible.
 fn whole_and_with_a_hole(device: &Device, address: Address) -> Result<()> {
     let space = device.address_space()?;
-    for holes in [&[][..], &[HOLE]] {
+    for holes in [&[][..], &[hole()]] {
         let unmapped = device.bar(2)?;
         let unmapped = holes.iter().fold(unmapped, |bar, &hole| bar.exclude(hole));
         let best = unmapped.plan()?.best();
@@ -200,7 +202,7 @@ fn passes_through(
 
 fn journey(address: Address, backend: Backend) -> Result<()> {
     let device = bar::open(address, backend)?;
-    let bar = device.bar(2)?.exclude(HOLE).map()?;
+    let bar = device.bar(2)?.exclude(hole()).map()?;
     let mut peer = device.address_space()?.map_bar(&device, &bar)?;
     peer.renew()?;
     Ok(peer.unmap()?)
@@ -237,7 +239,7 @@ fn in_an_open_space(address: Address, backend: Backend) -> Result<()> {
     /// The 4 GiB below 4 GiB are no room for a BAR of that size, because address 0 is not used.
     const LIMIT: u64 = 1 << 36;
     let device = bar::open(address, backend)?;
-    let bar = device.bar(2)?.exclude(HOLE);
+    let bar = device.bar(2)?.exclude(hole());
     // Few pages, because unmapping walks all of them.
     let rest = bar.region().size() - MIB;
     let bar = bar.exclude(Area::new(MIB, rest)).map()?;
@@ -269,7 +271,7 @@ fn in_an_open_space(address: Address, backend: Backend) -> Result<()> {
 /// If a later area cannot be mapped, the earlier ones are unmapped and their I/O addresses are reused.
 fn undone(address: Address, backend: Backend) -> Result<()> {
     let device = bar::open(address, backend)?;
-    let bar = device.bar(2)?.exclude(HOLE).map()?;
+    let bar = device.bar(2)?.exclude(hole()).map()?;
     let space = device.address_space()?;
     let (peer, calls) = record(|| space.map_bar(&device, &bar));
     let iova = peer?.iova();
