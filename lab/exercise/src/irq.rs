@@ -369,8 +369,7 @@ fn vectors(address: Address, backend: Backend) -> Result<()> {
     Ok(())
 }
 
-/// MSI of several vectors, to which no kernel can add one later. Without interrupt remapping, and so without an IOMMU,
-/// x86-64 gives a device only one.
+/// MSI of several vectors, to which no kernel can add one later.
 fn several_messages(address: Address, backend: Backend) -> Result<()> {
     let device = bar::open(address, backend)?;
     let info = device.irq_info(IrqKind::Msi)?;
@@ -378,14 +377,6 @@ fn several_messages(address: Address, backend: Backend) -> Result<()> {
         info.count == 16 && info.flags.contains(IrqFlags::NORESIZE),
         "{info:?}"
     );
-    if backend == Backend::NoIommu {
-        let refused = device.enable_irqs(IrqKind::Msi, 3);
-        let said = is_of_kind(refused, ErrorKind::OutOfMemory)?;
-        ensure!(said.contains("only 1 of 3 vectors"), "{said}");
-        // Nothing was enabled.
-        drop(device.enable_irqs(IrqKind::Msi, 1)?);
-        return Ok(());
-    }
     let mut irqs = device.enable_irqs(IrqKind::Msi, 3)?;
     let said = is_of_kind(irqs.add(3), ErrorKind::Unsupported)?;
     ensure!(
