@@ -92,11 +92,17 @@ fn measure(
 /// it, the others show that it is there. KVM installs leaves without the IOMMU.
 fn of_a_census(device: Device, backend: Backend) -> Result<()> {
     let mut own = bar::Bar::of(device)?;
-    let bar = own.device.map_bar(2)?;
-    let (result, calls) = record(|| bar.measure(own.populate.as_mut()));
-    let census = result?.census;
+    // Without a record, which itself takes memory for many calls, and so faults.
+    let census = own
+        .device
+        .map_bar(2)?
+        .measure(own.populate.as_mut())?
+        .census;
     let leaves = census.measured.total();
     ensure!(census.complete && census.faults == leaves, "{census:?}");
+    let bar = own.device.map_bar(2)?;
+    let (again, calls) = record(|| bar.measure(own.populate.as_mut()));
+    ensure!(again?.census.measured.total() == leaves, "another count");
     let maps: Vec<_> = calls
         .iter()
         .filter(|name| name.contains("MAP_DMA") || name.contains("IOAS"))
@@ -122,12 +128,15 @@ fn of_present(mut own: bar::Bar, backend: Backend) -> Result<()> {
     for size in [GIB, 2 * GIB, whole] {
         let rest = (size < whole).then(|| Area::new(size, whole - size));
         let plan = own.plan(rest.as_slice(), Placement::Congruent)?;
+        let leaves = plan.best().total();
         let mapping = own.map(&plan)?;
-        let leaves = mapping.expected(&sizes).total();
-        ensure!(leaves == size / GIB, "{leaves} leaves");
-        let (installed, calls) = record(|| present(&mapping, &sizes, own.populate.as_mut()));
-        let installed = installed?;
+        let installed = present(&mapping, &sizes, own.populate.as_mut())?;
         ensure!(installed.faults == leaves, "{installed:?}");
+        drop(mapping);
+        // The faults of a record's own memory do not count.
+        let mapping = own.map(&plan)?;
+        let (installed, calls) = record(|| present(&mapping, &sizes, own.populate.as_mut()));
+        installed?;
         let each: &[_] = match backend {
             Backend::Type1 => &["VFIO_IOMMU_MAP_DMA", "VFIO_IOMMU_UNMAP_DMA"],
             _ => &[

@@ -61,6 +61,7 @@ fn packages(workspace: &Path, output: &Path) -> Result<Vec<PathBuf>> {
     let work = tempfile::tempdir()?;
     let mut made = Vec::new();
     for package in control::PACKAGES {
+        remove_older(output, package.name)?;
         let tree = Tree::new(work.path().join(package.name))?;
         (package.contents)(&build, &commit, &tree)?;
         made.push(control::build(
@@ -72,4 +73,38 @@ fn packages(workspace: &Path, output: &Path) -> Result<Vec<PathBuf>> {
         )?);
     }
     Ok(made)
+}
+
+/// Removes packages of other commits, which `apt install DIR/*.deb` would be given beside the new ones.
+fn remove_older(folder: &Path, package: &str) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(&format!("{package}_")) && name.ends_with(".deb") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_older_packages_of_the_same_name_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = [
+            "hugebar_0.1.0-1_amd64.deb",
+            "hugebar-x_1_amd64.deb",
+            "hugebar_notes",
+        ];
+        for name in names {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        remove_older(folder.path(), "hugebar").unwrap();
+        let left = names.map(|name| folder.path().join(name).exists());
+        assert_eq!(left, [false, true, true]);
+    }
 }

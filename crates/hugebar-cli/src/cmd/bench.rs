@@ -140,18 +140,27 @@ fn sorted(sizes: &[u64]) -> Vec<u64> {
     sizes
 }
 
-/// A file for a picture or a page, which has to be writable before anything is measured.
+/// A file for a picture or a page, which has to be writable before anything is measured. What it has stays until then.
 struct Page<'a>(&'a Path, File);
 
 impl<'a> Page<'a> {
     fn create(path: &'a Path) -> Result<Self, Failure> {
         let failed = |error| Failure::File(path.to_owned(), error);
-        Ok(Self(path, File::create(path).map_err(failed)?))
+        let mut options = File::options();
+        let file = options.write(true).create(true).truncate(false).open(path);
+        Ok(Self(path, file.map_err(failed)?))
     }
 
     fn write(mut self, text: &str) -> Result<(), Failure> {
         let failed = |error| Failure::File(self.0.to_owned(), error);
-        self.1.write_all(text.as_bytes()).map_err(failed)
+        let mut replace = || {
+            // Pipes and terminals have nothing to cut off.
+            if self.1.metadata()?.is_file() {
+                self.1.set_len(0)?;
+            }
+            self.1.write_all(text.as_bytes())
+        };
+        replace().map_err(failed)
     }
 }
 
