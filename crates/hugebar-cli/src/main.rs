@@ -81,7 +81,7 @@ fn wrong_usage(usage: &clap::Error) -> ExitCode {
         .take_while(|line| !help(line))
         .filter(|line| !line.is_empty())
         .collect();
-    let message = lines.join(" ");
+    let message = lines.join(" ").replace(" tip: ", "; tip: ");
     let message = message.strip_prefix("error: ").unwrap_or(&message);
     let mut arguments = std::env::args_os().take_while(|argument| argument != "--");
     let json = arguments.any(|argument| argument == "--json");

@@ -63,13 +63,13 @@ impl Bridge {
     }
 
     /// The BARs in one of its windows, except those of one function.
-    pub(crate) fn others(&self, window: &Resource, own: Address) -> Vec<Behind> {
+    pub(crate) fn others(&self, window: &Resource, except: Option<Address>) -> Vec<Behind> {
         let last = window.start.saturating_add(window.size);
         let mut found = Vec::new();
         behind(self.function.folder(), DEEPEST, &mut found);
         found.retain(|behind| {
             let start = behind.resource.start;
-            behind.address != own && (window.start..last).contains(&start)
+            Some(behind.address) != except && (window.start..last).contains(&start)
         });
         found.sort_by_key(|behind| (behind.address, behind.bar));
         found

@@ -165,3 +165,78 @@ fn a_virtual_function() {
     let told = "0000:00:10.0  0 of 2 virtual functions, vfio-pci\n";
     assert!(text.stdout().starts_with(told), "{text:?}");
 }
+
+/// Firmware gives a root port a window of 2 MiB: too few for 127 virtual functions of 16 KiB each beside their physical
+/// function's 32 KiB, which many interrupts need.
+fn without_room(kernel: &str) {
+    const PORT: &str = "0000:00:10.0";
+    const OWN: &str = "0000:01:00.0";
+    let written = |path: &str| Command::new(["@write", path, "1"]);
+    let vf = |rest: &str| hugebar(&format!("vf {OWN} {rest}"));
+    let report = machine(kernel)
+        .append("pci=realloc=off")
+        .qemu("-device nvme-subsys,id=subsystem")
+        .device("pcie-root-port,id=port1")
+        .device(
+            "nvme,bus=port1,serial=x,subsys=subsystem,sriov_max_vfs=127,sriov_vq_flexible=254,\
+             sriov_vi_flexible=127,msix_qsize=600,max_ioqpairs=256",
+        )
+        .no_bind()
+        .run(&[
+            vf("--json").uid(1000),
+            vf("--json"),
+            vf("1 --json"),
+            vf(""),
+            doctor(OWN),
+            // What is told to free it.
+            written(&format!("/sys/bus/pci/devices/{PORT}/remove")),
+            written("/sys/bus/pci/rescan"),
+            vf("1 --json"),
+        ])
+        .unwrap();
+    let [user, counted, refused, text, doctor, _, _, created] = &report.commands[..] else {
+        panic!("{report:?}");
+    };
+    let counted = json(counted, "vf");
+    let bar = &counted["bars"][0];
+    assert_eq!(bar["physical"], Value::Null);
+    assert_eq!(
+        (&bar["each"], &bar["all"]),
+        (&Value::from(16 << 10), &Value::from(2032 << 10))
+    );
+    let narrow = &counted["narrow"];
+    assert_eq!(
+        (&narrow["bridge"], &narrow["window"]),
+        (&Value::from(PORT), &Value::from(2 << 20))
+    );
+    let others = serde_json::json!([{"device": OWN, "bar": 0, "size": 32 << 10}]);
+    assert_eq!(narrow["others"], others);
+    // The user may not read the log, or see the registers.
+    assert_eq!(json(user, "vf")["narrow"], Value::Null);
+    let removes =
+        format!("echo 1 > /sys/bus/pci/devices/{PORT}/remove; echo 1 > /sys/bus/pci/rescan");
+    let bridge = format!("bridge {PORT} has a window of 2 MiB, shared with {OWN} BAR 0 (32 KiB)");
+    assert_refused(
+        refused,
+        "no-space",
+        &["BAR 0 (2032 KiB for all)", &bridge, &removes],
+    );
+    assert!(text.stdout().contains("no room for 2032 KiB"), "{text:?}");
+    assert_step(doctor, "vf-bars", "warning", "BAR 0 of 16 KiB each for 127");
+    assert_eq!(functions(created), ["0000:01:00.1"]);
+}
+
+#[test]
+fn without_room_on_6_1() {
+    without_room("6.1");
+}
+
+#[test]
+fn without_room_on_6_12() {
+    without_room("6.12");
+}
+
+#[test]
+fn without_room_on_the_newest() {
+    without_room("newest");
+}

@@ -8,6 +8,7 @@ use serde::Serialize;
 use hugebar::facts::Facts;
 use hugebar_host::doctor::{Status, Step};
 
+use super::device::escaped;
 use super::print::VERSION;
 use super::{table, wrap};
 
@@ -54,13 +55,13 @@ impl DoctorReport {
             };
             let style = Style::new().fg_color(Some(color.into())).bold();
             let start = format!("  {style}{word:8}{style:#}{:20}", own.step);
-            text.push_str(&wrap::hanging(&start, FACTS, &own.fact, width));
+            text.push_str(&wrap::hanging(&start, FACTS, &escaped(&own.fact), width));
             let below = " ".repeat(FACTS);
             if let Some(remedy) = &own.remedy {
-                text.push_str(&wrap::hanging(&below, FACTS, remedy, width));
+                text.push_str(&wrap::hanging(&below, FACTS, &escaped(remedy), width));
             }
             if let Some(command) = &own.command {
-                text.push_str(&format!("{below}or: {command}\n"));
+                text.push_str(&format!("{below}or: {}\n", escaped(command)));
             }
         }
         text

@@ -1,6 +1,6 @@
 //! Files for other programs, which appear whole.
 
-use std::fs::Permissions;
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -26,7 +26,9 @@ pub(crate) fn replace(file: &Path, text: &str, readers: Readers) -> io::Result<(
     let mut own = tempfile::Builder::new()
         .prefix(".hugebar-")
         .suffix(".new")
-        .tempfile_in(folder)?;
+        .tempfile_in(folder)
+        // Of a folder that is not there, without the name that the file would have had in it.
+        .map_err(|error| fs::metadata(folder).err().unwrap_or(error))?;
     own.write_all(text.as_bytes())?;
     if matches!(readers, Readers::All) {
         own.as_file()
@@ -38,8 +40,6 @@ pub(crate) fn replace(file: &Path, text: &str, readers: Readers) -> io::Result<(
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]
@@ -64,6 +64,7 @@ mod tests {
         fs::create_dir(&taken).unwrap();
         replace(&taken, "new\n", Readers::All).unwrap_err();
         assert_eq!(names(), 2);
-        replace(&taken.join("no/file"), "new\n", Readers::All).unwrap_err();
+        let missing = replace(&taken.join("no/file"), "new\n", Readers::All);
+        assert_eq!(missing.unwrap_err().raw_os_error(), Some(2));
     }
 }

@@ -80,8 +80,11 @@ impl fmt::Display for ResizeReport<'_> {
         let (before, now) = (size(self.before), size(self.size));
         write!(f, "{} BAR {}  {now}", self.device, self.bar)?;
         change::write_change(f, (before, now), self.driver)?;
-        for own in &self.sizes {
-            write!(f, "  {}", Bytes(own.size))?;
+        let sizes = self.sizes.iter().map(|own| Bytes(own.size).to_string());
+        let sizes: Vec<_> = sizes.collect();
+        let widest = sizes.iter().map(String::len).max().unwrap_or(0);
+        for (own, size) in self.sizes.iter().zip(&sizes) {
+            write!(f, "  {size:>widest$}")?;
             if let Some(narrow) = &own.narrow {
                 write!(f, "  {}", narrow.fact)?;
             }
@@ -106,6 +109,7 @@ mod tests {
     fn report() -> ResizeReport<'static> {
         let narrow = || GrowthReport {
             fact: "bridge 0000:00:01.0 has a window of 512 MiB".to_owned(),
+            whole: String::new(),
             bridge: "0000:00:01.0".to_owned(),
             window: 512 << 20,
             others: vec![OtherReport {
@@ -140,7 +144,7 @@ mod tests {
 0000:01:00.0 BAR 0  256 MiB, amdgpu
   256 MiB
   512 MiB  bridge 0000:00:01.0 has a window of 512 MiB
-  1 GiB  bridge 0000:00:01.0 has a window of 512 MiB
+    1 GiB  bridge 0000:00:01.0 has a window of 512 MiB
   take the others away
 ";
         assert_eq!(report.to_string(), expected);

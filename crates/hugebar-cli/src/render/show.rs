@@ -99,6 +99,9 @@ pub(super) struct ShownBarReport<'a> {
 pub(super) struct GrowthReport<'a> {
     #[serde(skip)]
     pub(super) fact: String,
+    /// With what else lies in the window.
+    #[serde(skip)]
+    pub(super) whole: String,
     pub(super) bridge: String,
     pub(super) window: u64,
     pub(super) others: Vec<OtherReport>,
@@ -230,6 +233,7 @@ impl<'a> GrowthReport<'a> {
         };
         Self {
             fact: own.to_string(),
+            whole: format!("{own:#}"),
             bridge: own.bridge.to_string(),
             window: own.window,
             others: own.others.iter().map(other).collect(),

@@ -18,7 +18,9 @@ const INDENT: usize = 15;
 
 impl fmt::Display for ShowReport<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}  {}", self.device.device, self.device.name())?;
+        let start = format!("{}  ", self.device.device);
+        let name = self.device.name();
+        f.write_str(&wrap::hanging(&start, start.len(), &name, self.width))?;
         self.device(f)?;
         self.group(f)?;
         self.addresses(f)?;
@@ -146,15 +148,7 @@ impl ShowReport<'_> {
     }
 
     fn growth(&self, f: &mut Formatter<'_>, own: &GrowthReport<'_>) -> fmt::Result {
-        let others = own.others.iter();
-        let others =
-            others.map(|own| format!("{} BAR {} ({})", own.device, own.bar, Bytes(own.size)));
-        let others: Vec<_> = others.collect();
-        let mut text = own.fact.clone();
-        if !others.is_empty() {
-            text.push_str(&format!(", shared with {}", others.join(", ")));
-        }
-        line(f, "not larger", &text, self.width)?;
+        line(f, "not larger", &own.whole, self.width)?;
         line(f, "", own.remedy, self.width)
     }
 

@@ -164,7 +164,7 @@ impl fmt::Display for VfReport<'_> {
             own.line(f)?;
         }
         if let Some(own) = &self.narrow {
-            let told = format!("{}; {}", own.fact, own.remedy);
+            let told = format!("{}; {}", own.whole, own.remedy);
             f.write_str(&wrap::hanging("  ", 2, &told, table::width()))?;
         }
         Ok(())

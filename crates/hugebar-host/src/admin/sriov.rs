@@ -14,7 +14,7 @@ use super::step::Step;
 use super::tree::Tree;
 use super::uses::{self, Use};
 use crate::doctor::{VirtualBar, virtual_bars};
-use crate::show::{Growth, growth};
+use crate::show::{self, Growth};
 use crate::sysfs::{self, text};
 
 /// The virtual functions of a physical function.
@@ -73,29 +73,22 @@ fn look(tree: &Tree, address: Address) -> Result<VirtualFunctions, Error> {
         driver: function.driver()?,
         total,
         functions: functions.collect::<hugebar::Result<_>>()?,
-        narrow: narrow(&function, &bars)?,
+        narrow: narrow(&function, &bars),
         bars,
     })
 }
 
-/// The window that is too small for the BARs without an address, beside those of the function itself.
-fn narrow(function: &Function, bars: &[VirtualBar]) -> hugebar::Result<Option<Growth>> {
-    let own = function.resources()?;
+/// The window that is too small for the BARs without an address, beside those that have one.
+fn narrow(function: &Function, bars: &[VirtualBar]) -> Option<Growth> {
     let of_kind = |is_prefetchable: bool| {
         let of_kind = bars.iter();
         let of_kind = of_kind.filter(|bar| bar.prefetchable == is_prefetchable);
         of_kind.clone().find(|bar| bar.address.is_none())?;
         let needed = of_kind.map(|bar| bar.all.unwrap_or(0));
-        let own = own.iter().take(6).flatten();
-        let own = own.filter(|bar| bar.is_memory() && bar.is_prefetchable() == is_prefetchable);
-        let sizes = needed.chain(own.map(|bar| bar.size));
-        growth(
-            function,
-            is_prefetchable,
-            sizes.fold(0, u64::saturating_add),
-        )
+        let needed = needed.fold(0, u64::saturating_add);
+        show::of_virtual_functions(function, is_prefetchable, needed)
     };
-    Ok(of_kind(true).or_else(|| of_kind(false)))
+    of_kind(true).or_else(|| of_kind(false))
 }
 
 fn incapable(function: &Function, tree: &Tree) -> Error {
@@ -218,7 +211,7 @@ fn check(tree: &Tree, found: &VirtualFunctions, number: u16) -> Result<(), Error
             refused(ErrorKind::NoSpace, what, remedy)
         }
         Some(own) => {
-            let what = format!("{what}: {own}");
+            let what = format!("{what}: {own:#}");
             refused(ErrorKind::NoSpace, what, own.remedy.clone())
         }
     }

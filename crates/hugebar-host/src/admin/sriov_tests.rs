@@ -170,7 +170,8 @@ fn without_room_for_their_bars_the_window_is_named() {
     assert_eq!(kind, ErrorKind::NoSpace);
     for words in [
         "BAR 0 (32 MiB for all)",
-        "bridge 0000:00:01.0 has a window of 16 MiB",
+        "bridge 0000:00:01.0 has a window of 16 MiB, shared with 0000:01:00.0 BAR 0 (1 MiB)",
+        "echo 1 > /sys/bus/pci/devices/0000:00:01.0/remove; echo 1 > /sys/bus/pci/rescan",
     ] {
         assert!(text.contains(words), "{words:?}: {text}");
     }

@@ -8,17 +8,13 @@ use hugebar::pci::{ExtendedCapability, Function, Header, Resource, Unassigned};
 use hugebar::vfio::{is_vfio, remedy};
 
 use super::extended::{self, Config};
+use super::iov_sizes::{self, COUNT, FIRST, Sizes};
 use super::power::OFF;
 use super::rebar;
 use super::step::Step;
 use crate::sysfs;
 
 const STEP: &str = "vf-bars";
-
-/// Index of the first BAR of virtual functions among a physical function's resources (`PCI_IOV_RESOURCES`): after its own
-/// six and the ROM. A bridge may have its windows there.
-const FIRST: usize = 7;
-const COUNT: usize = 6;
 
 /// Offsets in the SR-IOV capability: `PCI_SRIOV_INITIAL_VF` with `PCI_SRIOV_TOTAL_VF` in its upper half, and
 /// `PCI_SRIOV_BAR`.
@@ -54,7 +50,8 @@ pub(crate) fn bars(function: &Function) -> hugebar::Result<Vec<VirtualBar>> {
     let is_lowered = function.driver()?.is_some_and(|driver| !is_vfio(&driver));
     let total = total(capability.as_ref(), allowed, is_lowered);
     let lines = lines(&resources);
-    let unassigned = unassigned(capability.as_ref(), lines).into_iter();
+    let logged = || iov_sizes::logged(function.address());
+    let unassigned = unassigned(capability.as_ref(), lines, logged).into_iter();
     let unassigned = unassigned.map(|own| VirtualBar {
         bar: own.bar.into(),
         each: own.size.and_then(|size| each(size, total?)),
@@ -96,15 +93,16 @@ pub(super) fn step(function: &Function, is_off: bool) -> Option<Step> {
     // A driver may have lowered the number.
     let driver = function.driver().ok().flatten();
     let is_lowered = driver.is_some_and(|driver| !is_vfio(&driver));
-    look(&folder, &resources, is_lowered, is_off)
+    let logged = || iov_sizes::logged(function.address());
+    look(&folder, &resources, (is_lowered, is_off), logged)
 }
 
 /// `folder` is the function's folder in sysfs. `None` if its driver allows no virtual functions.
 fn look(
     folder: &Path,
     resources: &[Option<Resource>],
-    is_lowered: bool,
-    is_off: bool,
+    (is_lowered, is_off): (bool, bool),
+    logged: impl FnOnce() -> Sizes,
 ) -> Option<Step> {
     let allowed = fs::read_to_string(folder.join("sriov_totalvfs")).unwrap_or_default();
     let allowed: Option<u64> = allowed.trim().parse().ok();
@@ -117,7 +115,7 @@ fn look(
     let capability = config.as_ref().and_then(Capability::read);
     let total = total(capability.as_ref(), allowed, is_lowered);
     let lines = lines(resources);
-    let unassigned = unassigned(capability.as_ref(), lines);
+    let unassigned = unassigned(capability.as_ref(), lines, logged);
     if !unassigned.is_empty() {
         let bars: Vec<_> = unassigned
             .iter()
@@ -179,11 +177,24 @@ fn lines(resources: &[Option<Resource>]) -> &[Option<Resource>] {
     &lines[..lines.len().min(COUNT)]
 }
 
-/// Those without an address. The registers in the capability have the form of those in a header.
-fn unassigned(capability: Option<&Capability>, lines: &[Option<Resource>]) -> Vec<Unassigned> {
+/// Those without an address. The registers in the capability have the form of those in a header. Sizes that `lines` lack are
+/// the logged ones.
+fn unassigned(
+    capability: Option<&Capability>,
+    lines: &[Option<Resource>],
+    logged: impl FnOnce() -> Sizes,
+) -> Vec<Unassigned> {
     let header = capability.map(|own| own.header);
     let header = header.unwrap_or(Header::new([0; 64]));
-    header.without_address(lines)
+    let mut found = header.without_address(lines);
+    if found.iter().any(|own| own.size.is_none()) {
+        let logged = logged();
+        for own in &mut found {
+            let of_log = || logged.get(usize::from(own.bar)).copied().flatten();
+            own.size = own.size.or_else(of_log);
+        }
+    }
+    found
 }
 
 /// The size for one virtual function.
@@ -288,7 +299,7 @@ mod tests {
         let lines = resources([FIRST_BAR, ZERO, ZERO, OTHER_BAR, ZERO, ZERO]);
         // A driver allows 7 of the 8 that the lines are for.
         let own = folder("7\n", &config(WIDE));
-        let step = look(own.path(), &lines, true, false).unwrap();
+        let step = look(own.path(), &lines, (true, false), Sizes::default).unwrap();
         assert_eq!(step.status, Status::Ok);
         assert_eq!(
             step.fact,
@@ -297,23 +308,32 @@ mod tests {
         );
         // Without privilege, a number that a driver has lowered does not give the size of each.
         let own = folder("4\n", &config(WIDE)[..64]);
-        let step = look(own.path(), &lines, true, false).unwrap();
+        let step = look(own.path(), &lines, (true, false), Sizes::default).unwrap();
         let rest = "whether others lack an address: <needs root>";
         let all = "BAR 0 of 128 KiB for all, BAR 3 of 128 KiB for all";
         assert_eq!(step.fact, format!("{all}; {rest}"));
         let own = folder("8\n", &config(WIDE)[..64]);
-        let step = look(own.path(), &lines, false, false).unwrap();
+        let step = look(own.path(), &lines, (false, false), Sizes::default).unwrap();
         let each = "BAR 0 of 16 KiB each for 8, BAR 3 of 16 KiB each for 8";
         assert_eq!(step.fact, format!("{each}; {rest}"));
         let own = folder("0\n", &config(WIDE));
-        assert_eq!(look(own.path(), &lines, true, false), None);
+        assert_eq!(
+            look(own.path(), &lines, (true, false), Sizes::default),
+            None
+        );
     }
 
     #[test]
     fn without_an_address_there_are_none() {
         let warns = |lines: [&str; COUNT], config: &[u8], fact: &str| {
             let own = folder("8\n", config);
-            let step = look(own.path(), &resources(lines), false, false).unwrap();
+            let step = look(
+                own.path(),
+                &resources(lines),
+                (false, false),
+                Sizes::default,
+            )
+            .unwrap();
             assert_eq!(step.status, Status::Warning, "{step:?}");
             assert_eq!(
                 step.fact,
@@ -336,6 +356,11 @@ mod tests {
             &config(WIDE),
             "BAR 3 of virtual functions has no address",
         );
+        let of_log = || [None, None, None, Some(128 << 10), None, None];
+        let own = folder("8\n", &config(WIDE));
+        let step = look(own.path(), &resources(zeroed), (false, false), of_log).unwrap();
+        let fact = "BAR 3 of 16 KiB each for 8 of virtual functions has no address";
+        assert!(step.fact.starts_with(fact), "{step:?}");
         warns(
             [ZERO; COUNT],
             &config([0; COUNT]),
@@ -347,14 +372,26 @@ mod tests {
     #[test]
     fn what_was_not_looked_at_is_told() {
         let own = folder("8\n", &config(WIDE));
-        let off = look(own.path(), &resources([ZERO; COUNT]), false, true).unwrap();
+        let off = look(
+            own.path(),
+            &resources([ZERO; COUNT]),
+            (false, true),
+            Sizes::default,
+        )
+        .unwrap();
         assert_eq!(off.status, Status::Ok);
         assert!(
             off.fact.ends_with("not checked: the device is powered off"),
             "{off:?}"
         );
         let own = folder("8\n", &config(WIDE)[..64]);
-        let user = look(own.path(), &resources([ZERO; COUNT]), false, false).unwrap();
+        let user = look(
+            own.path(),
+            &resources([ZERO; COUNT]),
+            (false, false),
+            Sizes::default,
+        )
+        .unwrap();
         assert!(user.fact.ends_with("<needs root>"), "{user:?}");
     }
 }

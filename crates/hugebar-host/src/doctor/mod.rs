@@ -12,6 +12,7 @@ mod held;
 mod holders;
 mod iommu;
 mod iov;
+mod iov_sizes;
 mod kernel;
 mod memlock;
 mod node;

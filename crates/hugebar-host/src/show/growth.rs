@@ -3,7 +3,8 @@
 use std::fmt;
 
 use hugebar::leaf::Bytes;
-use hugebar::pci::{Address, Function};
+use hugebar::pci::{Address, Function, Resource};
+use hugebar::vfio::remedy;
 
 use crate::bridge::{self, Behind, Bridge};
 use crate::doctor::NO_ROOM;
@@ -23,11 +24,19 @@ pub struct Growth {
     pub remedy: String,
 }
 
-/// The fact, without what else lies in the window.
+/// The fact, without what else lies in the window. `{:#}` adds that.
 impl fmt::Display for Growth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (bridge, window) = (self.bridge, Bytes(self.window));
-        write!(f, "bridge {bridge} has a window of {window}")
+        write!(f, "bridge {bridge} has a window of {window}")?;
+        if f.alternate() && !self.others.is_empty() {
+            let others = self.others.iter();
+            let others =
+                others.map(|own| format!("{} BAR {} ({})", own.address, own.bar, Bytes(own.size)));
+            let others: Vec<_> = others.collect();
+            write!(f, ", shared with {}", others.join(", "))?;
+        }
+        Ok(())
     }
 }
 
@@ -47,22 +56,54 @@ pub struct Neighbour {
 /// too small, or else the nearest with such a window. `None` if all windows have room.
 pub(crate) fn growth(function: &Function, is_prefetchable: bool, size: u64) -> Option<Growth> {
     let bridges = bridge::above(function);
-    let narrow = bridges.iter().filter_map(|bridge| {
-        let window = bridge.window(is_prefetchable)?;
-        let others = bridge.others(&window, function.address());
-        let taken = others.iter().map(|own| own.resource.size);
-        let taken = taken.fold(0_u64, u64::saturating_add);
-        (window.size.saturating_sub(taken) < size).then_some((bridge, window, others))
-    });
-    let narrow: Vec<_> = narrow.collect();
+    let narrow = narrow(&bridges, is_prefetchable, size, Some(function.address()));
     let shared = narrow.iter().find(|(_, _, others)| !others.is_empty());
     let (bridge, window, others) = shared.or(narrow.first())?;
     Some(Growth {
         bridge: bridge.function().address(),
         window: window.size,
         others: others.iter().map(Neighbour::of).collect(),
-        remedy: remedy(&bridges, others),
+        remedy: taking_away(&bridges, others),
     })
+}
+
+/// The bridge that keeps virtual functions from having this much memory, beside all that their physical function and others
+/// have in its window: the highest, because the kernel makes the windows of those below it anew with it.
+pub(crate) fn of_virtual_functions(
+    physical: &Function,
+    is_prefetchable: bool,
+    size: u64,
+) -> Option<Growth> {
+    let bridges = bridge::above(physical);
+    let (bridge, window, others) = narrow(&bridges, is_prefetchable, size, None).pop()?;
+    let bridge = bridge.function().address();
+    Some(Growth {
+        bridge,
+        window: window.size,
+        others: others.iter().map(Neighbour::of).collect(),
+        remedy: format!(
+            "remove the bridge with all devices behind it, whose users lose them, and the kernel makes its window anew (echo 1 \
+             > /sys/bus/pci/devices/{bridge}/remove; echo 1 > /sys/bus/pci/rescan); or {}",
+            remedy::NO_ADDRESS
+        ),
+    })
+}
+
+/// The bridges whose windows have less than `size` beside what lies in them, except what one function has there.
+fn narrow(
+    bridges: &[Bridge],
+    is_prefetchable: bool,
+    size: u64,
+    except: Option<Address>,
+) -> Vec<(&Bridge, Resource, Vec<Behind>)> {
+    let narrow = bridges.iter().filter_map(|bridge| {
+        let window = bridge.window(is_prefetchable)?;
+        let others = bridge.others(&window, except);
+        let taken = others.iter().map(|own| own.resource.size);
+        let taken = taken.fold(0_u64, u64::saturating_add);
+        (window.size.saturating_sub(taken) < size).then_some((bridge, window, others))
+    });
+    narrow.collect()
 }
 
 impl Neighbour {
@@ -76,7 +117,7 @@ impl Neighbour {
 }
 
 /// What would free the window. A bridge above the function cannot be removed without it.
-fn remedy(above: &[Bridge], others: &[Behind]) -> String {
+fn taking_away(above: &[Bridge], others: &[Behind]) -> String {
     let mut functions: Vec<_> = others.iter().map(|own| own.address).collect();
     functions.dedup();
     let is_above = |own: &Address| {

@@ -16,8 +16,8 @@ use crate::error::Error;
 use crate::pci_ids::PciIds;
 
 pub use costs::{BarLeaves, PlacementCost, leaves};
-pub(crate) use growth::growth;
 pub use growth::{Growth, Neighbour};
+pub(crate) use growth::{growth, of_virtual_functions};
 pub use iommu::Iommu;
 
 /// A function in detail.
