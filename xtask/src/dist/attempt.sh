@@ -50,7 +50,7 @@ say units
 systemd-analyze verify --man=yes /usr/lib/systemd/system/hugebar-*.service /usr/lib/systemd/system/hugebar-*.timer
 
 say lintian
-lintian --allow-root --fail-on error packages/*.deb
+lintian --allow-root --fail-on error,warning packages/*.deb
 
 say remove
 dpkg --purge hugebar libhugebar-dev libhugebar0

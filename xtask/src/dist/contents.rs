@@ -63,7 +63,8 @@ pub(super) fn library(build: &Build, commit: &Commit, tree: &Tree) -> Result<()>
         .next()
         .context("a number")?;
     let shlibs = format!(
-        "libhugebar {number} libhugebar{number} (>= {})\n",
+        // With the tilde, a package of a commit before that release is enough.
+        "libhugebar {number} libhugebar{number} (>= {}~)\n",
         env!("CARGO_PKG_VERSION")
     );
     tree.write("DEBIAN/shlibs", shlibs.as_bytes(), 0o644)?;
@@ -100,11 +101,14 @@ fn documents(package: &str, files: &[&str], build: &Build, tree: &Tree) -> Resul
     Ok(())
 }
 
-/// What every package has: licences and changes.
+/// What every package has: licences, changes, and why lintian's tags do not apply.
 fn legal(package: &str, licences: &str, build: &Build, commit: &Commit, tree: &Tree) -> Result<()> {
     let folder = format!("usr/share/doc/{package}");
     let copyright = build.workspace.join("dist/debian/copyright");
     tree.copy(&copyright, &format!("{folder}/copyright"), 0o644)?;
+    let overrides = format!("dist/debian/{package}.lintian-overrides");
+    let to = format!("usr/share/lintian/overrides/{package}");
+    tree.copy(&build.workspace.join(overrides), &to, 0o644)?;
     tree.compress(&format!("{folder}/licences.gz"), licences.as_bytes())?;
     let changes = fs::read(build.workspace.join("CHANGELOG.md"))?;
     tree.compress(&format!("{folder}/changelog.gz"), &changes)?;

@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: packages for Debian, meant to be equal for equal sources.
+//! `cargo xtask dist`: packages for Debian, equal for equal commits.
 
 mod attempt;
 mod build;
@@ -22,7 +22,7 @@ use tree::Tree;
 
 /// Build packages for this machine's Debian and newer ones: hugebar, libhugebar0 and libhugebar-dev.
 ///
-/// Two builds of one commit are meant to have equal bytes, in whichever folder it was checked out, with the same Rust and Debian.
+/// Two builds of one commit have equal bytes, in whichever folder it was checked out, with the same Rust and Debian.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The folder for the packages [default: target/dist]
