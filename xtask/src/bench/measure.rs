@@ -4,116 +4,129 @@ use std::path::Path;
 use std::process;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use hugebar_lab::{Arch, Command, HostFile, Output, Spec, Thp};
-use serde_json::Value;
+use anyhow::{Context, Result, bail};
+use hugebar_lab::{Arch, Command, HostFile, Output, Report, Spec, Thp};
+use serde_json::{Value, json};
+
+use super::guest;
+use super::output::{parsed, text};
+use super::part::{Part, Topic};
+use super::record::{Record, reduced};
 
 /// Optimised, so that the times are those of the kernel.
 const PROFILE: &str = "release";
 
 /// How many devices there are at most.
-pub(super) const DEVICES: usize = 8;
+const DEVICES: usize = 8;
 
-/// The results of a kernel.
-pub(super) struct Kernel {
-    /// How the lab calls it.
-    pub(super) name: String,
-    /// The document of a BAR of 256 GiB, made present.
-    pub(super) sizes: Value,
-    pub(super) svg: String,
-    /// Of a BAR of 4 GiB, mapped for DMA too.
-    pub(super) dma: Value,
-    /// The same with a hole.
-    pub(super) hole: Value,
-    /// Of two, four and eight devices of 256 GiB.
-    pub(super) together: Vec<Value>,
-    /// Nanoseconds of making eight BARs of 256 GiB present: of a program in C and of hugebar, in turns.
-    pub(super) turns: Vec<(u64, u64)>,
-    pub(super) accelerator: &'static str,
-    pub(super) qemu: String,
-}
+/// How often the program in C and hugebar take turns.
+const TURNS: usize = 5;
 
-/// Measures on a kernel.
-pub(super) fn on(name: &str, rounds: u32, budget: u64) -> Result<Kernel> {
-    let spec = Spec::new(name)
+/// Writes a picture.
+pub(super) type Picture<'a> = &'a mut dyn FnMut(&str, &str) -> Result<()>;
+
+/// Measures a part. Pictures of it are written at once.
+pub(super) fn part(part: Part, rounds: u32, picture: Picture<'_>) -> Result<Record> {
+    let spec = Spec::new(part.kernel)
+        .arch(part.arch)
         .profile(PROFILE)
         .thp(Thp::Madvise)
         .timeout(Duration::from_secs(3600));
-    let bench = |words: &str| {
-        command(&format!(
-            "{words} --rounds {rounds} --budget {budget} --json"
-        ))
+    let (report, results) = match part.topic {
+        Topic::Sizes => sizes(part, spec, rounds, picture)?,
+        Topic::Dma => dma(spec, rounds)?,
+        Topic::Devices => devices(spec, rounds)?,
+        Topic::Guest => guest::measure(spec, rounds)?,
     };
-    let report = spec
-        .clone()
-        .device("pci-testdev,membar=256G")
-        .device("pci-testdev,membar=4G")
-        .run(&[
-            bench("0000:00:10.0 --no-dma --sizes 16M,64M,256M,1G,4G,16G,32G,64G,128G,256G --svg /bench.svg"),
-            Command::new(["@cat", "/bench.svg"]),
-            bench("0000:00:11.0 --sizes 1G,4G"),
-            bench("0000:00:11.0 --sizes 4G --exclude 24K+4K --placement size-aligned,congruent"),
-        ])?;
-    let [sizes, svg, dma, hole] = report.commands.as_slice() else {
-        bail!("{} commands ran", report.commands.len());
-    };
-    let folder = tempfile::tempdir()?;
-    let bare = folder.path().join("present");
-    build(&bare)?;
-    let several = with_devices(spec, DEVICES).copy(HostFile {
-        host: bare,
-        guest: None,
-    });
-    let of = |count: usize| {
-        bench(&format!(
-            "{} --no-dma --placement congruent --sizes 256G",
-            addresses(count)
-        ))
-    };
-    let mut commands = vec![of(2), of(4)];
-    let turns = 3;
-    for _ in 0..turns {
-        let all = addresses(DEVICES);
-        let words = format!("present {rounds} {all}");
-        commands.push(Command::new(words.split(' ')));
-        commands.push(of(DEVICES));
-    }
-    let ran = several.run(&commands)?;
-    let mut together = Vec::new();
-    let mut measured = Vec::new();
-    for pair in ran.commands[2..].chunks(2) {
-        let document = json(&pair[1])?;
-        let own = document["together"]["one_after_another"]["median"].as_u64();
-        measured.push((
-            median(&pair[0])?,
-            own.context("nothing was measured together")?,
-        ));
-        together = vec![document];
-    }
-    let mut all = ran.commands[..2]
-        .iter()
-        .map(json)
-        .collect::<Result<Vec<_>>>()?;
-    all.append(&mut together);
-    Ok(Kernel {
-        name: name.to_owned(),
-        sizes: json(sizes)?,
-        svg: text(svg)?,
-        dma: json(dma)?,
-        hole: json(hole)?,
-        together: all,
-        turns: measured,
-        accelerator: report.accelerator,
-        qemu: qemu()?,
+    Ok(Record {
+        command: format!("cargo xtask bench --part {part} --rounds {rounds}"),
+        date: printed("date", &["--utc", "+%F"])?,
+        release: report.release,
+        qemu: qemu(part.arch)?,
+        accelerator: report.accelerator.to_owned(),
+        rounds,
+        results,
     })
 }
 
-/// A machine with room for BARs of 256 GiB. QEMU reserves a range in it (fd00000000) for AMD's processors, which `max` is
-/// otherwise.
-fn with_devices(spec: Spec, count: usize) -> Spec {
+fn bench(words: &str, rounds: u32) -> Command {
+    let words = format!("hugebar bench {words} --rounds {rounds} --json");
+    Command::new(words.split(' ').map(str::to_owned))
+}
+
+fn sizes(part: Part, spec: Spec, rounds: u32, picture: Picture<'_>) -> Result<(Report, Value)> {
+    // The emulated arm64 machine has 512 GiB for BARs, and leaves of 64 KiB pages are larger.
+    let sizes = "16M,64M,256M,1G,4G,16G,32G,64G,128G,256G";
+    let words = format!("0000:00:10.0 --no-dma --sizes {sizes} --budget 600 --svg /bench.svg");
+    let report = spec
+        .device("pci-testdev,membar=256G")
+        .run(&[bench(&words, rounds), Command::new(["@cat", "/bench.svg"])])?;
+    let [document, svg] = report.commands.as_slice() else {
+        bail!("{} commands ran", report.commands.len());
+    };
+    let results = json!({"sizes": reduced(parsed(document)?)});
+    picture(&format!("{part}.svg"), &text(svg)?)?;
+    Ok((report, results))
+}
+
+/// The whole of 4 GiB. Where the kernel installs base pages one after another, a round takes many seconds.
+fn dma(spec: Spec, rounds: u32) -> Result<(Report, Value)> {
+    let whole = "0000:00:10.0 --no-present --sizes 4G --budget 900";
+    let hole = format!("{whole} --exclude 24K+4K --placement size-aligned,congruent");
+    let report = spec
+        .device("pci-testdev,membar=4G")
+        .run(&[bench(whole, rounds), bench(&hole, rounds)])?;
+    let [whole, hole] = report.commands.as_slice() else {
+        bail!("{} commands ran", report.commands.len());
+    };
+    let results = json!({"whole": reduced(parsed(whole)?), "hole": reduced(parsed(hole)?)});
+    Ok((report, results))
+}
+
+/// Two, four and eight devices of 256 GiB; and the eight in turns with a program in C.
+fn devices(spec: Spec, rounds: u32) -> Result<(Report, Value)> {
+    let folder = tempfile::tempdir()?;
+    let bare = folder.path().join("present");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../lab/tests/vm/c/present.c");
+    hugebar_lab::compile_c(Arch::X86_64, &source, &bare)?;
+    // QEMU reserves a range (fd00000000) for AMD's processors, which `max` is otherwise.
     let spec = spec
-        .qemu("-global q35-pcihost.pci-hole64-size=8T -cpu max,phys-bits=47,vendor=GenuineIntel");
-    (0..count).fold(spec, |spec, _| spec.device("pci-testdev,membar=256G"))
+        .qemu("-global q35-pcihost.pci-hole64-size=8T -cpu max,phys-bits=47,vendor=GenuineIntel")
+        .copy(HostFile {
+            host: bare,
+            guest: None,
+        });
+    let spec = (0..DEVICES).fold(spec, |spec, _| spec.device("pci-testdev,membar=256G"));
+    let of = |count: usize| {
+        let words = format!(
+            "{} --no-dma --placement congruent --sizes 256G",
+            addresses(count)
+        );
+        bench(&words, rounds)
+    };
+    let mut commands = vec![of(2), of(4)];
+    for _ in 0..TURNS {
+        let words = format!("present {rounds} {}", addresses(DEVICES));
+        commands.push(Command::new(words.split(' ')));
+        commands.push(of(DEVICES));
+    }
+    let report = spec.run(&commands)?;
+    let mut together = Vec::new();
+    let mut turns = Vec::new();
+    let (some, pairs) = report.commands.split_at(2);
+    for document in some {
+        together.push(parsed(document)?["together"].take());
+    }
+    for (index, pair) in pairs.chunks(2).enumerate() {
+        let all = parsed(&pair[1])?["together"].take();
+        let own = all["one_after_another"]["median"].as_u64();
+        let own = own.context("nothing was measured together")?;
+        turns.push(json!({"bare": median(&pair[0])?, "hugebar": own}));
+        if index == 0 {
+            together.push(all);
+        }
+    }
+    Ok((report, json!({"together": together, "turns": turns})))
 }
 
 fn addresses(count: usize) -> String {
@@ -123,38 +136,21 @@ fn addresses(count: usize) -> String {
     all.join(" ")
 }
 
-fn command(words: &str) -> Command {
-    Command::new(["hugebar", "bench"].into_iter().chain(words.split(' ')))
+fn qemu(arch: Arch) -> Result<String> {
+    let program = match arch {
+        Arch::X86_64 => "qemu-system-x86_64",
+        Arch::Arm64 => "qemu-system-aarch64",
+    };
+    let text = printed(program, &["--version"])?;
+    let words = text.split_whitespace();
+    let mut words = words.skip_while(|word| *word != "version").skip(1);
+    Ok(words.next().context("no version")?.to_owned())
 }
 
-/// Builds the program in C that makes BARs present by nothing but ioctls.
-fn build(program: &Path) -> Result<()> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../lab/tests/vm/c/present.c");
-    hugebar_lab::compile_c(Arch::X86_64, &source, program)
-}
-
-fn qemu() -> Result<String> {
-    let output = process::Command::new("qemu-system-x86_64")
-        .arg("--version")
-        .output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let words = text
-        .split_whitespace()
-        .skip_while(|word| *word != "version");
-    Ok(words.skip(1).take(1).collect())
-}
-
-fn text(output: &Output) -> Result<String> {
-    ensure!(
-        output.success(),
-        "a command failed in the guest: {output:?}"
-    );
-    Ok(output.stdout().into_owned())
-}
-
-fn json(output: &Output) -> Result<Value> {
-    let text = text(output)?;
-    serde_json::from_str(&text).with_context(|| format!("not JSON: {text:?}"))
+fn printed(program: &str, arguments: &[&str]) -> Result<String> {
+    let output = process::Command::new(program).args(arguments).output();
+    let output = output.with_context(|| program.to_owned())?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// The median of numbers, one a line.

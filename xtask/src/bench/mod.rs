@@ -1,39 +1,41 @@
 //! `cargo xtask bench`: measures what a mapping costs on each kernel, and writes docs/benchmarks.md.
 
 mod fit;
+mod guest;
 mod measure;
+mod output;
 mod page;
+mod part;
+mod record;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use hugebar_lab::cache::Cache;
-use hugebar_lab::{Arch, install, kernel};
+use hugebar_lab::{install, kernel};
 
-use crate::shared::{Consent, guest_failed};
+use crate::shared::Consent;
+use part::Part;
+use record::Record;
 
 /// Measure what mapping BARs costs, on real kernels in the virtual machine, and write docs/benchmarks.md with pictures.
 ///
-/// The machine should have nothing else to do. Takes about ten minutes.
+/// The machine should have nothing else to do. Each part is a file in docs/benchmarks, and the page is made of those that are
+/// there.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Kernels, as for vm
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "6.12,6.18,newest",
-        value_name = "KERNELS"
-    )]
-    kernel: Vec<String>,
+    /// Measure only these parts, such as sizes-newest [default: all]
+    #[arg(long, value_delimiter = ',', value_name = "PARTS", value_parser = Part::named)]
+    part: Vec<Part>,
+    /// Measure nothing: write the page from the files
+    #[arg(long, conflicts_with = "part")]
+    page: bool,
     /// Rounds of each measurement
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Seconds for each command; what would not fit is left out
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
-    budget: u64,
-    /// The folder for the page and its pictures [default: docs]
+    /// The folder for the page, and for files and pictures in `benchmarks` [default: docs]
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -42,24 +44,40 @@ pub(crate) struct Args {
 
 /// Measures and writes.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    install::ensure_all(args.consent.yes)?;
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
-    let folder = args.output.clone().unwrap_or(docs);
+    let docs = args.output.clone().unwrap_or(docs);
+    let folder = docs.join("benchmarks");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let mut kernels = Vec::new();
-    for name in &args.kernel {
-        kernel::prepare(&Cache::open()?, name, Arch::X86_64, args.consent.yes)?;
-        eprintln!("Measuring on {name}");
-        match measure::on(name, args.rounds, args.budget) {
-            Ok(measured) => kernels.push(measured),
-            Err(error) => return guest_failed(error),
+    let parts = match (args.page, args.part.as_slice()) {
+        (true, _) => Vec::new(),
+        (false, []) => Part::all(),
+        (false, some) => some.to_vec(),
+    };
+    let mut code = ExitCode::SUCCESS;
+    for part in parts {
+        install::ensure_all(args.consent.yes)?;
+        kernel::prepare(&Cache::open()?, part.kernel, part.arch, args.consent.yes)?;
+        eprintln!("Measuring {part}");
+        let measured = measure::part(part, args.rounds, &mut |name, text| {
+            write(&folder.join(name), text)
+        });
+        match measured {
+            Ok(record) => record.write(&folder, part)?,
+            // The others are measured all the same.
+            Err(error) => {
+                eprintln!("error: {part}: {error:#}");
+                code = ExitCode::FAILURE;
+            }
         }
     }
-    for own in &kernels {
-        write(&folder.join(page::picture(&own.name)), &own.svg)?;
+    let mut records = Vec::new();
+    for part in Part::all() {
+        let record = Record::read(&folder, part)?;
+        records.extend(record.map(|record| (part, record)));
     }
-    write(&folder.join("benchmarks.md"), &page::page(&kernels)?)?;
-    Ok(ExitCode::SUCCESS)
+    ensure!(!records.is_empty(), "nothing has been measured");
+    write(&docs.join("benchmarks.md"), &page::page(&records)?)?;
+    Ok(code)
 }
 
 fn write(file: &Path, text: &str) -> Result<()> {

@@ -3,42 +3,85 @@
 use std::fmt::Write;
 
 use anyhow::{Context, Result};
-use hugebar::leaf::{Bytes, GIB};
-use indicatif::HumanCount;
+use hugebar::leaf::{Bytes, GIB, KIB, MIB};
+use hugebar_lab::Arch;
+use indicatif::{HumanCount, HumanFloatCount};
 use serde_json::Value;
 
 use super::fit::Line;
-use super::measure::Kernel;
+use super::part::{ARM64_KERNELS, KERNELS, Part, Topic};
+use super::record::Record;
 
 const HEAD: &str = include_str!("head.md");
 
-/// The name of a kernel's picture.
-pub(super) fn picture(kernel: &str) -> String {
-    format!("benchmarks-{}.svg", kernel.replace('.', "-"))
-}
-
-/// The whole page.
-pub(super) fn page(kernels: &[Kernel]) -> Result<String> {
+/// The whole page, of the parts that were measured.
+pub(super) fn page(records: &[(Part, Record)]) -> Result<String> {
     let mut page = HEAD.to_owned();
-    for own in kernels {
-        kernel(&mut page, own)?;
+    let find = |arch, kernel, topic| {
+        let part = Part {
+            topic,
+            arch,
+            kernel,
+        };
+        records.iter().find(|(own, _)| *own == part)
+    };
+    for kernel in KERNELS {
+        let of = |topic| find(Arch::X86_64, kernel, topic);
+        let topics = [Topic::Sizes, Topic::Dma, Topic::Devices];
+        let Some((_, first)) = topics.into_iter().find_map(of) else {
+            continue;
+        };
+        writeln!(page, "\n## Linux {}\n", first.release)?;
+        if let Some((part, record)) = of(Topic::Sizes) {
+            sizes(&mut page, *part, record)?;
+        }
+        if let Some((_, record)) = of(Topic::Dma) {
+            dma(&mut page, record)?;
+        }
+        if let Some((_, record)) = of(Topic::Devices) {
+            devices(&mut page, record)?;
+        }
+    }
+    if let Some((_, record)) = find(Arch::X86_64, "lab", Topic::Guest) {
+        guest(&mut page, record)?;
+    }
+    let arm64 = ARM64_KERNELS.map(|kernel| find(Arch::Arm64, kernel, Topic::Sizes));
+    for (part, record) in arm64.into_iter().flatten() {
+        let pages = match part.kernel {
+            "newest-16k" => 16,
+            "lab-64k" => 64,
+            _ => 4,
+        };
+        writeln!(
+            page,
+            "\n## arm64, Linux {}, pages of {pages} KiB\n",
+            record.release
+        )?;
+        sizes(&mut page, *part, record)?;
     }
     Ok(page)
 }
 
-fn kernel(page: &mut String, own: &Kernel) -> Result<()> {
-    let release = own.sizes["release"].as_str().context("no release")?;
-    let cpu = match own.accelerator {
+/// Where a section's figures come from.
+fn origin(page: &mut String, record: &Record) -> Result<()> {
+    let cpu = match record.accelerator.as_str() {
         "KVM" => "KVM",
         _ => "emulated CPU (TCG)",
     };
-    let qemu = &own.qemu;
-    writeln!(page, "\n## Linux {release}\n")?;
-    writeln!(page, "QEMU {qemu}, {cpu}, THP policy `madvise`.\n")?;
     writeln!(
         page,
-        "![Time to make a BAR present, and its leaves, by size]({})\n",
-        picture(&own.name)
+        "`{}`, {}, QEMU {}, {cpu}.",
+        record.command, record.date, record.qemu
+    )?;
+    Ok(())
+}
+
+fn sizes(page: &mut String, part: Part, record: &Record) -> Result<()> {
+    let document = &record.results["sizes"];
+    writeln!(page, "### Making a BAR present\n")?;
+    writeln!(
+        page,
+        "![Time to make a BAR present, and its leaves, by size](benchmarks/{part}.svg)\n"
     )?;
     writeln!(
         page,
@@ -46,59 +89,83 @@ fn kernel(page: &mut String, own: &Kernel) -> Result<()> {
     )?;
     writeln!(
         page,
-        "| size | placement | leaves | page tables | present | present again | rounds |"
+        "| size | placement | leaves | page tables | map | present | present again | unmap | rounds |"
     )?;
-    writeln!(page, "|---:|---|---:|---:|---:|---:|---:|")?;
-    for series in list(&own.sizes)? {
+    writeln!(page, "|---:|---|---:|---:|---:|---:|---:|---:|---:|")?;
+    for series in list(document)? {
+        // Too much for this machine by far.
+        if series["left_out"] == "limit" {
+            continue;
+        }
         let tables = series["page_tables"]["median"].as_u64();
         let tables = tables.map_or("-".to_owned(), |bytes| Bytes(bytes).to_string());
+        let times = ["map", "present", "present_again", "unmap"];
+        let times = times.map(|step| ratio(document, series, step));
+        let times = times.into_iter().collect::<Result<Vec<_>>>()?.join(" | ");
         writeln!(
             page,
-            "| {} | {} | {} | {tables} | {} | {} | {} |",
+            "| {} | {} | {} | {tables} | {times} | {} |",
             Bytes(size(series)),
-            series["placement"].as_str().unwrap_or("?"),
+            placement(series),
             leaves(series),
-            ratio(&own.sizes, series, "present")?,
-            ratio(&own.sizes, series, "present_again")?,
-            series["samples"].as_array().map_or(0, Vec::len)
+            series["rounds"]
         )?;
     }
-    writeln!(page, "\n{}", line(&own.sizes)?)?;
+    let limited = list(document)?
+        .iter()
+        .filter(|own| own["left_out"] == "limit");
+    let limited: Vec<_> = limited
+        .map(|own| format!("{} of {}", placement(own), Bytes(size(own))))
+        .collect();
+    if !limited.is_empty() {
+        writeln!(
+            page,
+            "\nLeft out, for more than 4 GiB of base pages (`--limit`): {}.",
+            limited.join(", ")
+        )?;
+    }
+    writeln!(page, "\n{}\n", line(document)?)?;
+    origin(page, record)
+}
+
+fn dma(page: &mut String, record: &Record) -> Result<()> {
     writeln!(
         page,
-        "\nMapping the whole of 4 GiB for peer-to-peer DMA, when no leaf is there yet:\n"
+        "\n### Mapping it for peer-to-peer DMA\n\nThe whole of 4 GiB (`AddressSpace::map_bar`), when no leaf is there yet:\n"
     )?;
     writeln!(
         page,
-        "| BAR | placement | leaves | DMA map | DMA unmap |\n|---|---|---:|---:|---:|"
+        "| BAR | placement | leaves | DMA map | DMA unmap | rounds |\n|---|---|---:|---:|---:|---:|"
     )?;
-    for (what, document) in [("whole", &own.dma), ("without 24K+4K", &own.hole)] {
-        for series in list(document)?.iter().filter(|own| size(own) == 4 * GIB) {
+    for (what, name) in [("whole", "whole"), ("without 24K+4K", "hole")] {
+        let document = &record.results[name];
+        for series in list(document)? {
             writeln!(
                 page,
-                "| {what} | {} | {} | {} | {} |",
-                series["placement"].as_str().unwrap_or("?"),
+                "| {what} | {} | {} | {} | {} | {} |",
+                placement(series),
                 leaves(series),
                 ratio(document, series, "dma_map")?,
-                ratio(document, series, "dma_unmap")?
+                ratio(document, series, "dma_unmap")?,
+                series["rounds"]
             )?;
         }
     }
-    several(page, own)
+    writeln!(page)?;
+    origin(page, record)
 }
 
-/// Several devices at once.
-fn several(page: &mut String, own: &Kernel) -> Result<()> {
+fn devices(page: &mut String, record: &Record) -> Result<()> {
     writeln!(
         page,
-        "\nSeveral devices, each with a BAR of 256 GiB, made present; times are multiples of one thread's:\n"
+        "\n### Several devices\n\nEach has a BAR of 256 GiB, which is made present. Times are multiples of one thread's.\n"
     )?;
     writeln!(
         page,
         "| devices | leaves | one after another | one thread each |\n|---:|---:|---:|---:|"
     )?;
-    for document in &own.together {
-        let all = &document["together"];
+    let together = record.results["together"].as_array();
+    for all in together.context("no devices")? {
         let median = |name: &str| all[name]["median"].as_f64().context("no time");
         let (single, threads) = (median("one_after_another")?, median("one_thread_each")?);
         let counted = if all["counted"] == true {
@@ -114,11 +181,12 @@ fn several(page: &mut String, own: &Kernel) -> Result<()> {
             threads / single
         )?;
     }
-    let mut ratios: Vec<_> = own
-        .turns
-        .iter()
-        .map(|(bare, hugebar)| *hugebar as f64 / *bare as f64)
-        .collect();
+    let turns = record.results["turns"].as_array().context("no turns")?;
+    let ratio = |turn: &Value| -> Result<f64> {
+        let time = |name: &str| turn[name].as_f64().context("no time");
+        Ok(time("hugebar")? / time("bare")?)
+    };
+    let mut ratios: Vec<_> = turns.iter().map(ratio).collect::<Result<_>>()?;
     ratios.sort_by(f64::total_cmp);
     let median = ratios
         .get(ratios.len() / 2)
@@ -128,10 +196,88 @@ fn several(page: &mut String, own: &Kernel) -> Result<()> {
     writeln!(
         page,
         "\nMaking eight of them present takes hugebar {median:.2} times as long as a program in C that makes the same ioctls \
-         and nothing else (`lab/tests/vm/c/present.c`; median of {} turns in one guest: {all}).",
+         and nothing else (`lab/tests/vm/c/present.c`; median of {} turns in one guest: {all}).\n",
         ratios.len()
     )?;
-    Ok(())
+    origin(page, record)
+}
+
+fn guest(page: &mut String, record: &Record) -> Result<()> {
+    writeln!(
+        page,
+        "\n## A BAR that a program gives to a guest\n\nLinux {}, 4 GiB. A guest of KVM reads once from every 2 MiB. The hole is 24K+4K; \
+         *as Cloud Hypervisor* maps each area by itself, and *by hugebar* maps the whole and leaves the hole out of the guest's \
+         slots. Times are multiples of hugebar's (`exercise touch`).\n",
+        record.release
+    )?;
+    writeln!(
+        page,
+        "| hole | mapped | page tables | KVM's leaves | DMA map | touch |\n|---|---|---:|---|---:|---:|"
+    )?;
+    let touched = record.results["touch"].as_array().context("no ways")?;
+    for pair in touched.chunks(2) {
+        let [other, own] = pair else {
+            anyhow::bail!("an odd number of ways");
+        };
+        let hole = own["way"].as_str().context("a way")?.contains("--hole");
+        for (name, one) in [("as Cloud Hypervisor", other), ("by hugebar", own)] {
+            let times = |step: &str| -> Result<String> {
+                let time = |one: &Value| one[step].as_f64().context("no time");
+                Ok(shown(time(one)? / time(own)?))
+            };
+            writeln!(
+                page,
+                "| {} | {name} | {} | {} | {} | {} |",
+                if hole { "yes" } else { "no" },
+                Bytes(one["page_tables"].as_u64().context("no page tables")?),
+                counted(&one["guest_leaves"]),
+                times("dma_map")?,
+                times("touch")?
+            )?;
+        }
+    }
+    writeln!(
+        page,
+        "\nDebian 12's QEMU 7.2, unmodified, with the same BAR (`vfio-pci`), alone and by `hugebar run`, in turns. Leaves are those \
+         of its address, by `hugebar inspect`; page tables are QEMU's own, all of them. Only its firmware runs.\n"
+    )?;
+    writeln!(
+        page,
+        "| started | leaves | page tables | times |\n|---|---|---:|---:|"
+    )?;
+    let starts = record.results["qemu"].as_array().context("no starts")?;
+    for by in ["alone", "hugebar run"] {
+        let own = starts.iter().filter(|one| one["by"] == by);
+        let mut kinds: Vec<(String, Vec<u64>)> = Vec::new();
+        for one in own {
+            let leaves = counted(&one["leaves"]);
+            let tables = one["page_tables"].as_u64().context("no page tables")?;
+            match kinds.iter_mut().find(|(known, _)| *known == leaves) {
+                Some((_, all)) => all.push(tables),
+                None => kinds.push((leaves, vec![tables])),
+            }
+        }
+        for (leaves, mut tables) in kinds {
+            tables.sort_unstable();
+            let median = Bytes(tables[tables.len() / 2]);
+            writeln!(page, "| {by} | {leaves} | {median} | {} |", tables.len())?;
+        }
+    }
+    writeln!(page)?;
+    origin(page, record)
+}
+
+/// Leaves by size, the largest first.
+fn counted(leaves: &Value) -> String {
+    let sizes = [GIB, 2 * MIB, 4 * KIB].map(|size| (size, leaves[size.to_string()].as_u64()));
+    let shown: Vec<_> = sizes
+        .into_iter()
+        .filter_map(|(size, count)| {
+            let count = count.filter(|count| *count > 0)?;
+            Some(format!("{} × {}", HumanCount(count), Bytes(size)))
+        })
+        .collect();
+    shown.join(" + ")
 }
 
 fn list(document: &Value) -> Result<&Vec<Value>> {
@@ -144,14 +290,17 @@ fn size(series: &Value) -> u64 {
     series["size"].as_u64().unwrap_or(0)
 }
 
+fn placement(series: &Value) -> &str {
+    series["placement"].as_str().unwrap_or("?")
+}
+
+/// Its leaves as counted, or else as its addresses give.
 fn leaves(series: &Value) -> String {
-    match (
-        series["leaves"]["min"].as_u64(),
-        series["leaves"]["max"].as_u64(),
-    ) {
-        (Some(min), Some(max)) if min == max => HumanCount(min).to_string(),
-        (Some(min), Some(max)) => format!("{} to {}", HumanCount(min), HumanCount(max)),
-        _ => "-".to_owned(),
+    let range = |name: &str| Some((series[name]["min"].as_u64()?, series[name]["max"].as_u64()?));
+    match range("leaves").or_else(|| range("expected")) {
+        Some((min, max)) if min == max => HumanCount(min).to_string(),
+        Some((min, max)) => format!("{} to {}", HumanCount(min), HumanCount(max)),
+        None => "-".to_owned(),
     }
 }
 
@@ -162,14 +311,19 @@ fn ratio(document: &Value, series: &Value, step: &str) -> Result<String> {
         .find(|own| own["placement"] == "congruent" && own["size"] == series["size"]);
     let time = |own: &Value| own["times"][step]["median"].as_f64();
     Ok(match (time(series), congruent.and_then(time)) {
-        (Some(own), Some(best)) if own / best >= 100.0 => {
-            format!("{:.0}", own / best)
-        }
-        (Some(own), Some(best)) => format!("{:.2}", own / best),
+        (Some(own), Some(best)) => shown(own / best),
         _ => series["left_out"]
             .as_str()
             .map_or("-".to_owned(), |why| format!("left out: {why}")),
     })
+}
+
+fn shown(ratio: f64) -> String {
+    match ratio {
+        // More digits than were measured would not be honest.
+        large if large >= 100.0 => HumanFloatCount(large.round()).to_string(),
+        small => format!("{small:.2}"),
+    }
 }
 
 /// Time by leaves, from 16 leaves of the congruent mapping on.
@@ -181,14 +335,16 @@ fn line(document: &Value) -> Result<String> {
         .filter(|own| size(own) >= 16 * GIB)
         .filter_map(|own| {
             let count = own["leaves"]["median"].as_f64()?;
-            Some((count, own["times"]["present"]["median"].as_f64()?))
+            let time = own["times"]["present"]["median"].as_f64()?;
+            (count >= 16.0).then_some((count, time))
         });
     let points: Vec<_> = points.collect();
     Ok(match Line::through(&points) {
         None => "Too few sizes were measured to say how the time grows with the leaves.".to_owned(),
         Some(Line { a, b, residual }) => format!(
-            "From 16 leaves of 1 GiB up to {}, making the congruent mapping present takes *a* + *b* × leaves, with *a* = {:.2} *b* \
+            "From {} to {} leaves, making the congruent mapping present takes *a* + *b* × leaves, with *a* = {:.2} *b* \
              (*b* was {:.1} µs on this emulated CPU); no median is further than {:.0}% from that line.",
+            points.first().map_or(0.0, |point| point.0),
             points.last().map_or(0.0, |point| point.0),
             a / b,
             b / 1e3,

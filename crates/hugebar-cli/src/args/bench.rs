@@ -54,7 +54,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: u32,
 
-    /// Leave out what would not end within this time
+    /// Leave out what would not end within this time, of which each placement has an equal share
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(crate) budget: u64,
 

@@ -23,19 +23,41 @@ impl Cost {
     }
 }
 
-/// Whether a mapping like an earlier one ends before the deadline. Without an earlier one it may begin.
-pub(super) fn fits(
-    deadline: Option<Instant>,
-    earlier: Option<&Cost>,
-    leaves: u64,
-    bytes: u64,
-) -> bool {
-    let Some(deadline) = deadline else {
-        return true;
-    };
-    let left = deadline.saturating_duration_since(Instant::now());
-    let needed = earlier.map_or(Duration::ZERO, |cost| cost.of(leaves, bytes));
-    !left.is_zero() && needed <= left
+/// The time that a placement may take. Each has an equal share: those with many leaves would leave nothing to the others.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Share {
+    /// `None` for no limit.
+    left: Option<Duration>,
+    earlier: Option<Cost>,
+}
+
+impl Share {
+    /// Of the time until the deadline, one of `count` shares.
+    pub(super) fn of(deadline: Option<Instant>, count: usize) -> Self {
+        let count = u32::try_from(count.max(1)).unwrap_or(u32::MAX);
+        let until = |end: Instant| end.saturating_duration_since(Instant::now()) / count;
+        Self {
+            left: deadline.map(until),
+            earlier: None,
+        }
+    }
+
+    /// Whether a mapping like the last one ends within the rest. Without a last one it may begin.
+    pub(super) fn has_room(&self, leaves: u64, bytes: u64) -> bool {
+        let Some(left) = self.left else {
+            return true;
+        };
+        let needed = self
+            .earlier
+            .map_or(Duration::ZERO, |cost| cost.of(leaves, bytes));
+        !left.is_zero() && needed <= left
+    }
+
+    /// Takes what a mapping took in all from the rest.
+    pub(super) fn spend(&mut self, time: Duration, cost: Cost) {
+        self.left = self.left.map(|left| left.saturating_sub(time));
+        self.earlier = Some(cost);
+    }
 }
 
 #[cfg(test)]
@@ -43,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_takes_too_long_does_not_fit() {
+    fn what_takes_too_long_has_no_room() {
         let cost = Cost {
             leaves: 4,
             bytes: 100,
@@ -51,12 +73,19 @@ mod tests {
             by_byte: Duration::from_secs(10),
         };
         assert_eq!(cost.of(8, 50), Duration::from_secs(9));
-        let deadline = Some(Instant::now() + Duration::from_secs(30));
-        assert!(fits(deadline, Some(&cost), 8, 50));
-        assert!(!fits(deadline, Some(&cost), 80, 50));
-        assert!(!fits(deadline, Some(&cost), 4, 1000));
-        assert!(fits(None, Some(&cost), 4, 1000));
-        assert!(fits(deadline, None, 4, 1000));
-        assert!(!fits(Some(Instant::now()), None, 4, 100));
+        let deadline = Some(Instant::now() + Duration::from_secs(92));
+        let mut share = Share::of(deadline, 3);
+        assert!(share.has_room(u64::MAX, u64::MAX), "the first may begin");
+        share.spend(Duration::ZERO, cost);
+        assert!(share.has_room(8, 50));
+        assert!(!share.has_room(80, 50) && !share.has_room(4, 1000));
+        share.spend(Duration::from_secs(20), cost);
+        assert!(share.has_room(4, 50) && !share.has_room(4, 100));
+        share.spend(Duration::from_secs(20), cost);
+        assert!(!share.has_room(0, 0));
+        let mut unlimited = Share::of(None, 3);
+        unlimited.spend(Duration::from_secs(1000), cost);
+        assert!(unlimited.has_room(4, 1000));
+        assert!(!Share::of(Some(Instant::now()), 1).has_room(4, 100));
     }
 }

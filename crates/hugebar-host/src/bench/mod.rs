@@ -76,7 +76,7 @@ pub struct Options<'a> {
     pub holes: Vec<Area>,
     /// How many rounds.
     pub rounds: u32,
-    /// When to begin nothing more that would end later.
+    /// When to begin nothing more that would end later. Of the time until then, each placement has an equal share.
     pub deadline: Option<Instant>,
     /// How many bytes of base pages a mapping may have; `None` for no limit.
     pub limit: Option<u64>,

@@ -1,7 +1,8 @@
 //! Rounds: every placement in turn, for each size of a BAR.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::time::Instant;
 
 use hugebar::leaf::MIB;
 use hugebar::plan::Placement;
@@ -9,7 +10,7 @@ use hugebar::reason::Reason;
 use hugebar::vfio::Device;
 use hugebar::{ErrorKind, Result};
 
-use super::budget::{self, Cost};
+use super::budget::Share;
 use super::sample::{self, Means, Sample, What};
 use super::{Options, Progress, Spread, Step, Watch};
 use crate::populate;
@@ -25,7 +26,7 @@ const WARM_UP: u64 = 64 * MIB;
 pub enum LeftOut {
     /// It has more base pages than [`Options::limit`] allows.
     Limit,
-    /// It would have ended after [`Options::deadline`].
+    /// It would have ended after its placement's share of the time until [`Options::deadline`].
     Budget,
     /// The benchmark was stopped.
     Stopped,
@@ -124,11 +125,17 @@ pub fn bar(
     };
     let steps = sizes.len() * options.placements.len();
     let total = u64::from(options.rounds) * steps as u64;
+    let count = options.placements.iter().map(|&own| name(own));
+    let count = count.collect::<BTreeSet<_>>().len();
+    let shares = options
+        .placements
+        .iter()
+        .map(|&own| (name(own), Share::of(options.deadline, count)));
     let mut rounds = Rounds {
         number,
         options,
         means,
-        costs: BTreeMap::new(),
+        shares: shares.collect(),
         progress: Progress { done: 0, total },
         watch,
         series: Vec::new(),
@@ -152,8 +159,8 @@ struct Rounds<'a, 'w> {
     number: u32,
     options: &'a Options<'a>,
     means: Means<'a>,
-    /// What the last mapping with each placement took.
-    costs: BTreeMap<&'static str, Cost>,
+    /// What each placement may still take.
+    shares: BTreeMap<&'static str, Share>,
     progress: Progress,
     watch: Watch<'w>,
     series: Vec<Series>,
@@ -214,6 +221,7 @@ impl Rounds<'_, '_> {
             size,
             holes: &self.options.holes,
         };
+        let begin = Instant::now();
         let tables = sample::page_tables();
         let (bar, time) = what.map(self.means.device)?;
         let sizes = sample::sizes(&bar, self.options.facts);
@@ -223,15 +231,14 @@ impl Rounds<'_, '_> {
         if self.options.limit.is_some_and(|limit| pages > limit) {
             return Ok(Err(LeftOut::Limit));
         }
-        let name = name(placement);
-        let earlier = self.costs.get(name);
-        if !budget::fits(self.options.deadline, earlier, expected.total(), size) {
+        let share = self.shares.entry(name(placement)).or_default();
+        if !share.has_room(expected.total(), size) {
             return Ok(Err(LeftOut::Budget));
         }
         let (watch, progress) = (&mut self.watch, self.progress);
         let mut go_on = || -> ControlFlow<()> { watch(progress) };
         let sample = sample::measure(&what, &mut self.means, (bar, time, tables), &mut go_on)?;
-        self.costs.insert(name, sample.cost(size));
+        share.spend(begin.elapsed(), sample.cost(size));
         Ok(Ok(sample))
     }
 }

@@ -1,0 +1,140 @@
+//! A BAR that a program gives to a guest: Debian's QEMU with and without `hugebar run`, and a program that maps as Cloud
+//! Hypervisor does.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use hugebar::leaf::GIB;
+use hugebar_lab::cache::Cache;
+use hugebar_lab::debian::QEMU_7_2;
+use hugebar_lab::{Command, HostFile, Output, Report, Spec};
+use serde_json::{Value, json};
+
+use super::output::{parsed, text};
+
+const DEVICE: &str = "0000:00:10.0";
+
+/// Ways of `exercise touch`.
+const WAYS: [&str; 4] = [
+    "--by cloud-hypervisor",
+    "--by hugebar",
+    "--by cloud-hypervisor --hole",
+    "--by hugebar --hole",
+];
+
+/// The firmware's last message: there is no disk.
+const READY: &str = "No bootable device";
+
+/// How often QEMU is started each way.
+const STARTS: usize = 5;
+
+/// Measures both.
+pub(super) fn measure(spec: Spec, rounds: u32) -> Result<(Report, Value)> {
+    let exercise = hugebar_lab::program("hugebar-lab-exercise", "exercise", "release")?;
+    let spec = spec.device("pci-testdev,membar=4G").copy(HostFile {
+        host: exercise,
+        guest: None,
+    });
+    // An emulated processor on which KVM works.
+    let (report, touched) = touch(spec.clone().emulated(), rounds)?;
+    let qemus = qemu(spec)?;
+    Ok((report, json!({"touch": touched, "qemu": qemus})))
+}
+
+/// A guest of KVM that reads from every 2 MiB, each way in turn.
+fn touch(spec: Spec, rounds: u32) -> Result<(Report, Value)> {
+    let words = |way| format!("exercise touch {DEVICE} {way}");
+    let turn = || WAYS.map(|way| Command::new(words(way).split(' ').map(str::to_owned)));
+    let commands: Vec<_> = (0..rounds).flat_map(|_| turn()).collect();
+    let report = spec.run(&commands)?;
+    let outputs = report.commands.iter().map(parsed);
+    let outputs: Vec<_> = outputs.collect::<Result<_>>()?;
+    let mut all = Vec::new();
+    for (index, way) in WAYS.iter().enumerate() {
+        let own: Vec<_> = outputs.iter().skip(index).step_by(WAYS.len()).collect();
+        let first = own.first().context("no round")?;
+        let median = |name: &str| -> Result<u64> {
+            let times = own.iter().map(|one| one[name].as_u64());
+            let mut times: Vec<_> = times.collect::<Option<_>>().context("no time")?;
+            times.sort_unstable();
+            Ok(times[times.len() / 2])
+        };
+        all.push(json!({
+            "way": way,
+            "page_tables": median("page_tables")?,
+            "guest_leaves": first["guest_leaves"],
+            "dma_map": median("dma_map")?,
+            "touch": median("touch")?,
+        }));
+    }
+    Ok((report, all.into()))
+}
+
+/// Debian's QEMU, which nobody has changed, alone and by `hugebar run`, in turns. Only its firmware runs, and touches nothing.
+fn qemu(spec: Spec) -> Result<Value> {
+    let library = hugebar_lab::shared_library("hugebar-preload", "hugebar_preload", "release")?;
+    let qemu = QEMU_7_2.get(&Cache::open()?)?;
+    let words = format!(
+        "-L {data} -M q35 -accel tcg -m 64 -nodefaults -display none -debugcon stdio \
+         -global isa-debugcon.iobase=0x402 -device vfio-pci,host={DEVICE}",
+        data = qemu.data()
+    );
+    let alone = qemu
+        .command(&words)
+        .env("QEMU_MODULE_DIR", qemu.data())
+        .background(READY)
+        .time_limit(Duration::from_secs(90));
+    let mut by_run = alone.clone();
+    let run = ["hugebar", "run", "--"].map(str::to_owned);
+    by_run.argv.splice(..0, run);
+    let mut commands = Vec::new();
+    for turn in 0..2 * STARTS {
+        let own = commands.len();
+        commands.push(if turn % 2 == 0 {
+            alone.clone()
+        } else {
+            by_run.clone()
+        });
+        for words in [
+            "@cat /proc/{pid:OWN}/status",
+            "hugebar inspect {pid:OWN} --json",
+            "@signal OWN 15",
+            "@wait OWN",
+        ] {
+            let words = words.replace("OWN", &own.to_string());
+            commands.push(Command::new(words.split(' ').map(str::to_owned)));
+        }
+    }
+    let report = spec
+        .copy(HostFile {
+            host: library,
+            guest: Some("/bin/".into()),
+        })
+        .copy(qemu.files())
+        .timeout(Duration::from_secs(1800))
+        .run(&commands)?;
+    let mut all = Vec::new();
+    for (turn, look) in report.commands.chunks(5).enumerate() {
+        let [_, status, inspected, ..] = look else {
+            bail!("{look:?}");
+        };
+        let mappings = parsed(inspected)?["processes"][0]["mappings"].take();
+        let mappings = mappings.as_array().context("no mappings")?;
+        let large = mappings.iter().find(|own| own["size"] == 4 * GIB);
+        all.push(json!({
+            "by": if turn % 2 == 0 { "alone" } else { "hugebar run" },
+            "page_tables": page_tables(status)?,
+            "leaves": large.context("no large mapping")?["possible"],
+        }));
+    }
+    Ok(all.into())
+}
+
+/// The bytes of a process's page tables.
+fn page_tables(status: &Output) -> Result<u64> {
+    let text = text(status)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmPTE:"));
+    let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    let kib: u64 = number.context("no VmPTE")?.trim().parse()?;
+    Ok(kib * 1024)
+}
