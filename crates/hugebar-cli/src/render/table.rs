@@ -40,7 +40,7 @@ pub(super) fn table(
 }
 
 /// The lines of a table, without spaces at their ends. One that is too wide is printed in parts below one another, which all
-/// begin with the first `keys` columns.
+/// begin with the first `keys` columns. A part leaves out rows of which it would show nothing else.
 pub(super) fn in_parts(
     head: &[&str],
     rows: &[Vec<String>],
@@ -50,7 +50,11 @@ pub(super) fn in_parts(
 ) -> String {
     let lines = |columns: &[usize]| {
         let head = columns.iter().map(|&own| head[own]).collect();
-        let rows = rows.iter().map(|row| {
+        let has_more = |row: &&Vec<String>| {
+            let mut more = columns.iter().skip(keys);
+            more.any(|&own| !row[own].is_empty())
+        };
+        let rows = rows.iter().filter(has_more).map(|row| {
             let cells = columns.iter().map(|&own| row[own].clone());
             cells.collect()
         });
@@ -151,5 +155,12 @@ mod tests {
         assert_eq!(of(Some(17)), parts);
         // One column beside the keys at least.
         assert_eq!(of(Some(3)).lines().count(), 11);
+        // Rows of which a part has nothing.
+        let mut noted = row("2 MiB");
+        noted[3] = String::new();
+        let rows = [row("4 KiB"), noted];
+        let text = in_parts(&head, &rows, 1, &[1, 2], Some(17));
+        let (_, last) = text.split_once("\n\n").unwrap();
+        assert_eq!((last.lines().count(), last.contains("2 MiB")), (2, false));
     }
 }
