@@ -5,6 +5,7 @@ mod bind;
 mod change;
 mod choice;
 mod columns;
+mod examples;
 mod export;
 mod inspect;
 mod parse;
@@ -33,9 +34,9 @@ use export::{FeaturesArgs, MetricsArgs};
 pub(crate) use inspect::InspectArgs;
 pub(crate) use parse::Limit;
 use parse::{parse_area, parse_bar, parse_limit, parse_requirement, parse_size};
-pub(crate) use resize::{RESIZE_EXAMPLES, ResizeArgs};
+pub(crate) use resize::ResizeArgs;
 pub(crate) use run::{Destination, RunArgs};
-pub(crate) use vf::{VF_EXAMPLES, VfArgs};
+pub(crate) use vf::VfArgs;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -108,37 +109,40 @@ pub(crate) enum Command {
     ///
     /// Opens the device by VFIO, which resets it, so no other process may have it open. Reads and
     /// writes no register in a BAR: the IOMMU or KVM has the kernel install the leaves.
+    #[command(before_help = examples::MAP)]
     Map(MapArgs),
     /// Measure what mapping a BAR costs with each placement, side by side
     ///
     /// Opens the devices by VFIO, which resets them, so no other process may have them open. Reads and writes no register in a
     /// BAR, but turns memory decode off and on. The placements take turns in several rounds; what would take too long is left out.
-    #[command(before_help = bench::EXAMPLES)]
+    #[command(before_help = examples::BENCH)]
     Bench(BenchArgs),
     /// Show the device mappings of other processes, with the leaves that they can have
     ///
     /// Shows whether a virtual machine monitor or driver has the best possible mapping. Reads nothing
     /// that disturbs the process. Root sees all processes.
+    #[command(before_help = examples::INSPECT)]
     Inspect(InspectArgs),
     /// Check everything between firmware and mapping, and suggest remedies
     ///
     /// Opens no device. Without DEV it checks only the host. Exits with 1 if something has to be
     /// fixed first.
+    #[command(before_help = examples::DOCTOR)]
     Doctor(DoctorArgs),
     /// Compute the leaves of a mapping that does not exist, on this machine or another
     ///
     /// Pure arithmetic: needs no device and no privilege.
-    #[command(before_help = PLAN_EXAMPLES)]
+    #[command(before_help = examples::PLAN)]
     Plan(PlanArgs),
     /// List PCI devices with a BAR of 2 MiB or more, the largest first
     ///
     /// Reads sysfs, needs no privilege, and wakes no sleeping device.
-    #[command(before_help = LIST_EXAMPLES)]
+    #[command(before_help = examples::LIST)]
     List(ListArgs),
     /// Show what is known about a device and its BARs: sizes, costs, and why a BAR is not larger
     ///
     /// Reads sysfs and opens no device, but wakes a sleeping one. Root sees more.
-    #[command(before_help = SHOW_EXAMPLES)]
+    #[command(before_help = examples::SHOW)]
     Show(ShowArgs),
     /// Print the completions for a shell
     ///
@@ -151,45 +155,28 @@ pub(crate) enum Command {
     /// Take devices from their drivers for VFIO, unless they are in use
     ///
     /// What they had is remembered in /run/hugebar, for restore. All devices are checked before the first is changed.
+    #[command(before_help = examples::BIND)]
     Bind(BindArgs),
     /// Give devices back to the drivers that they had before bind
-    #[command(alias = "unbind")]
+    #[command(alias = "unbind", before_help = examples::RESTORE)]
     Restore(RestoreArgs),
     /// Create, count and remove virtual functions, and show the room for their BARs
     ///
     /// The driver of the physical function creates them. Those in use are not removed.
-    #[command(before_help = VF_EXAMPLES)]
+    #[command(before_help = examples::VF)]
     Vf(VfArgs),
     /// Give a BAR another size, or show the sizes that it can have
     ///
     /// The driver lets go of the device meanwhile, unless it is in use.
-    #[command(before_help = RESIZE_EXAMPLES)]
+    #[command(before_help = examples::RESIZE)]
     Resize(ResizeArgs),
     /// Start a program that does not use hugebar, such as QEMU, and give its BARs large pages
     ///
     /// Replaces its mmap by a preloaded library, which places mappings of VFIO devices so that they can have as few
     /// leaves as possible, and hints them. Everything else stays as it is. The exit status is the program's.
+    #[command(before_help = examples::RUN)]
     Run(RunArgs),
 }
-
-const SHOW_EXAMPLES: &str = "\
-Examples:
-  hugebar show 01:00.0
-  hugebar show 10de:2331 --json";
-
-const LIST_EXAMPLES: &str = "\
-Examples:
-  hugebar list
-  hugebar list --all -o device,bars,driver
-  hugebar list --noheadings -o device | xargs -n 1 hugebar doctor";
-
-const PLAN_EXAMPLES: &str = "\
-Examples:
-  hugebar plan 128G                                what a BAR of 128 GiB costs on this machine
-  hugebar plan 64G --exclude 24K+4K                with a hole, as for an MSI-X table
-  hugebar plan 0x2F00F00000 --sizes arm64-64k      on an arm64 machine with 64 KiB pages
-  hugebar plan 4G --at 0x380000007000              at a physical address
-  hugebar plan 4G --hva 0x7f1240000000             mapped at an address";
 
 #[derive(Arguments, Debug)]
 pub(crate) struct MapArgs {

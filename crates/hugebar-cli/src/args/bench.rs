@@ -9,13 +9,6 @@ use hugebar::layout::Area;
 use super::choice::{Backend, Hint, Placement};
 use super::parse::{Limit, parse_area, parse_bar, parse_limit, parse_size};
 
-pub(super) const EXAMPLES: &str = "\
-Examples:
-  hugebar bench 01:00.0                            the largest BAR, several prefixes of it
-  hugebar bench 01:00.0 --sizes 256M,1G,4G --html bench.html
-  hugebar bench 01:00.0 02:00.0 --placement congruent --no-dma
-  hugebar bench 01:00.0 --exclude 24K+4K --budget 300 --csv";
-
 #[derive(Arguments, Debug)]
 pub(crate) struct BenchArgs {
     /// The devices, in any form that map accepts

@@ -5,12 +5,6 @@ use clap::Args as Arguments;
 use super::change::ChangeArgs;
 use super::parse::{parse_bar, parse_size};
 
-pub(crate) const RESIZE_EXAMPLES: &str = "\
-Examples:
-  hugebar resize 01:00.0 --bar 0                   the sizes that it can have, and what the windows allow
-  hugebar resize 01:00.0 --bar 0 16G --dry-run     the steps
-  hugebar resize 01:00.0 --bar 0 16G";
-
 #[derive(Arguments, Debug)]
 #[command(mut_arg("dry_run", |own| own.requires("size")))]
 pub(crate) struct ResizeArgs {

@@ -5,13 +5,6 @@ use clap::Args as Arguments;
 use super::change::ChangeArgs;
 use super::columns::{TableArgs, VfColumn};
 
-pub(crate) const VF_EXAMPLES: &str = "\
-Examples:
-  hugebar vf 01:00.0                               how many there are, and the room for their BARs
-  hugebar vf 01:00.0 4                             creates four
-  hugebar vf 01:00.0 0                             removes all
-  hugebar vf 01:00.0 4 -o device --noheadings | xargs hugebar bind";
-
 #[derive(Arguments, Debug)]
 #[command(mut_arg("dry_run", |own| own.requires("number")))]
 #[command(mut_arg("columns", |own| {
