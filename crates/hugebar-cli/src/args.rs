@@ -114,7 +114,7 @@ pub(crate) enum Command {
     /// Measure what mapping a BAR costs with each placement, side by side
     ///
     /// Opens the devices by VFIO, which resets them, so no other process may have them open. Reads and writes no register in a
-    /// BAR, but turns memory decode off and on. The placements take turns in several rounds; what would take too long is left out.
+    /// BAR, but turns memory decode off and on. Sizes and placements take turns in several rounds; what would take too long is left out.
     #[command(before_help = examples::BENCH)]
     Bench(BenchArgs),
     /// Show the device mappings of other processes, with the leaves that they can have

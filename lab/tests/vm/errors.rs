@@ -3,6 +3,7 @@
 use hugebar_lab::{Command, Output, Spec};
 
 use crate::report::{ErrorReport, Report, machine, map, map_json};
+use crate::schema;
 
 /// Checks for status 2, one line on stderr that contains all `words`, and nothing on stdout.
 fn assert_refused(output: &Output, words: &[&str]) {
@@ -230,9 +231,10 @@ fn held_by_another_process() {
     assert_eq!(Report::region(again).verdict, "optimal");
 }
 
-/// A signal stops a count between two steps, and the device is free at once.
+/// A signal stops a count or a measurement between two steps, and the device is free at once.
 #[test]
 fn stopped_half_way() {
+    let measure = "hugebar bench 0000:00:10.0 --rounds 1000 --budget 1000000 --json -v";
     let report = machine("newest")
         .device("pci-testdev,membar=16G")
         .run(&[
@@ -241,15 +243,27 @@ fn stopped_half_way() {
             Command::new(["@signal", "0", "2"]),
             Command::new(["@wait", "0"]),
             map_json("0000:00:10.0 --bar 2"),
+            Command::new(measure.split(' ')).background("measuring 0000:00:10.0"),
+            Command::new(["@signal", "4", "2"]),
+            Command::new(["@wait", "4"]),
+            map_json("0000:00:10.0 --bar 2"),
         ])
         .unwrap();
-    let stopped = &report.commands[0];
-    assert_eq!(stopped.code(), 2, "{stopped:?}");
-    let stderr = stopped.stderr();
-    let last = stderr.lines().next_back().unwrap_or_default();
-    assert!(
-        last.starts_with("hugebar: ") && last.contains("stopped"),
-        "{stopped:?}"
-    );
-    assert_eq!(Report::region(&report.commands[3]).verdict, "optimal");
+    for (index, begin) in [(0, "hugebar: "), (4, "warning: ")] {
+        let stopped = &report.commands[index];
+        assert_eq!(stopped.code(), 2, "{stopped:?}");
+        let stderr = stopped.stderr();
+        let last = stderr.lines().next_back().unwrap_or_default();
+        assert!(
+            last.starts_with(begin) && last.contains("stopped"),
+            "{stopped:?}"
+        );
+    }
+    let measured = schema::document(&report.commands[4], "bench");
+    assert_eq!(measured["stopped"], true, "{measured}");
+    let series = &measured["bars"][0]["series"];
+    assert_eq!(series[0]["left_out"], "stopped", "{measured}");
+    for again in [&report.commands[3], &report.commands[7]] {
+        assert_eq!(Report::region(again).verdict, "optimal");
+    }
 }

@@ -60,7 +60,9 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Answer, Failure> {
             [] => some_up_to(*size),
             sizes => sorted(sizes),
         };
-        let shown = Bar::of_mappings(&format!("{address} BAR {bar}"));
+        let name = format!("{address} BAR {bar}");
+        render::step(format_args!("measuring {name}"));
+        let shown = Bar::of_mappings(&name);
         let mut watch = |progress: Progress| watched(&shown, &stop, progress);
         let measured = bench::bar(device, *bar, &options, &mut watch);
         report.add(*address, device.backend(), &measured?);
@@ -73,6 +75,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Answer, Failure> {
             .iter()
             .map(|(_, device, bar, _)| (device, *bar))
             .collect();
+        render::step("measuring all devices together");
         let shown = Bar::of_mappings("all devices");
         let mut watch = |progress: Progress| watched(&shown, &stop, progress);
         report.set_together(bench::together(&bars, &options, &mut watch)?);

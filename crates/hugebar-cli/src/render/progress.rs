@@ -1,5 +1,6 @@
 //! The progress bar: on a terminal, for work of more than a second.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -15,6 +16,8 @@ const MAPPINGS: &str = "{prefix} {bar:32} {pos} of {len} mappings";
 pub(crate) struct Bar {
     bar: ProgressBar,
     begin: Instant,
+    /// Whether stderr was asked what it is. Asking takes system calls, which a measurement should not pay for each time.
+    asked: Cell<bool>,
 }
 
 impl Bar {
@@ -35,16 +38,23 @@ impl Bar {
         }
         bar.set_prefix(name.to_owned());
         let begin = Instant::now();
-        Self { bar, begin }
+        Self {
+            bar,
+            begin,
+            asked: Cell::new(false),
+        }
     }
 
     pub(crate) fn show(&self, done: u64, total: u64) {
         if self.begin.elapsed() < QUIET {
             return;
         }
-        if self.bar.is_hidden() {
+        if !self.asked.replace(true) {
             // Stays hidden where stderr is no terminal.
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        if self.bar.is_hidden() {
+            return;
         }
         self.bar.set_length(total);
         self.bar.set_position(done);

@@ -1,4 +1,4 @@
-//! Measures what mapping a BAR costs with each placement, on the device itself: several rounds, in which the placements
+//! Measures what mapping a BAR costs with each placement, on the device itself: several rounds, in which sizes and placements
 //! take turns.
 //!
 //! Nothing is extrapolated: what would take too long is left out, and the result says so.

@@ -147,7 +147,7 @@ pub(super) fn measure(
     };
     sample.took(Step::Map, mapping);
     if let Some(populate) = means.populate.as_deref_mut() {
-        let mut populate = Steady { populate, go_on };
+        let mut populate = Steady::new(populate, go_on);
         fill(
             &mut sample,
             &bar,

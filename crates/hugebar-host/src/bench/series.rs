@@ -1,4 +1,4 @@
-//! Rounds: every placement in turn, for each size of a BAR.
+//! Rounds: every size of a BAR with every placement, in turn.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -168,47 +168,54 @@ struct Rounds<'a, 'w> {
 
 impl Rounds<'_, '_> {
     fn all(&mut self, sizes: &[u64]) -> Result<()> {
-        let smallest = sizes.first().map_or(WARM_UP, |size| WARM_UP.min(*size));
-        for &placement in &self.options.placements {
-            // It is not measured, whatever comes of it.
-            let _ = self.one(placement, smallest)?;
-        }
-        for &size in sizes {
-            self.size(size)?;
-        }
-        Ok(())
-    }
-
-    fn size(&mut self, size: u64) -> Result<()> {
         let placements = &self.options.placements;
-        let first = self.series.len();
-        self.series
-            .extend(placements.iter().map(|&placement| Series {
+        for &size in sizes {
+            let of = |&placement| Series {
                 placement,
                 size,
                 samples: Vec::new(),
                 left_out: Some(LeftOut::Stopped),
-            }));
+            };
+            self.series.extend(placements.iter().map(of));
+        }
+        let smallest = sizes.first().map_or(WARM_UP, |size| WARM_UP.min(*size));
+        for &placement in placements {
+            // It is not measured, whatever comes of it.
+            let _ = self.one(placement, smallest)?;
+        }
+        // A machine that is slower for some minutes then is so for all of them.
         for round in 0..self.options.rounds as usize {
-            for turn in 0..placements.len() {
-                let which = (round + turn) % placements.len();
-                let index = first + which;
-                if !matches!(
-                    self.series[index].left_out,
-                    Some(LeftOut::Limit | LeftOut::Budget)
-                ) {
-                    match self.one(placements[which], size)? {
-                        Ok(sample) => self.series[index].samples.push(sample),
-                        Err(why) => self.series[index].left_out = Some(why),
-                    }
+            for first in (0..self.series.len()).step_by(placements.len().max(1)) {
+                for turn in 0..placements.len() {
+                    self.turn(first + (round + turn) % placements.len())?;
                 }
-                if round + 1 == self.options.rounds as usize {
-                    let series = &mut self.series[index];
-                    series.left_out = series.left_out.filter(|why| *why != LeftOut::Stopped);
-                }
-                self.progress.done += 1;
             }
         }
+        Ok(())
+    }
+
+    /// Measures a placement and a size once, unless they are left out.
+    fn turn(&mut self, index: usize) -> Result<()> {
+        let Series {
+            placement,
+            size,
+            left_out,
+            ..
+        } = self.series[index];
+        if !matches!(left_out, Some(LeftOut::Limit | LeftOut::Budget)) {
+            let measured = self.one(placement, size)?;
+            let series = &mut self.series[index];
+            match measured {
+                Ok(sample) => {
+                    series.samples.push(sample);
+                    if series.samples.len() == self.options.rounds as usize {
+                        series.left_out = None;
+                    }
+                }
+                Err(why) => series.left_out = Some(why),
+            }
+        }
+        self.progress.done += 1;
         Ok(())
     }
 

@@ -83,11 +83,7 @@ pub fn together(
         let (faults, time) = timed(|| -> Result<u64> {
             let mut faults = 0_u64;
             for own in &mut all {
-                let populate = own.populate.as_mut();
-                let mut steady = Steady {
-                    populate,
-                    go_on: &mut go_on,
-                };
+                let mut steady = Steady::new(own.populate.as_mut(), &mut go_on);
                 let sizes = sample::sizes(&own.bar, options.facts);
                 let installed = present(&own.bar, &sizes, &mut steady)?;
                 faults = faults.saturating_add(installed.faults);
