@@ -92,6 +92,13 @@ static void identify(void)
     OK(hugebar_device_set_bus_master(device, true));
     OK(hugebar_config_read_u16(device, PCI_COMMAND, &command));
     CHECK(command & PCI_COMMAND_MASTER);
+    OK(hugebar_config_set_command(device, command & ~PCI_COMMAND_MASTER));
+    uint16_t changed;
+    OK(hugebar_config_command(device, &changed));
+    CHECK(changed == (command & ~PCI_COMMAND_MASTER));
+    OK(hugebar_config_set_command(device, command));
+    OK(hugebar_config_command(device, &changed));
+    CHECK(changed == command);
     /* Nothing but this program uses the register of the interrupt line. */
     OK(hugebar_config_write_u8(device, PCI_INTERRUPT_LINE, 7));
     uint8_t line;

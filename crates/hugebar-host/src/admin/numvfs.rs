@@ -56,6 +56,10 @@ fn refused(tree: &Tree, address: Address, what: &str, error: &io::Error) -> Erro
         Some(Errno::NOENT) => told.of_kind(ErrorKind::NotSupported).with_remedy(
             "its driver creates none: bind one that does, such as vfio-pci with its parameter enable_sriov, or pci-pf-stub",
         ),
+        Some(Errno::NOSYS) => told.of_kind(ErrorKind::NotSupported).with_remedy(
+            "they depend on another function of the same device (the Function Dependency Link in its SR-IOV capability), which \
+             has no SR-IOV",
+        ),
         Some(Errno::RANGE) => told
             .of_kind(ErrorKind::InvalidInput)
             .with_remedy("its driver has lowered how many there can be: sriov_totalvfs"),
@@ -85,4 +89,32 @@ fn late(tree: &Tree, address: Address, what: &str, before: &[Address]) -> Error 
     let what = format!("{what} takes too long, and the kernel goes on waiting; {held}");
     Error::new(ErrorKind::TimedOut, address, what)
         .with_remedy("end what uses them, then do this again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{Fake, address};
+    use super::*;
+
+    #[test]
+    fn errors_of_the_kernel_are_explained() {
+        let host = Fake::new();
+        for (errno, kind, words) in [
+            (Errno::NOENT, ErrorKind::NotSupported, "pci-pf-stub"),
+            (Errno::NOSYS, ErrorKind::NotSupported, "another function"),
+            (Errno::RANGE, ErrorKind::InvalidInput, "sriov_totalvfs"),
+            (Errno::BUSY, ErrorKind::InUse, "remove them first"),
+            (Errno::NOMEM, ErrorKind::NoSpace, "pci=assign-busses"),
+            (Errno::NOSPC, ErrorKind::NoSpace, "pci=assign-busses"),
+        ] {
+            let error = io::Error::from(errno);
+            let told = refused(&host.tree(), address(), "creating 4", &error);
+            assert_eq!(told.kind(), kind, "{told}");
+            assert_eq!(told.errno(), Some(errno.raw_os_error()));
+            assert!(told.remedy().unwrap().contains(words), "{told}");
+        }
+        let other = io::Error::from(Errno::IO);
+        let told = refused(&host.tree(), address(), "creating 4", &other);
+        assert_eq!((told.kind(), told.remedy()), (ErrorKind::System, None));
+    }
 }

@@ -94,14 +94,15 @@ pub(super) fn step(function: &Function, is_off: bool) -> Option<Step> {
     let driver = function.driver().ok().flatten();
     let is_lowered = driver.is_some_and(|driver| !is_vfio(&driver));
     let logged = || iov_sizes::logged(function.address());
-    look(&folder, &resources, (is_lowered, is_off), logged)
+    look(&folder, &resources, is_lowered, is_off, logged)
 }
 
 /// `folder` is the function's folder in sysfs. `None` if its driver allows no virtual functions.
 fn look(
     folder: &Path,
     resources: &[Option<Resource>],
-    (is_lowered, is_off): (bool, bool),
+    is_lowered: bool,
+    is_off: bool,
     logged: impl FnOnce() -> Sizes,
 ) -> Option<Step> {
     let allowed = fs::read_to_string(folder.join("sriov_totalvfs")).unwrap_or_default();
@@ -299,7 +300,7 @@ mod tests {
         let lines = resources([FIRST_BAR, ZERO, ZERO, OTHER_BAR, ZERO, ZERO]);
         // A driver allows 7 of the 8 that the lines are for.
         let own = folder("7\n", &config(WIDE));
-        let step = look(own.path(), &lines, (true, false), Sizes::default).unwrap();
+        let step = look(own.path(), &lines, true, false, Sizes::default).unwrap();
         assert_eq!(step.status, Status::Ok);
         assert_eq!(
             step.fact,
@@ -308,32 +309,23 @@ mod tests {
         );
         // Without privilege, a number that a driver has lowered does not give the size of each.
         let own = folder("4\n", &config(WIDE)[..64]);
-        let step = look(own.path(), &lines, (true, false), Sizes::default).unwrap();
+        let step = look(own.path(), &lines, true, false, Sizes::default).unwrap();
         let rest = "whether others lack an address: <needs root>";
         let all = "BAR 0 of 128 KiB for all, BAR 3 of 128 KiB for all";
         assert_eq!(step.fact, format!("{all}; {rest}"));
         let own = folder("8\n", &config(WIDE)[..64]);
-        let step = look(own.path(), &lines, (false, false), Sizes::default).unwrap();
+        let step = look(own.path(), &lines, false, false, Sizes::default).unwrap();
         let each = "BAR 0 of 16 KiB each for 8, BAR 3 of 16 KiB each for 8";
         assert_eq!(step.fact, format!("{each}; {rest}"));
         let own = folder("0\n", &config(WIDE));
-        assert_eq!(
-            look(own.path(), &lines, (true, false), Sizes::default),
-            None
-        );
+        assert_eq!(look(own.path(), &lines, true, false, Sizes::default), None);
     }
 
     #[test]
     fn without_an_address_there_are_none() {
         let warns = |lines: [&str; COUNT], config: &[u8], fact: &str| {
             let own = folder("8\n", config);
-            let step = look(
-                own.path(),
-                &resources(lines),
-                (false, false),
-                Sizes::default,
-            )
-            .unwrap();
+            let step = look(own.path(), &resources(lines), false, false, Sizes::default).unwrap();
             assert_eq!(step.status, Status::Warning, "{step:?}");
             assert_eq!(
                 step.fact,
@@ -358,7 +350,7 @@ mod tests {
         );
         let of_log = || [None, None, None, Some(128 << 10), None, None];
         let own = folder("8\n", &config(WIDE));
-        let step = look(own.path(), &resources(zeroed), (false, false), of_log).unwrap();
+        let step = look(own.path(), &resources(zeroed), false, false, of_log).unwrap();
         let fact = "BAR 3 of 16 KiB each for 8 of virtual functions has no address";
         assert!(step.fact.starts_with(fact), "{step:?}");
         warns(
@@ -375,7 +367,8 @@ mod tests {
         let off = look(
             own.path(),
             &resources([ZERO; COUNT]),
-            (false, true),
+            false,
+            true,
             Sizes::default,
         )
         .unwrap();
@@ -388,7 +381,8 @@ mod tests {
         let user = look(
             own.path(),
             &resources([ZERO; COUNT]),
-            (false, false),
+            false,
+            false,
             Sizes::default,
         )
         .unwrap();
