@@ -31,7 +31,7 @@ pub(crate) enum Source {
 
 impl Initramfs {
     /// An empty one.
-    pub(crate) fn empty() -> Self {
+    fn empty() -> Self {
         Initramfs {
             entries: BTreeMap::new(),
         }
@@ -41,6 +41,17 @@ impl Initramfs {
     pub(crate) fn new() -> Self {
         let mut initramfs = Initramfs::empty();
         initramfs.put("dev/console", Entry::CharDevice { major: 5, minor: 1 });
+        initramfs
+    }
+
+    /// One with only ACPI tables, which the kernel adds to the machine's own. It looks for them in the first archive, long before
+    /// it unpacks one.
+    pub(crate) fn of_acpi_tables(tables: &[Vec<u8>]) -> Self {
+        let mut initramfs = Initramfs::empty();
+        for (number, table) in tables.iter().enumerate() {
+            let path = format!("kernel/firmware/acpi/{number}.aml");
+            initramfs.file(&path, 0o644, Source::Bytes(table.clone()));
+        }
         initramfs
     }
 

@@ -18,6 +18,7 @@ pub mod capi;
 pub mod debian;
 pub mod install;
 pub mod kernel;
+pub mod nested;
 pub mod root;
 pub mod toolchain;
 

@@ -59,10 +59,11 @@ impl Accelerator {
         }
     }
 
-    fn argument(self, arch: Arch) -> &'static str {
+    fn argument(self, arch: Arch, parallel: bool) -> &'static str {
         match self {
             // The emulated IOMMU remaps interrupts, which an in-kernel interrupt controller would bypass.
             Accelerator::Kvm => "kvm,kernel-irqchip=split",
+            Accelerator::Tcg if parallel => "tcg,thread=multi",
             Accelerator::Tcg => arch.traits().emulation,
         }
     }
@@ -154,6 +155,8 @@ pub(crate) fn fetched_qemu(qemu: &Fetched) -> Vec<String> {
 pub(crate) struct Machine<'a> {
     pub(crate) arch: Arch,
     pub(crate) accelerator: Accelerator,
+    /// Emulated CPUs have a thread each.
+    pub(crate) parallel: bool,
     pub(crate) memory_mib: u32,
     pub(crate) cpus: u32,
     pub(crate) devices: &'a [Device],
@@ -184,7 +187,8 @@ impl Machine<'_> {
         let path = |path: &Path| PathBuf::from(path).display().to_string();
         let mut arguments = vec!["-M".to_owned()];
         arguments.extend(words(traits.machine));
-        arguments.extend(["-accel".into(), self.accelerator.argument(self.arch).into()]);
+        let accelerator = self.accelerator.argument(self.arch, self.parallel);
+        arguments.extend(["-accel".into(), accelerator.into()]);
         arguments.extend(["-cpu".into(), traits.cpu.into()]);
         arguments.extend(["-m".into(), self.memory_mib.to_string()]);
         arguments.extend(["-smp".into(), self.cpus.to_string()]);
@@ -270,6 +274,7 @@ mod tests {
         let mut machine = Machine {
             arch: Arch::X86_64,
             accelerator: Accelerator::Tcg,
+            parallel: false,
             memory_mib: 512,
             cpus: 1,
             devices: &devices,
@@ -290,9 +295,13 @@ mod tests {
         ] {
             assert!(line.contains(part), "{part:?} in {line}");
         }
+        machine.parallel = true;
+        let line = machine.arguments().unwrap().join(" ");
+        assert!(line.contains("-accel tcg,thread=multi"), "{line}");
         machine.memory_mib = 2816;
         assert!(machine.arguments().is_err());
         machine.arch = Arch::Arm64;
+        machine.parallel = false;
         let line = machine.arguments().unwrap().join(" ");
         for part in [
             "-M virt,",

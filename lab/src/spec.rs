@@ -46,6 +46,7 @@ pub struct Spec {
     profile: String,
     console: Option<PathBuf>,
     emulated: bool,
+    parallel: bool,
     acpi_tables: Vec<Vec<u8>>,
 }
 
@@ -91,6 +92,7 @@ impl Spec {
             profile: "dev".into(),
             console: None,
             emulated: false,
+            parallel: false,
             acpi_tables: Vec::new(),
         }
     }
@@ -232,6 +234,13 @@ impl Spec {
         self
     }
 
+    /// Gives each emulated CPU a thread of its own, to measure programs with several. A busy host loses some boots by that.
+    #[must_use]
+    pub fn parallel(mut self) -> Self {
+        self.parallel = true;
+        self
+    }
+
     /// Boots, runs the commands one after the other, and powers off.
     ///
     /// # Errors
@@ -272,13 +281,7 @@ impl Spec {
         let initrd = slot.dir().join("initrd");
         let mut archives = BufWriter::new(File::create(&initrd)?);
         if !self.acpi_tables.is_empty() {
-            // The kernel looks for them in the first archive, long before it unpacks one.
-            let mut tables = Initramfs::empty();
-            for (number, table) in self.acpi_tables.iter().enumerate() {
-                let path = format!("kernel/firmware/acpi/{number}.aml");
-                tables.file(&path, 0o644, Source::Bytes(table.clone()));
-            }
-            tables.write(&mut archives)?;
+            Initramfs::of_acpi_tables(&self.acpi_tables).write(&mut archives)?;
         }
         initramfs.write(archives)?;
         let report = self.boot(&cache, &slot, &parts, &initrd, sink);
@@ -364,6 +367,7 @@ impl Spec {
             let arguments = Machine {
                 arch: self.arch,
                 accelerator,
+                parallel: self.parallel,
                 memory_mib: self.memory_mib,
                 cpus: self.cpus,
                 devices: &parts.devices,

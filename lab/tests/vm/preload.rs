@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::time::Duration;
 
 use hugebar::leaf::{GIB, MIB};
 use hugebar_lab::cache::Cache;
 use hugebar_lab::debian::QEMU_7_2;
+use hugebar_lab::nested::{self, READY};
 use hugebar_lab::{Command, HostFile, Output, Spec, Status, Thp};
 use serde::Deserialize;
 
 use crate::device::with_exercise;
 use crate::inspect::Report;
-use crate::qemu::{READY, leaves_at, tables};
+use crate::qemu::{leaves_at, tables};
 use crate::report::{Counts, kernel_that_asks};
 
 const DEVICE: &str = "0000:00:10.0";
@@ -71,13 +71,7 @@ impl Line {
 /// Debian 12's QEMU with the device, which maps BARs wherever `mmap` puts them.
 fn qemu() -> (HostFile, Command) {
     let qemu = QEMU_7_2.get(&Cache::open().unwrap()).unwrap();
-    let data = qemu.data();
-    let command = qemu.command(&format!(
-        "-L {data} -M q35 -accel tcg -m 64 -nodefaults -display none -debugcon stdio \
-         -global isa-debugcon.iobase=0x402 -device vfio-pci,host={DEVICE}"
-    ));
-    let command = command.env("QEMU_MODULE_DIR", data).background(READY);
-    (qemu.files(), command.time_limit(Duration::from_secs(90)))
+    (qemu.files(), nested::command(&qemu, &[DEVICE]))
 }
 
 /// What is asked of each QEMU while it runs.

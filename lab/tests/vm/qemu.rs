@@ -5,37 +5,23 @@
 //! the IOMMU, and the kernel installs their leaves. On the lab kernel QEMU's own page tables confirm the result.
 
 use std::ops::Range;
-use std::time::Duration;
 
 use hugebar::facts::Status;
 use hugebar::leaf::{GIB, KIB, LeafSizes, MIB};
 use hugebar_lab::cache::Cache;
 use hugebar_lab::debian::QEMU_10_0;
+use hugebar_lab::nested::{self, READY};
 use hugebar_lab::{Command, Output, Spec, Thp};
 
 use crate::device::with_exercise;
 use crate::inspect::{Mapping, Process, Report, inspect};
 use crate::report::{Counts, kernel_that_asks};
 
-/// The firmware's last message: there is no disk.
-pub(crate) const READY: &str = "No bootable device";
-
 /// A machine of the lab, and the command that runs QEMU in it with these devices passed through.
 fn with_qemu(kernel: &str, devices: &[&str]) -> (Spec, Command) {
     let qemu = QEMU_10_0.get(&Cache::open().unwrap()).unwrap();
-    let passed = devices
-        .iter()
-        .map(|device| format!("-device vfio-pci,host={device}"));
-    let command = qemu.command(&format!(
-        "-L {} -name lab,process=qemu-system-x86 -M q35 -accel tcg -m 64 -nodefaults -display none \
-         -debugcon stdio -global isa-debugcon.iobase=0x402 {}",
-        qemu.data(),
-        passed.collect::<Vec<_>>().join(" ")
-    ));
     let spec = with_exercise(kernel).copy(qemu.files());
-    // If it never gets ready, the following commands fail and show why.
-    let command = command.background(READY);
-    (spec, command.time_limit(Duration::from_secs(90)))
+    (spec, nested::command(&qemu, devices))
 }
 
 /// Adjacent leaves of one size that map device memory.
