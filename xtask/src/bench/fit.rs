@@ -1,4 +1,12 @@
-//! A straight line through measurements.
+//! What many measurements come to: their median, and a straight line through them.
+
+use std::cmp::Ordering;
+
+/// The one in the middle, and of two the larger. `None` of nothing.
+pub(super) fn median<T: PartialOrd + Copy>(mut values: Vec<T>) -> Option<T> {
+    values.sort_by(|one, other| one.partial_cmp(other).unwrap_or(Ordering::Equal));
+    values.get(values.len() / 2).copied()
+}
 
 /// `time = a + b × leaves`.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +47,13 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_one_in_the_middle() {
+        assert_eq!(median(vec![3, 1, 2]), Some(2));
+        assert_eq!(median(vec![4.0, 1.0, 3.0, 2.0]), Some(3.0));
+        assert_eq!(median(Vec::<u64>::new()), None);
+    }
 
     #[test]
     fn a_line_is_found_and_what_does_not_lie_on_it() {

@@ -4,12 +4,14 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use hugebar::facts::Status;
 use hugebar::leaf::GIB;
 use hugebar_lab::cache::Cache;
 use hugebar_lab::debian::QEMU_7_2;
-use hugebar_lab::{Command, HostFile, Output, Report, Spec};
+use hugebar_lab::{Command, HostFile, Report, Spec, nested};
 use serde_json::{Value, json};
 
+use super::fit::median;
 use super::output::{parsed, text};
 
 const DEVICE: &str = "0000:00:10.0";
@@ -21,9 +23,6 @@ const WAYS: [&str; 4] = [
     "--by cloud-hypervisor --hole",
     "--by hugebar --hole",
 ];
-
-/// The firmware's last message: there is no disk.
-const READY: &str = "No bootable device";
 
 /// How often QEMU is started each way.
 const STARTS: usize = 5;
@@ -55,9 +54,8 @@ fn touch(spec: Spec, rounds: u32) -> Result<(Report, Value)> {
         let first = own.first().context("no round")?;
         let median = |name: &str| -> Result<u64> {
             let times = own.iter().map(|one| one[name].as_u64());
-            let mut times: Vec<_> = times.collect::<Option<_>>().context("no time")?;
-            times.sort_unstable();
-            Ok(times[times.len() / 2])
+            let times: Vec<u64> = times.collect::<Option<_>>().context("no time")?;
+            median(times).context("no round")
         };
         all.push(json!({
             "way": way,
@@ -74,16 +72,7 @@ fn touch(spec: Spec, rounds: u32) -> Result<(Report, Value)> {
 fn qemu(spec: Spec) -> Result<Value> {
     let library = hugebar_lab::shared_library("hugebar-preload", "hugebar_preload", "release")?;
     let qemu = QEMU_7_2.get(&Cache::open()?)?;
-    let words = format!(
-        "-L {data} -M q35 -accel tcg -m 64 -nodefaults -display none -debugcon stdio \
-         -global isa-debugcon.iobase=0x402 -device vfio-pci,host={DEVICE}",
-        data = qemu.data()
-    );
-    let alone = qemu
-        .command(&words)
-        .env("QEMU_MODULE_DIR", qemu.data())
-        .background(READY)
-        .time_limit(Duration::from_secs(90));
+    let alone = nested::command(&qemu, &[DEVICE]);
     let mut by_run = alone.clone();
     let run = ["hugebar", "run", "--"].map(str::to_owned);
     by_run.argv.splice(..0, run);
@@ -123,18 +112,9 @@ fn qemu(spec: Spec) -> Result<Value> {
         let large = mappings.iter().find(|own| own["size"] == 4 * GIB);
         all.push(json!({
             "by": if turn % 2 == 0 { "alone" } else { "hugebar run" },
-            "page_tables": page_tables(status)?,
+            "page_tables": Status::parse(text(status)?.as_bytes()).vm_pte.context("no VmPTE")?,
             "leaves": large.context("no large mapping")?["possible"],
         }));
     }
     Ok(all.into())
-}
-
-/// The bytes of a process's page tables.
-fn page_tables(status: &Output) -> Result<u64> {
-    let text = text(status)?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmPTE:"));
-    let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    let kib: u64 = number.context("no VmPTE")?.trim().parse()?;
-    Ok(kib * 1024)
 }

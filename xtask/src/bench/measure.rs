@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use hugebar_lab::{Arch, Command, HostFile, Output, Report, Spec, Thp};
 use serde_json::{Value, json};
 
+use super::fit::median;
 use super::guest;
 use super::output::{parsed, text};
 use super::part::{Part, Topic};
@@ -19,8 +20,9 @@ const PROFILE: &str = "release";
 /// How many devices there are at most.
 const DEVICES: usize = 8;
 
-/// How often the program in C and hugebar take turns.
-const TURNS: usize = 5;
+/// How often the program in C and hugebar take turns, and their rounds in each.
+const TURNS: usize = 15;
+const ROUNDS_OF_A_TURN: u32 = 3;
 
 /// Writes a picture.
 pub(super) type Picture<'a> = &'a mut dyn FnMut(&str, &str) -> Result<()>;
@@ -55,10 +57,10 @@ fn bench(words: &str, rounds: u32) -> Command {
 }
 
 fn sizes(part: Part, spec: Spec, rounds: u32, picture: Picture<'_>) -> Result<(Report, Value)> {
-    // The emulated arm64 machine has 512 GiB for BARs, and leaves of 64 KiB pages are larger.
     let sizes = "16M,64M,256M,1G,4G,16G,32G,64G,128G,256G";
     let words = format!("0000:00:10.0 --no-dma --sizes {sizes} --budget 600 --svg /bench.svg");
     let report = spec
+        .cpus(1)
         .device("pci-testdev,membar=256G")
         .run(&[bench(&words, rounds), Command::new(["@cat", "/bench.svg"])])?;
     let [document, svg] = report.commands.as_slice() else {
@@ -74,6 +76,7 @@ fn dma(spec: Spec, rounds: u32) -> Result<(Report, Value)> {
     let whole = "0000:00:10.0 --no-present --sizes 4G --budget 900";
     let hole = format!("{whole} --exclude 24K+4K --placement size-aligned,congruent");
     let report = spec
+        .cpus(1)
         .device("pci-testdev,membar=4G")
         .run(&[bench(whole, rounds), bench(&hole, rounds)])?;
     let [whole, hole] = report.commands.as_slice() else {
@@ -89,6 +92,7 @@ fn devices(spec: Spec, rounds: u32) -> Result<(Report, Value)> {
     let bare = folder.path().join("present");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../lab/tests/vm/c/present.c");
     hugebar_lab::compile_c(Arch::X86_64, &source, &bare)?;
+    let spec = spec.parallel();
     // QEMU reserves a range (fd00000000) for AMD's processors, which `max` is otherwise.
     let spec = spec
         .qemu("-global q35-pcihost.pci-hole64-size=8T -cpu max,phys-bits=47,vendor=GenuineIntel")
@@ -97,34 +101,34 @@ fn devices(spec: Spec, rounds: u32) -> Result<(Report, Value)> {
             guest: None,
         });
     let spec = (0..DEVICES).fold(spec, |spec, _| spec.device("pci-testdev,membar=256G"));
-    let of = |count: usize| {
+    let of = |count: usize, rounds| {
         let words = format!(
             "{} --no-dma --placement congruent --sizes 256G",
             addresses(count)
         );
         bench(&words, rounds)
     };
-    let mut commands = vec![of(2), of(4)];
+    let mut commands = [2, 4, DEVICES].map(|count| of(count, rounds)).to_vec();
     for _ in 0..TURNS {
-        let words = format!("present {rounds} {}", addresses(DEVICES));
+        let words = format!("present {ROUNDS_OF_A_TURN} {}", addresses(DEVICES));
         commands.push(Command::new(words.split(' ')));
-        commands.push(of(DEVICES));
+        commands.push(of(DEVICES, ROUNDS_OF_A_TURN));
     }
     let report = spec.run(&commands)?;
     let mut together = Vec::new();
     let mut turns = Vec::new();
-    let (some, pairs) = report.commands.split_at(2);
+    let (some, pairs) = report.commands.split_at(3);
     for document in some {
         together.push(parsed(document)?["together"].take());
     }
-    for (index, pair) in pairs.chunks(2).enumerate() {
-        let all = parsed(&pair[1])?["together"].take();
-        let own = all["one_after_another"]["median"].as_u64();
+    for pair in pairs.chunks(2) {
+        let [bare, own] = pair else {
+            bail!("{} commands of turns", pairs.len());
+        };
+        let own = parsed(own)?["together"]["one_after_another"]["median"].as_u64();
         let own = own.context("nothing was measured together")?;
-        turns.push(json!({"bare": median(&pair[0])?, "hugebar": own}));
-        if index == 0 {
-            together.push(all);
-        }
+        let bare = median(numbers(bare)?).context("no numbers")?;
+        turns.push(json!({"bare": bare, "hugebar": own}));
     }
     Ok((report, json!({"together": together, "turns": turns})))
 }
@@ -153,12 +157,9 @@ fn printed(program: &str, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// The median of numbers, one a line.
-fn median(output: &Output) -> Result<u64> {
+/// Numbers, one a line.
+fn numbers(output: &Output) -> Result<Vec<u64>> {
     let text = text(output)?;
     let numbers = text.lines().map(str::parse);
-    let mut numbers: Vec<u64> = numbers.collect::<Result<_, _>>().context("no numbers")?;
-    numbers.sort_unstable();
-    let median = numbers.get(numbers.len().saturating_sub(1) / 2);
-    median.copied().context("no numbers")
+    numbers.collect::<Result<_, _>>().context("no numbers")
 }

@@ -54,8 +54,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         (false, some) => some.to_vec(),
     };
     let mut code = ExitCode::SUCCESS;
-    for part in parts {
+    if !parts.is_empty() {
         install::ensure_all(args.consent.yes)?;
+    }
+    for part in parts {
         kernel::prepare(&Cache::open()?, part.kernel, part.arch, args.consent.yes)?;
         eprintln!("Measuring {part}");
         let measured = measure::part(part, args.rounds, &mut |name, text| {

@@ -8,7 +8,7 @@ use hugebar_lab::Arch;
 use indicatif::{HumanCount, HumanFloatCount};
 use serde_json::Value;
 
-use super::fit::Line;
+use super::fit::{Line, median};
 use super::part::{ARM64_KERNELS, KERNELS, Part, Topic};
 use super::record::Record;
 
@@ -186,16 +186,13 @@ fn devices(page: &mut String, record: &Record) -> Result<()> {
         let time = |name: &str| turn[name].as_f64().context("no time");
         Ok(time("hugebar")? / time("bare")?)
     };
-    let mut ratios: Vec<_> = turns.iter().map(ratio).collect::<Result<_>>()?;
-    ratios.sort_by(f64::total_cmp);
-    let median = ratios
-        .get(ratios.len() / 2)
-        .context("nothing was measured")?;
+    let ratios: Vec<f64> = turns.iter().map(ratio).collect::<Result<_>>()?;
+    let middle = median(ratios.clone()).context("nothing was measured")?;
     let all: Vec<_> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
     let all = all.join(", ");
     writeln!(
         page,
-        "\nMaking eight of them present takes hugebar {median:.2} times as long as a program in C that makes the same ioctls \
+        "\nMaking eight of them present takes hugebar {middle:.2} times as long as a program in C that makes the same ioctls \
          and nothing else (`lab/tests/vm/c/present.c`; median of {} turns in one guest: {all}).\n",
         ratios.len()
     )?;
@@ -257,10 +254,10 @@ fn guest(page: &mut String, record: &Record) -> Result<()> {
                 None => kinds.push((leaves, vec![tables])),
             }
         }
-        for (leaves, mut tables) in kinds {
-            tables.sort_unstable();
-            let median = Bytes(tables[tables.len() / 2]);
-            writeln!(page, "| {by} | {leaves} | {median} | {} |", tables.len())?;
+        for (leaves, tables) in kinds {
+            let times = tables.len();
+            let middle = Bytes(median(tables).context("no start")?);
+            writeln!(page, "| {by} | {leaves} | {middle} | {times} |")?;
         }
     }
     writeln!(page)?;
@@ -336,7 +333,7 @@ fn line(document: &Value) -> Result<String> {
         .filter_map(|own| {
             let count = own["leaves"]["median"].as_f64()?;
             let time = own["times"]["present"]["median"].as_f64()?;
-            (count >= 16.0).then_some((count, time))
+            Some((count, time))
         });
     let points: Vec<_> = points.collect();
     Ok(match Line::through(&points) {
