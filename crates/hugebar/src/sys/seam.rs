@@ -108,11 +108,12 @@ mod script {
 
     /// Records the call; returns the fault if it is meant for this call.
     fn due(name: &'static str) -> Option<Fault> {
-        SCRIPT.with_borrow_mut(|script| {
-            let script = script.as_mut()?;
-            let number = script.calls.len();
-            script.calls.push(name);
-            script.fault.take_if(|fault| fault.after == number)
-        })
+        // Not in place, by `with_borrow_mut`: from that, Rust 1.85 makes optimised arm64 code that returns garbage for `None`.
+        let mut script = SCRIPT.take()?;
+        let number = script.calls.len();
+        script.calls.push(name);
+        let fault = script.fault.take_if(|fault| fault.after == number);
+        SCRIPT.set(Some(script));
+        fault
     }
 }
