@@ -12,12 +12,12 @@ use super::tree::Tree;
 /// Documents for operators, and for programs in C.
 const OF_OPERATORS: [&str; 9] = [
     "README.md",
+    "docs/benchmarks/sizes-newest.svg",
     "docs/bind.md",
     "docs/doctor.md",
     "docs/inspect.md",
     "docs/json.md",
     "docs/monitoring.md",
-    "docs/placement.svg",
     "docs/run.md",
     "docs/vf-and-resize.md",
 ];
