@@ -1,6 +1,6 @@
 //! Files for other programs, which appear whole.
 
-use std::fs::Permissions;
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -27,7 +27,11 @@ pub(crate) fn replace(file: &Path, text: &str, readers: Readers) -> io::Result<(
         .prefix(".hugebar-")
         .suffix(".new")
         .tempfile_in(folder)
-        .map_err(bare)?;
+        // Without the name that the file would have had, which means nothing to a user.
+        .map_err(|error| {
+            let missing = fs::metadata(folder).err();
+            missing.unwrap_or_else(|| error.kind().into())
+        })?;
     own.write_all(text.as_bytes())?;
     if matches!(readers, Readers::All) {
         own.as_file()
@@ -37,18 +41,8 @@ pub(crate) fn replace(file: &Path, text: &str, readers: Readers) -> io::Result<(
     Ok(())
 }
 
-/// The kernel's error alone: `tempfile` adds the name that the file would have had.
-fn bare(error: io::Error) -> io::Error {
-    let cause = error.get_ref().and_then(|own| own.source());
-    let cause = cause.and_then(|own| own.downcast_ref::<io::Error>());
-    let errno = cause.and_then(io::Error::raw_os_error);
-    errno.map_or(error, io::Error::from_raw_os_error)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]
@@ -75,8 +69,9 @@ mod tests {
         assert_eq!(names(), 2);
         let missing = replace(&taken.join("no/file"), "new\n", Readers::All);
         assert_eq!(missing.unwrap_err().raw_os_error(), Some(2));
-        // A folder that cannot have files: the temporary name means nothing to a user.
+        // A folder that cannot have files.
         let below = replace(&file.join("below"), "new\n", Readers::All).unwrap_err();
-        assert_eq!(below.raw_os_error(), Some(20), "{below}");
+        assert_eq!(below.kind(), io::ErrorKind::NotADirectory);
+        assert!(!below.to_string().contains("hugebar-"), "{below}");
     }
 }
