@@ -1,16 +1,19 @@
 //! `cargo xtask test`: all checks and tests, with one line at the end that counts them.
 
+mod counts;
+
 use std::env;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use hugebar_lab::cache::Cache;
 use hugebar_lab::{Arch, Cross, debian, install, kernel};
 
 use crate::shared::Consent;
+use counts::Counts;
 
 /// The kernels that tests boot. They are fetched or built before the tests start.
 const KERNELS: [(Arch, &str); 9] = [
@@ -121,13 +124,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             counts.failed = counts.failed.max(failures + 1);
         }
     }
+    print!("{}", counts.output());
     println!(
         "{} virtual machines were started",
         hugebar_lab::boots()? - before
     );
-    for test in &counts.failures {
-        println!("failed: {test}");
-    }
+    print!("{}", counts.failures());
     if !failed.is_empty() {
         println!("FAILED: {}", failed.join(", "));
     }
@@ -196,91 +198,5 @@ impl Step {
         let passed = child.wait()?.success();
         end(started, passed);
         Ok(passed)
-    }
-}
-
-/// Tests, summed up over all programs.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Counts {
-    passed: u64,
-    failed: u64,
-    skipped: u64,
-    /// The names of failed tests.
-    failures: Vec<String>,
-}
-
-impl Counts {
-    /// Adds a line of output; the last line of a test program has its counts.
-    fn add(&mut self, line: &str) {
-        let test = line.strip_prefix("test ");
-        if let Some(name) = test.and_then(|rest| rest.strip_suffix(" ... FAILED")) {
-            self.failures.push(name.trim_end().to_owned());
-        }
-        if let Ok(counts) = Counts::of(line) {
-            self.passed += counts.passed;
-            self.failed += counts.failed;
-            self.skipped += counts.skipped;
-        }
-    }
-
-    /// Parses `test result: ok. 4 passed; 1 failed; 2 ignored; …`.
-    fn of(line: &str) -> Result<Counts> {
-        let (_, parts) = line
-            .strip_prefix("test result: ")
-            .and_then(|rest| rest.split_once(". "))
-            .context("not a result")?;
-        let mut counts = Counts::default();
-        let mut known = 0;
-        for part in parts.split(';') {
-            let (number, what) = part.trim().split_once(' ').context("no count")?;
-            let place = match what {
-                "passed" => &mut counts.passed,
-                "failed" => &mut counts.failed,
-                "ignored" => &mut counts.skipped,
-                _ => continue,
-            };
-            *place = number.parse()?;
-            known += 1;
-        }
-        ensure!(known == 3, "not all counts");
-        Ok(counts)
-    }
-
-    fn line(&self) -> String {
-        let Counts {
-            passed,
-            failed,
-            skipped,
-            ..
-        } = self;
-        format!("{passed} passed, {failed} failed, {skipped} skipped")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_counts_of_all_programs_are_added() {
-        let mut counts = Counts::default();
-        for line in [
-            "running 3 tests",
-            "test fine                ... ok",
-            "test device::odd         ... FAILED",
-            "test result: ok. 40 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.23s",
-            "test result: FAILED. 4 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 23.57s",
-            "test result: odd ... ok",
-            "    test result: ok. 9 passed; 9 failed; 9 ignored; 0 measured",
-        ] {
-            counts.add(line);
-        }
-        assert_eq!(counts.line(), "44 passed, 1 failed, 2 skipped");
-        assert_eq!(counts.failures, ["device::odd"]);
-    }
-
-    #[test]
-    fn a_result_with_a_count_missing_is_none() {
-        assert!(Counts::of("test result: ok. 4 passed; 0 failed; 0 measured").is_err());
     }
 }

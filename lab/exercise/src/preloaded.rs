@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::Path;
 use std::process::Command;
 use std::ptr::{self, NonNull};
+use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -304,12 +305,28 @@ fn errors(whole: &Request) -> Result<()> {
     Ok(())
 }
 
+/// Is written by a thread that reads `/proc/self/maps`, and read by those that map and unmap.
+///
+/// Linux reads an area again and again while another thread removes it (`lock_next_vma`, 6.17 to 7.3), and does not let go of
+/// the CPU where `CONFIG_PREEMPT_RCU` is off. As many such readers as CPUs wait forever for a thread that gets none.
+static MAPS: RwLock<()> = RwLock::new(());
+
 /// Maps, checks, and unmaps.
 fn one(request: Request, congruent: bool) -> Result<()> {
-    let mapped = map(request)?;
-    let maps = fs::read_to_string("/proc/self/maps")?;
+    let changing = || MAPS.read().expect("no thread panics with it");
+    let mapped = {
+        let _changing = changing();
+        map(request)?
+    };
+    let maps = {
+        let _reading = MAPS.write().expect("no thread panics with it");
+        fs::read_to_string("/proc/self/maps")?
+    };
     let checked = check(&maps, mapped, &request);
-    unmap(mapped, request.length)?;
+    {
+        let _changing = changing();
+        unmap(mapped, request.length)?;
+    }
     checked.with_context(|| format!("{request:x?} at {mapped:#x} in\n{maps}"))?;
     if congruent && request.length >= 2 * MIB {
         let leaf = if request.length >= 2 * GIB {
