@@ -4,6 +4,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hugebar_lab::cache::Cache;
+use hugebar_lab::debian::QEMU_7_2;
+use hugebar_lab::nested;
 use hugebar_lab::{Command, HostFile, Output, Spec, Status};
 use serde_json::Value;
 
@@ -79,6 +82,61 @@ fn touches(output: &Output, (options, leaves, base): Touched) {
     // Entries of 8 bytes.
     let tables = document["page_tables"].as_u64().unwrap();
     assert_eq!(tables >= 262_143 * 8, base, "{options}: {line}");
+}
+
+/// A QEMU that nobody has changed, by `hugebar run` and alone: KVM has leaves in the second stage as QEMU's addresses allow,
+/// once its guest has read from every 2 MiB.
+#[test]
+fn the_guest_of_debians_qemu_gets_qemus_leaves() {
+    const DEVICE: &str = "0000:00:10.0";
+    const LOOKS: usize = 6;
+    let program = hugebar_lab::program("hugebar-lab-exercise", "exercise", "dev").unwrap();
+    let library =
+        hugebar_lab::shared_library("hugebar-preload", "hugebar_preload", "release").unwrap();
+    let qemu = QEMU_7_2.get(&Cache::open().unwrap()).unwrap();
+    let alone = nested::touching(&qemu, DEVICE, "/firmware");
+    let mut by_run = alone.clone();
+    by_run
+        .argv
+        .splice(..0, ["hugebar", "run", "--"].map(str::to_owned));
+    let mut commands = vec![command("exercise firmware /firmware")];
+    for started in [by_run, alone] {
+        let own = commands.len();
+        commands.push(started);
+        for line in [
+            "@cat /sys/kernel/debug/kvm/pages_1g".to_owned(),
+            "@cat /sys/kernel/debug/kvm/pages_2m".to_owned(),
+            format!("hugebar inspect {{pid:{own}}} --json"),
+            format!("@signal {own} 15"),
+            format!("@wait {own}"),
+        ] {
+            commands.push(command(&line));
+        }
+    }
+    let report = machine(program)
+        .copy(HostFile {
+            host: library,
+            guest: Some("/bin/".into()),
+        })
+        .copy(qemu.files())
+        .run(&commands)
+        .unwrap();
+    let mut all = Vec::new();
+    for looks in report.commands[1..].chunks(LOOKS) {
+        assert!(looks[0].stdout().ends_with(nested::TOUCHED), "{looks:?}");
+        let count = |output: &Output| lines(output)[0].parse::<u64>().unwrap();
+        let by_kvm = [count(&looks[1]), count(&looks[2])];
+        let document: Value = serde_json::from_str(&looks[3].stdout()).unwrap();
+        let mappings = document["processes"][0]["mappings"].as_array().unwrap();
+        let large = mappings.iter().find(|own| own["size"] == 4_u64 << 30);
+        let possible = &large.unwrap_or_else(|| panic!("{document}"))["possible"];
+        let by_address = ["1073741824", "2097152"].map(|size| possible[size].as_u64().unwrap());
+        println!("{by_kvm:?}, {}", looks[0].stdout());
+        assert_eq!(by_kvm, by_address, "{looks:?}");
+        all.push(by_kvm);
+    }
+    assert_eq!(all[0], [4, 0], "{all:?}");
+    assert!([[4, 0], [0, 2048]].contains(&all[1]), "{all:?}");
 }
 
 /// The example predicts KVM's leaves.

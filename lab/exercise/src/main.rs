@@ -14,6 +14,8 @@ mod drive;
 mod edu;
 mod failures;
 mod faults;
+#[cfg(target_arch = "x86_64")]
+mod firmware;
 mod handover;
 mod iommufd;
 mod irq;
@@ -271,6 +273,9 @@ enum Scenario {
         #[arg(long)]
         hole: bool,
     },
+    /// Write firmware for QEMU that reads from a BAR
+    #[cfg(target_arch = "x86_64")]
+    Firmware { file: PathBuf },
     /// Let other commands inspect this process, and check its page tables
     #[cfg(target_arch = "x86_64")]
     Watched { device: Address },
@@ -416,6 +421,8 @@ fn main() -> Result<()> {
         Scenario::Threads { device } => threads::run(device),
         #[cfg(target_arch = "x86_64")]
         Scenario::Touch { device, by, hole } => touch::run(device, by, hole),
+        #[cfg(target_arch = "x86_64")]
+        Scenario::Firmware { file } => firmware::write(&file),
         #[cfg(target_arch = "x86_64")]
         Scenario::Watched { device } => watched::run(device),
         Scenario::NoThp {
