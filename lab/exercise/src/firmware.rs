@@ -11,8 +11,9 @@ use anyhow::Result;
 /// It ends at 4 GiB and at 1 MiB, so that its last 16 bytes are the CPU's first instructions.
 const SIZE: usize = 64 << 10;
 
+// SAFETY: the assembly below defines it, of this size, among data that never changes.
 unsafe extern "C" {
-    /// The assembly below. It is never run here.
+    /// The assembly's bytes, which are never run here.
     safe static hugebar_lab_firmware: [u8; SIZE];
 }
 

@@ -81,6 +81,10 @@ const PLACES: &[(&str, &str)] = &[
         "lab/exercise/src/dma_failures.rs",
         "memory that its caller keeps",
     ),
+    (
+        "lab/exercise/src/firmware.rs",
+        "machine code for another machine",
+    ),
     ("lab/exercise/src/limit.rs", "arenas"),
     ("lab/exercise/src/iommufd.rs", "fork"),
     ("lab/exercise/src/irq.rs", "fork"),
