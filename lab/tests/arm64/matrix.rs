@@ -21,17 +21,14 @@ const PAGES_OF_4_KIB: Case = Case {
     devices: ["pci-testdev,membar=16M", "pci-testdev,membar=1M"],
     sizes: LeafSizes::ARM64_4K,
     shapes: [
-        ("0000:00:10.0 --bar 2", None),
-        (
-            "0000:00:10.0 --bar 2 --exclude 0x6000+0x1000",
-            Some("holes"),
-        ),
+        ("0000:00:10.0 --bar 2", &[]),
+        ("0000:00:10.0 --bar 2 --exclude 0x6000+0x1000", &["holes"]),
         (
             "0000:00:10.0 --bar 2 --exclude 0xb0f000+0x4f1000",
-            Some("holes"),
+            &["holes"],
         ),
-        ("0000:00:11.0 --bar 2", Some("region-size")),
-        ("0000:00:10.0 --bar 0", Some("region-size")),
+        ("0000:00:11.0 --bar 2", &["region-size"]),
+        ("0000:00:10.0 --bar 0", &["region-size"]),
     ],
 };
 
@@ -39,19 +36,16 @@ const PAGES_OF_16_KIB: Case = Case {
     devices: ["pci-testdev,membar=256M", "pci-testdev,membar=16M"],
     sizes: LeafSizes::ARM64_16K,
     shapes: [
-        ("0000:00:10.0 --bar 2", None),
-        (
-            "0000:00:10.0 --bar 2 --exclude 0x6000+0x1000",
-            Some("holes"),
-        ),
+        ("0000:00:10.0 --bar 2", &[]),
+        ("0000:00:10.0 --bar 2 --exclude 0x6000+0x1000", &["holes"]),
         (
             "0000:00:10.0 --bar 2 --exclude 0xb0f0000+0x4f10000",
-            Some("holes"),
+            &["holes"],
         ),
-        ("0000:00:11.0 --bar 2", Some("region-size")),
+        ("0000:00:11.0 --bar 2", &["region-size"]),
         (
             "0000:00:11.0 --bar 2 --exclude 0x4000+0xffc000",
-            Some("region-size"),
+            &["region-size"],
         ),
     ],
 };
@@ -60,19 +54,16 @@ const PAGES_OF_64_KIB: Case = Case {
     devices: ["pci-testdev,membar=2G", "pci-testdev,membar=256M"],
     sizes: LeafSizes::ARM64_64K,
     shapes: [
-        ("0000:00:10.0 --bar 2", None),
-        (
-            "0000:00:10.0 --bar 2 --exclude 0x6000+0x1000",
-            Some("holes"),
-        ),
+        ("0000:00:10.0 --bar 2", &[]),
+        ("0000:00:10.0 --bar 2 --exclude 0x6000+0x1000", &["holes"]),
         (
             "0000:00:10.0 --bar 2 --exclude 0x5f0f0000+0x20f10000",
-            Some("holes"),
+            &["holes"],
         ),
-        ("0000:00:11.0 --bar 2", Some("region-size")),
+        ("0000:00:11.0 --bar 2", &["region-size"]),
         (
             "0000:00:11.0 --bar 2 --exclude 0x10000+0xfff0000",
-            Some("region-size"),
+            &["region-size"],
         ),
     ],
 };

@@ -30,8 +30,8 @@ impl Gate {
     }
 }
 
-/// What is mapped: arguments of `hugebar map`, and the reason in the shape itself.
-pub(crate) type Shape = (&'static str, Option<&'static str>);
+/// What is mapped: arguments of `hugebar map`, and the reasons in the shape itself.
+pub(crate) type Shape = (&'static str, &'static [&'static str]);
 
 /// The cells of a machine.
 pub(crate) struct Matrix {
