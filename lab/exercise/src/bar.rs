@@ -112,12 +112,7 @@ impl Bar {
     }
 
     pub(crate) fn count(&mut self, mapping: &Mapping) -> hugebar::Result<Census> {
-        let progress = &mut |_| ControlFlow::Continue(());
-        let options = CensusOptions {
-            limit: None,
-            progress,
-        };
-        census(mapping, &self.facts, self.populate.as_mut(), options)
+        count_by(mapping, &self.facts, self.populate.as_mut())
     }
 
     /// Counts an untouched mapping, and checks that it has the expected leaves.
@@ -131,4 +126,18 @@ impl Bar {
         );
         Ok(census)
     }
+}
+
+/// Counts by another way of populating.
+pub(crate) fn count_by(
+    mapping: &Mapping,
+    facts: &Facts,
+    populate: &mut dyn Populate,
+) -> hugebar::Result<Census> {
+    let progress = &mut |_| ControlFlow::Continue(());
+    let options = CensusOptions {
+        limit: None,
+        progress,
+    };
+    census(mapping, facts, populate, options)
 }

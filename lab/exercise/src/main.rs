@@ -6,6 +6,7 @@ mod bounds;
 mod carve;
 mod config;
 mod cost;
+mod counting;
 mod data;
 mod decode;
 mod dma;
@@ -76,6 +77,12 @@ enum Scenario {
         #[arg(value_parser = backend, default_value = "type1")]
         backend: Backend,
         /// How often each is measured; the medians are printed
+        #[arg(long, default_value_t = 1)]
+        rounds: usize,
+    },
+    /// Measure what counting a BAR's leaves costs, beside making it present
+    Counting {
+        device: Address,
         #[arg(long, default_value_t = 1)]
         rounds: usize,
     },
@@ -313,6 +320,7 @@ fn main() -> Result<()> {
             backend,
             rounds,
         } => cost::run(device, backend, rounds),
+        Scenario::Counting { device, rounds } => counting::run(device, rounds),
         Scenario::Decode { device, backend } => decode::run(device, backend),
         Scenario::DmaBounds {
             device,

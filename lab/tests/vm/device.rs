@@ -199,6 +199,7 @@ fn by_iommufd() {
         exercise("dma 0000:00:12.0 iommufd"),
         exercise("cost 0000:00:10.0"),
         exercise("cost 0000:00:10.0 iommufd"),
+        exercise("counting 0000:00:10.0"),
         // And by group on the same kernel.
         exercise("handover 0000:00:10.0 0000:00:11.0"),
     ];

@@ -8,6 +8,18 @@ pub(super) fn median<T: PartialOrd + Copy>(mut values: Vec<T>) -> Option<T> {
     values.get(values.len() / 2).copied()
 }
 
+/// Leaves and times of those (size, leaves, time) that have 16 leaves or more, all of the largest size among them: one of another
+/// size takes another time.
+pub(super) fn of_largest(all: &[(u64, u64, f64)]) -> Vec<(f64, f64)> {
+    let bytes = |&(size, leaves, _): &(u64, u64, f64)| size.checked_div(leaves);
+    let largest = all.iter().filter_map(bytes).max();
+    let own = all
+        .iter()
+        .filter(|own| own.1 >= 16 && bytes(own) == largest);
+    own.map(|&(_, leaves, time)| (leaves as f64, time))
+        .collect()
+}
+
 /// `time = a + b × leaves`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Line {
@@ -53,6 +65,17 @@ mod tests {
         assert_eq!(median(vec![3, 1, 2]), Some(2));
         assert_eq!(median(vec![4.0, 1.0, 3.0, 2.0]), Some(3.0));
         assert_eq!(median(Vec::<u64>::new()), None);
+    }
+
+    #[test]
+    fn leaves_of_one_size_lie_on_a_line() {
+        let (small, few) = ((64 << 20, 32, 1.0), (4 << 30, 4, 2.0));
+        let (some, many) = ((16 << 30, 16, 3.0), (256 << 30, 256, 4.0));
+        let points = of_largest(&[small, few, some, many]);
+        assert_eq!(points, [(16.0, 3.0), (256.0, 4.0)]);
+        // Without larger ones.
+        assert_eq!(of_largest(&[small]), [(32.0, 1.0)]);
+        assert_eq!(of_largest(&[(1, 0, 1.0)]), []);
     }
 
     #[test]

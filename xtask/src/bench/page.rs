@@ -8,7 +8,7 @@ use hugebar_lab::Arch;
 use indicatif::{HumanCount, HumanFloatCount};
 use serde_json::Value;
 
-use super::fit::{Line, median};
+use super::fit::{Line, median, of_largest};
 use super::part::{ARM64_KERNELS, KERNELS, Part, Topic};
 use super::record::Record;
 
@@ -27,13 +27,16 @@ pub(super) fn page(records: &[(Part, Record)]) -> Result<String> {
     };
     for kernel in KERNELS {
         let of = |topic| find(Arch::X86_64, kernel, topic);
-        let topics = [Topic::Sizes, Topic::Dma, Topic::Devices];
+        let topics = [Topic::Sizes, Topic::Census, Topic::Dma, Topic::Devices];
         let Some((_, first)) = topics.into_iter().find_map(of) else {
             continue;
         };
         writeln!(page, "\n## Linux {}\n", first.release)?;
         if let Some((part, record)) = of(Topic::Sizes) {
             sizes(&mut page, *part, record)?;
+        }
+        if let Some((_, record)) = of(Topic::Census) {
+            census(&mut page, record)?;
         }
         if let Some((_, record)) = of(Topic::Dma) {
             dma(&mut page, record)?;
@@ -125,6 +128,44 @@ fn sizes(page: &mut String, part: Part, record: &Record) -> Result<()> {
         )?;
     }
     writeln!(page, "\n{}\n", line(document)?)?;
+    origin(page, record)
+}
+
+fn census(page: &mut String, record: &Record) -> Result<()> {
+    let results = &record.results;
+    let leaves = HumanCount(results["leaves"].as_u64().context("no leaves")?);
+    writeln!(
+        page,
+        "\n### Counting its leaves\n\nThe whole of 256 GiB, {leaves} leaves, each way in turn by a new mapping: *present* is \
+         `populate::present`, which relies on the kernel; *install* is `populate::install`, which looks at the end of each leaf \
+         as well; *census* counts the leaves and looks at three pages of each. Times are multiples of the census's.\n"
+    )?;
+    writeln!(
+        page,
+        "| way | steps for each leaf | time |\n|---|---:|---:|"
+    )?;
+    let ways = results["ways"].as_array().context("no ways")?;
+    let middle = |way: &Value| -> Result<f64> {
+        let times = way["times"].as_array().into_iter().flatten();
+        let times: Vec<_> = times.filter_map(Value::as_f64).collect();
+        median(times).context("no times")
+    };
+    let own = ways.iter().find(|one| one["way"] == "census");
+    let own = middle(own.context("no census")?)?;
+    for one in ways {
+        let way = one["way"].as_str().context("no way")?;
+        writeln!(
+            page,
+            "| {way} | {} | {:.2} |",
+            one["steps"],
+            middle(one)? / own
+        )?;
+    }
+    writeln!(
+        page,
+        "\nThe census took {:.1} ms on this emulated CPU.\n",
+        own / 1e6
+    )?;
     origin(page, record)
 }
 
@@ -348,24 +389,22 @@ fn shown(ratio: f64) -> String {
     }
 }
 
-/// Time by leaves, from 16 leaves of the congruent mapping on.
+/// Time by leaves, from 16 leaves of the congruent mapping on, where all are of the largest size.
 fn line(document: &Value) -> Result<String> {
     let congruent = list(document)?
         .iter()
         .filter(|own| own["placement"] == "congruent");
-    let points = congruent
-        .filter(|own| size(own) >= 16 * GIB)
-        .filter_map(|own| {
-            let count = own["leaves"]["median"].as_f64()?;
-            let time = own["times"]["present"]["median"].as_f64()?;
-            Some((count, time))
-        });
-    let points: Vec<_> = points.collect();
+    let points = congruent.filter_map(|own| {
+        let count = own["leaves"]["median"].as_u64()?;
+        let time = own["times"]["present"]["median"].as_f64()?;
+        Some((size(own), count, time))
+    });
+    let points = of_largest(&points.collect::<Vec<_>>());
     Ok(match Line::through(&points) {
         None => "Too few sizes were measured to say how the time grows with the leaves.".to_owned(),
         Some(Line { a, b, residual }) => format!(
-            "From {} to {} leaves, making the congruent mapping present takes *a* + *b* × leaves, with *a* = {:.2} *b* \
-             (*b* was {:.1} µs on this emulated CPU); no median is further than {:.0}% from that line.",
+            "From {} to {} leaves, all of the largest size, making the congruent mapping present takes *a* + *b* × leaves, with \
+             *a* = {:.2} *b* (*b* was {:.1} µs on this emulated CPU); no median is further than {:.0}% from that line.",
             points.first().map_or(0.0, |point| point.0),
             points.last().map_or(0.0, |point| point.0),
             a / b,

@@ -9,6 +9,8 @@ use hugebar_lab::Arch;
 pub(super) enum Topic {
     /// Making prefixes of a BAR present.
     Sizes,
+    /// Counting the leaves of a BAR.
+    Census,
     /// Mapping a whole BAR for peer-to-peer DMA, without and with a hole.
     Dma,
     /// Several devices.
@@ -43,6 +45,7 @@ impl Part {
         let on_x86 = |topic| KERNELS.map(of(Arch::X86_64, topic));
         let mut all = Vec::new();
         all.extend(on_x86(Topic::Sizes));
+        all.extend(on_x86(Topic::Census));
         all.extend(on_x86(Topic::Dma));
         all.extend(on_x86(Topic::Devices));
         // Only this kernel has KVM.
@@ -66,6 +69,7 @@ impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let topic = match self.topic {
             Topic::Sizes => "sizes",
+            Topic::Census => "census",
             Topic::Dma => "dma",
             Topic::Devices => "devices",
             Topic::Guest => "guest",

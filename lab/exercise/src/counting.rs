@@ -1,0 +1,90 @@
+//! What counting the leaves of a BAR costs, beside making it present without a count.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use hugebar::mem::{Mapping, Span};
+use hugebar::pci::Address;
+use hugebar::plan::Placement;
+use hugebar::populate::{Populate, Type1, install, present};
+use hugebar::vfio::Backend;
+
+use crate::bar::{self, Bar};
+
+/// Ways to have all leaves installed, each with its steps for a leaf.
+const WAYS: [(&str, u64); 3] = [("present", 1), ("install", 2), ("census", 4)];
+
+/// Before it counts, a census populates a page of its own.
+const WARM_UP: u64 = 2;
+
+/// Populates as type1 does, and counts how often.
+struct Counted {
+    type1: Type1,
+    steps: u64,
+}
+
+impl Populate for Counted {
+    fn name(&self) -> &'static str {
+        self.type1.name()
+    }
+
+    fn populate(&mut self, span: &Span<'_>) -> hugebar::Result<Duration> {
+        self.steps += 1;
+        self.type1.populate(span)
+    }
+}
+
+/// Makes BAR 2 present each way in turn, always by a new mapping. Prints as JSON the steps, and how long the last `rounds` rounds
+/// took, in nanoseconds. The first is not counted.
+pub(crate) fn run(address: Address, rounds: usize) -> Result<()> {
+    ensure!(rounds > 0, "no rounds");
+    let own = Bar::of(bar::open(address, Backend::Type1)?)?;
+    let plan = own.plan(&[], Placement::Congruent)?;
+    let leaves = plan.best().total();
+    let mut times = WAYS.map(|_| Vec::new());
+    for round in 0..=rounds {
+        for ((way, steps), times) in WAYS.into_iter().zip(&mut times) {
+            let mapping = own.map(&plan)?;
+            let time = one(&own, &mapping, way, steps * leaves)?;
+            if round > 0 {
+                times.push(time.as_nanos());
+            }
+        }
+    }
+    let all = WAYS.into_iter().zip(&times);
+    let all = all.map(|((way, steps), times)| {
+        format!("{{\"way\": \"{way}\", \"steps\": {steps}, \"times\": {times:?}}}")
+    });
+    let all: Vec<_> = all.collect();
+    println!("{{\"leaves\": {leaves}, \"ways\": [{}]}}", all.join(", "));
+    Ok(())
+}
+
+/// Has the leaves of a new mapping installed, in so many steps.
+fn one(own: &Bar, mapping: &Mapping, way: &str, steps: u64) -> Result<Duration> {
+    let leaves = mapping.plan().best().total();
+    let sizes = own.facts.device_leaf_sizes();
+    let Some(container) = own.device.container() else {
+        bail!("no container");
+    };
+    let mut populate = Counted {
+        type1: Type1::new(container)?,
+        steps: 0,
+    };
+    let begin = Instant::now();
+    let (faults, warm_up) = match way {
+        "present" => (present(mapping, &sizes, &mut populate)?.faults, 0),
+        "install" => (install(mapping, &mut populate)?.faults, 0),
+        _ => (
+            bar::count_by(mapping, &own.facts, &mut populate)?.faults,
+            WARM_UP,
+        ),
+    };
+    let time = begin.elapsed();
+    ensure!(
+        faults == leaves && populate.steps == steps + warm_up,
+        "{way}: {faults} faults in {} steps for {leaves} leaves",
+        populate.steps
+    );
+    Ok(time)
+}
