@@ -216,6 +216,8 @@ fn draw_lines<B: DrawingBackend>(
     let mut chart = ChartBuilder::on(&upper)
         .caption(quantity.name(), font(15))
         .margin(12)
+        // Half of a size's name, which can stand below the very end.
+        .margin_right(26)
         .x_label_area_size(30)
         .y_label_area_size(64)
         .build_cartesian_2d(x, y)?;
