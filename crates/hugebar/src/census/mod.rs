@@ -36,7 +36,7 @@ pub struct CensusOptions<'a> {
 /// Populates a mapping and counts its leaves (`getrusage(RUSAGE_THREAD)` around each step).
 ///
 /// Takes about four steps for each leaf of the expected size: one of its pages, chosen at random,
-/// has to take a fault, and its ends and another random page none. The mapping must not have been
+/// has to take a fault, and its last page and two more random ones none. The mapping must not have been
 /// touched before: use [`Mapping::into_window`] to map it again.
 ///
 /// # Errors
